@@ -3,7 +3,6 @@ missing files."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +23,7 @@ from harness.declare.candidate import NOT_QUANTIZED, NUMBER_FORMATS
 from harness.declare.nearest import closest
 from harness.declare.syntax.parsed import LARGEST_WEIGHT
 from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES
+from harness.records.regular_files import identity_of
 from harness.runtimes import RUNTIMES
 from harness.text import WEIGHTINGS
 from harness.text.occurrences import occurrences
@@ -95,15 +95,17 @@ def _is_weight(value: float) -> bool:
 
 def _overlaps(adapters: Collection[Adapter], root: Path) -> Iterator[str]:
     """Adapter files that are given more than once for the same step, and so would act at twice the strength."""
-    # By location, not by spelling: "l.safetensors" and "./l.safetensors" are the same file.
-    places: dict[str, list[Adapter]] = {}
+    # By file, not by spelling: "l.safetensors", "./l.safetensors" and a link to it are the same.
+    files: dict[str, list[Adapter]] = {}
     for adapter in adapters:
-        location = adapter.path if adapter.path.startswith("zoo:") else os.path.normpath(root / adapter.path)
-        places.setdefault(location, []).append(adapter)
-    for location, uses in places.items():
+        file = adapter.path if adapter.path.startswith("zoo:") else identity_of(root / adapter.path)
+        files.setdefault(file, []).append(adapter)
+    for uses in files.values():
         uses.sort(key=lambda adapter: adapter.start)
         if any(before.end > after.start for before, after in pairwise(uses)):
-            yield f"adapter {location!r} is given {len(uses)} times"
+            names = list(dict.fromkeys(repr(adapter.path) for adapter in uses))
+            yield (f"adapter {names[0]} is given {len(uses)} times{', also as ' if names[1:] else ''}{', '.join(names[1:])}; it "
+                   "would act more strongly than either weight says. Give it once, or for other steps")
 
 
 def _treatments(candidate: Candidate, root: Path) -> Iterator[str]:

@@ -16,6 +16,7 @@ from harness.declare.nearest import did_you_mean
 from harness.declare.prompt_texts import POSITIVE, ROLES, parsed, texts_of
 from harness.declare.syntax import Tag
 from harness.declare.syntax.tags import without_tags
+from harness.records.regular_files import identity_of
 
 _SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _EMBEDDINGS: Final = "embeddings"
@@ -199,8 +200,8 @@ class AdapterFolder:
 def _lacking(candidate: Candidate, inversions: Sequence[str], root: Path) -> Iterator[Adapter]:
     """Adapters of the inversions that a candidate has not itself: their names stay in the prompts, so they may be there
     already."""
-    own = {os.path.normpath(root / adapter.path) for adapter in candidate.adapters}
-    yield from (Adapter(path=path) for path in inversions if os.path.normpath(root / path) not in own)
+    own = {identity_of(root / adapter.path) for adapter in candidate.adapters}
+    yield from (Adapter(path=path) for path in inversions if identity_of(root / path) not in own)
 
 
 def _without_tags(prompt: Prompt) -> Prompt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from harness.adapters import AdapterError, recognise_file
 from harness.adapters.checkpoint_sweep import FAMILIES
 from harness.check.sizes import has_zoo_sizes
 from harness.declare.nearest import did_you_mean
+from harness.records.regular_files import identity_of
 from harness.weights import ModelFile, ModelFileError, open_model, read_header
 from harness.weights.header_claims import short
 from harness.weights.training_files import saved_at
@@ -57,30 +59,32 @@ def look(paths: Sequence[str], adapters: Sequence[str]) -> tuple[list[GivenModel
     _refuse_twice([path for path in (*paths, *adapters) if path.startswith("zoo:") or Path(path).exists()])
     models: list[GivenModel] = []
     found: list[GivenAdapter] = []
-    for path in dict.fromkeys(_expanded(paths)):
+    for path in _expanded(paths):
         one = _model_or_adapter(path)
         models += [one] if isinstance(one, GivenModel) else []
         found += [one] if isinstance(one, GivenAdapter) else []
-    found += [_adapter(path) for path in dict.fromkeys(_expanded(adapters)) if path not in {a.path for a in found}]
+    known = {os.path.abspath(adapter.path) for adapter in found}
+    found += [_adapter(path) for path in _expanded(adapters) if os.path.abspath(path) not in known]
     if not models:
         raise UnfitFileError(f"{found[0].path if found else 'no file'}: there is no model among the files; give the model that "
                              "it is used with first, as in: sweetspot try model.safetensors --lora lora.safetensors")
+    _refuse_twice([one.path for one in (*models, *found)], ", or a pattern that leaves one of them out")
     _refuse_misfits(models, found)
     return models, found
 
 
-def _refuse_twice(paths: Sequence[str]) -> None:
-    """Raises UnfitFileError for a file that is given twice, under one path or two. Patterns may overlap."""
+def _refuse_twice(paths: Sequence[str], another_way: str = "") -> None:
+    """Raises UnfitFileError for a file that is given twice, under one path or two, or by a link to it. Patterns may overlap."""
     first: dict[str, str] = {}
     for path in paths:
-        place = path if path.startswith("zoo:") else str(Path(path).absolute())
-        if place in first:
-            raise UnfitFileError(f"{first[place]!r} and {path!r} are the same file; give it once")
-        first[place] = path
+        file = path if path.startswith("zoo:") else identity_of(path)
+        if file in first:
+            raise UnfitFileError(f"{first[file]!r} and {path!r} are the same file; give it once{another_way}")
+        first[file] = path
 
 
 def _expanded(paths: Sequence[str]) -> list[str]:
-    """The files behind patterns, which some shells leave as they are."""
+    """The files behind patterns, which some shells leave as they are; each once, however the patterns spell its path."""
     files: list[str] = []
     for path in paths:
         if path.startswith("zoo:") or Path(path).exists() or not glob.has_magic(path):
@@ -91,7 +95,10 @@ def _expanded(paths: Sequence[str]) -> list[str]:
             files += matching
         else:
             raise UnfitFileError(f"{path!r} matches no file")
-    return files
+    first: dict[str, str] = {}
+    for path in files:
+        first.setdefault(path if path.startswith("zoo:") else os.path.abspath(path), path)
+    return list(first.values())
 
 
 def _place(path: str) -> Path:

@@ -31,6 +31,15 @@ def lies_below(path: str | Path, folder: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
+def identity_of(path: str | Path) -> str:
+    """What all names of a file or folder have in common, through links of both kinds; its path where nothing is there."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return os.path.abspath(path)
+    return f"{status.st_dev}:{status.st_ino}"
+
+
 def read_regular(path: str | Path, most_bytes: int) -> bytes:
     """The content of a file. Raises OSError as `open_regular` does, and for a file of more than `most_bytes`."""
     with open_regular(path) as file:

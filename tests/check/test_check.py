@@ -568,10 +568,16 @@ def test_one_adapter_may_work_in_two_stretches_of_steps(tmp_path: Path) -> None:
     assert problems(tiny_suite(gates=(), **one(adapters=adapters)), tmp_path) == []
 
 
-def test_one_adapter_under_two_spellings_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["./l.safetensors", "soft.safetensors", "hard.safetensors", "folder/l.safetensors"])
+def test_one_adapter_under_two_names_is_found(tmp_path: Path, other: str) -> None:
     (tmp_path / "l.safetensors").write_bytes(b"")
-    spellings = (Adapter(path="l.safetensors"), Adapter(path="./l.safetensors"))
-    assert "is given 2 times" in said(tmp_path, **one(adapters=spellings))
+    (tmp_path / "soft.safetensors").symlink_to("l.safetensors")
+    (tmp_path / "hard.safetensors").hardlink_to(tmp_path / "l.safetensors")
+    (tmp_path / "folder").symlink_to(tmp_path, target_is_directory=True)
+    twice = (Adapter(path="l.safetensors", weight=0.5), Adapter(path=other, weight=0.5))
+    words = said(tmp_path, **one(adapters=twice))
+    assert f"adapter 'l.safetensors' is given 2 times, also as {other!r}" in words
+    assert "is given 2 times" in said(tmp_path, **one(model=Fused(model="zoo:photo", adapters=twice)))
 
 
 def test_a_candidate_called_baseline_that_is_not_it_is_ambiguous_for_a_gate(tmp_path: Path) -> None:

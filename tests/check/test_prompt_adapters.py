@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,21 @@ def test_an_adapter_that_is_declared_and_named_is_given_twice(root: Path) -> Non
     twice = replace(declared, candidates=tuple(replace(c, adapters=(Adapter(path="loras/sketch.safetensors"),))
                                                for c in declared.candidates))
     assert any("is given 2 times" in line for line in problems(twice, root))
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_tags_that_name_one_file_by_two_names_are_refused(link: Callable[[Path, Path], None], root: Path) -> None:
+    link(root / "loras/pencil.safetensors", root / "loras/sketch.safetensors")
+    declared = suite("a cat <lora:sketch:0.4> <lora:pencil:0.4>")
+    assert any("'loras/sketch.safetensors' is given 2 times" in line for line in problems(declared, root))
+
+
+def test_an_inversion_that_a_candidate_has_by_another_name_is_not_given_again(root: Path) -> None:
+    (root / "word.safetensors").symlink_to(root / "loras/graphite.safetensors")
+    own = Adapter(path="word.safetensors")
+    declared = suite("a graphite cat")
+    declared = replace(declared, candidates=tuple(replace(c, adapters=(own,)) for c in declared.candidates))
+    assert adapters(root, declared) == (own,)
 
 
 @pytest.mark.parametrize(("text", "near"), [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,14 +25,24 @@ from harness.first_suite.writing import MARK
 ROOT = Path(__file__).parent.parent.parent
 
 
+@pytest.fixture(scope="session")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of two trainings, and others that differ from them by their place alone: links to one file are one file."""
+    root = tmp_path_factory.mktemp("copies")
+    for name, source in (*((f"ink-{number:06d}", "sketch") for number in (2, 4, 6, 10)), ("ink", "sketch"), ("other", "sketch"),
+                         *((f"tuned-{number:06d}", "photo") for number in (2, 4, 6, 10))):
+        shutil.copy(zoo.resolve(f"zoo:{source}"), root / f"{name}.safetensors")
+    return root
+
+
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, copies: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with copies of built-in models and adapters, as a user would have them."""
     for name in ("photo", "anime", "base", "sketch", "sketch-dora", "sketch-loha"):
         (tmp_path / f"{name}.safetensors").symlink_to(zoo.resolve(f"zoo:{name}").absolute())
     for number in (2, 10, 4):
-        (tmp_path / f"ink-{number:06d}.safetensors").symlink_to(zoo.resolve("zoo:sketch").absolute())
-        (tmp_path / f"tuned-{number:06d}.safetensors").symlink_to(zoo.resolve("zoo:photo").absolute())
+        for training in ("ink", "tuned"):
+            (tmp_path / f"{training}-{number:06d}.safetensors").symlink_to(copies / f"{training}-{number:06d}.safetensors")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "none"))
     return tmp_path
@@ -100,8 +111,9 @@ def test_steps_of_one_model_are_the_most_that_are_tried(folder: Path) -> None:
     assert init("zoo:photo", "--steps", "1").baseline == "sampler=dpmpp_2m"
 
 
-def test_the_number_of_a_last_file_is_asked_for_by_the_option_and_taken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "ink.safetensors").symlink_to(folder / "sketch.safetensors")
+def test_the_number_of_a_last_file_is_asked_for_by_the_option_and_taken(folder: Path, copies: Path,
+                                                                        capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "ink.safetensors").symlink_to(copies / "ink.safetensors")
     assert main(["init", "zoo:photo", "--lora", "ink*.safetensors"]) == 2
     assert "give --last and its number" in capsys.readouterr().err
     suite = init("zoo:photo", "--lora", "ink*.safetensors", "--last", "12")
@@ -144,6 +156,10 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
     "a built-in model twice": (["zoo:photo", "zoo:photo"], "'zoo:photo' are the same file"),
     "an adapter twice": (["zoo:photo", "sketch.safetensors", "--lora", "./sketch.safetensors"],
                          "'./sketch.safetensors' are the same"),
+    "two links to one model": (["anime.safetensors", "link.safetensors"], "'link.safetensors' are the same file; give it once"),
+    "two links to one adapter": (["zoo:photo", "sketch.safetensors", "--lora", "sketch-link.safetensors"], "are the same file"),
+    "a link among the files of a pattern": (["zoo:photo", "--lora", "sketch[.-]*safetensors"],
+                                            "are the same file; give it once, or a pattern that leaves one of them out"),
     "an empty path": (["zoo:photo", ""], "a file's path is empty"),
     "no model": (["sketch.safetensors"], "there is no model among the files"),
     "an unknown built-in model": (["zoo:foto"], "unknown built-in model 'zoo:foto'"),
@@ -166,10 +182,12 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_does_not_fit_is_refused_by_name_and_nothing_is_written(case: str, folder: Path,
+def test_what_does_not_fit_is_refused_by_name_and_nothing_is_written(case: str, folder: Path, copies: Path,
                                                                       capsys: pytest.CaptureFixture[str]) -> None:
     words, message = REFUSED[case]
-    (folder / "other-000004.safetensors").symlink_to(folder / "sketch.safetensors")
+    (folder / "other-000004.safetensors").symlink_to(copies / "other.safetensors")
+    (folder / "link.safetensors").symlink_to(folder / "anime.safetensors")
+    (folder / "sketch-link.safetensors").symlink_to(folder / "sketch.safetensors")
     module = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
     save_file({f"{module}.lora_down.weight": np.zeros((1, 2048), np.float16),
                f"{module}.lora_up.weight": np.zeros((4, 1), np.float16)}, folder / "xl.safetensors")
@@ -216,13 +234,13 @@ def test_an_unedited_file_is_kept_for_the_same_command_and_replaced_for_another(
 
 
 @pytest.mark.parametrize("words", [("photo.safetensors", "--lora", "ink-*.safetensors"), ("tuned-*.safetensors",)])
-def test_a_file_that_a_pattern_matches_since_is_in_the_suite_of_the_same_command(folder: Path, words: tuple[str, ...],
-                                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_a_pattern_matches_since_is_in_the_suite_of_the_same_command(folder: Path, copies: Path,
+                                                                                 words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     init(*words)
     init(*words)
     assert "is there already" in capsys.readouterr().out
     new = words[-1].replace("*", "000020")
-    (folder / new).symlink_to(zoo.resolve("zoo:photo" if "tuned" in new else "zoo:sketch").absolute())
+    (folder / new).symlink_to(copies / words[-1].replace("*", "000006"))
     assert 20 in {c.axes.get("epoch") for c in init(*words).candidates}
     assert "is there already" not in capsys.readouterr().out
 
@@ -292,9 +310,9 @@ def test_the_file_says_how_it_is_known_to_be_unedited(folder: Path) -> None:
     assert (folder / "suites" / "s.py").read_text().splitlines()[-1].startswith(MARK)
 
 
-def test_a_last_file_without_a_number_is_named_and_the_suite_is_called_without_one(folder: Path,
+def test_a_last_file_without_a_number_is_named_and_the_suite_is_called_without_one(folder: Path, copies: Path,
                                                                                   capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "ink.safetensors").symlink_to(zoo.resolve("zoo:sketch").absolute())
+    (folder / "ink.safetensors").symlink_to(copies / "ink.safetensors")
     assert init("photo.safetensors", "--lora", "ink-*.safetensors").name == "photo_ink"
     assert "--lora ink.safetensors" in capsys.readouterr().out
     (folder / "suites" / "s.py").unlink()
