@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -63,8 +62,8 @@ def look(paths: Sequence[str], adapters: Sequence[str]) -> tuple[list[GivenModel
         one = _model_or_adapter(path)
         models += [one] if isinstance(one, GivenModel) else []
         found += [one] if isinstance(one, GivenAdapter) else []
-    known = {os.path.abspath(adapter.path) for adapter in found}
-    found += [_adapter(path) for path in _expanded(adapters) if os.path.abspath(path) not in known]
+    known = {Path(adapter.path).absolute() for adapter in found}
+    found += [_adapter(path) for path in _expanded(adapters) if Path(path).absolute() not in known]
     if not models:
         raise UnfitFileError(f"{found[0].path if found else 'no file'}: there is no model among the files; give the model that "
                              "it is used with first, as in: sweetspot try model.safetensors --lora lora.safetensors")
@@ -97,7 +96,7 @@ def _expanded(paths: Sequence[str]) -> list[str]:
             raise UnfitFileError(f"{path!r} matches no file")
     first: dict[str, str] = {}
     for path in files:
-        first.setdefault(path if path.startswith("zoo:") else os.path.abspath(path), path)
+        first.setdefault(path if path.startswith("zoo:") else str(Path(path).absolute()), path)
     return list(first.values())
 
 

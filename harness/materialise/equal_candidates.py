@@ -84,8 +84,10 @@ def _weighed(candidate: Candidate, plan_of: _Planned, library: Library) -> Weigh
 def _apart(candidate: Candidate, adapters: Sequence[str]) -> Hashable:
     """All that makes a candidate another one beside its tensors."""
     frame = frame_of(candidate.model)
-    return (candidate.quantization, candidate.runtime, repr(plain(candidate.emphasis)), repr(plain(candidate.aesthetic)),
-            repr(plain(candidate.sampling)), frame.config, tuple(adapters))
+    # A model with an adapter beside it may be compared with the model into which the adapter is fused.
+    beside = bool(candidate.adapters) and isinstance(candidate.model, str | Checkpoint)
+    return (candidate.quantization, candidate.precision, candidate.runtime, repr(plain(candidate.emphasis)),
+            repr(plain(candidate.aesthetic)), repr(plain(candidate.sampling)), frame.config, tuple(adapters), beside)
 
 
 def _asks(recipe: Weighed) -> bool:
@@ -95,7 +97,9 @@ def _asks(recipe: Weighed) -> bool:
 
 def _stands_for_a_parent(candidate: Candidate, plan: RecipePlan) -> bool:
     """Whether the candidate is at an end of a sweep, where it is expected to be one of the models that others are made of."""
-    if any(adapter.weight == 0 for adapter in candidate.adapters) or isinstance(plan.model, str | Checkpoint):
+    if any(adapter.weight == 0 for adapter in candidate.adapters):
         return True
+    if isinstance(plan.model, str | Checkpoint):
+        return not candidate.adapters
     alphas = [value for part in plan.parts.values() for word, _, value, _ in part.blocks if word == "alpha"]
     return bool(alphas) and all(value in (0.0, 1.0) for value in alphas)

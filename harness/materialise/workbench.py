@@ -13,6 +13,7 @@ from harness.adapters import AdapterPlan, Reading, live_plan
 from harness.adapters.kinds import is_additive
 from harness.declare import Adapter, Candidate, Grid, Model, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
+from harness.materialise.adapter_copies import copies_problem
 from harness.materialise.adapter_expressions import Places, weights_of, with_adapter
 from harness.materialise.compiled_copies import CompiledCopies
 from harness.materialise.content_identity import references_of, weights_of_candidate
@@ -144,6 +145,8 @@ class Workbench:
             if reading.format == "hypernetwork" and adapter.blocks is not None:
                 raise MaterialiseError(f"adapter {adapter.path!r} is a hypernetwork, which has one weight for all blocks; remove "
                                        "blocks")
+        if problem := copies_problem(candidate, self.library):
+            raise MaterialiseError(problem)
         self._treatment(candidate, ())
 
     def equalities(self, candidates: Sequence[Candidate]) -> dict[str, str]:

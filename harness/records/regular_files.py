@@ -34,9 +34,9 @@ def lies_below(path: str | Path, folder: Path) -> bool:
 def identity_of(path: str | Path) -> str:
     """What all names of a file or folder have in common, through links of both kinds; its path where nothing is there."""
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
     except (OSError, ValueError):
-        return os.path.abspath(path)
+        return str(Path(path).absolute())
     return f"{status.st_dev}:{status.st_ino}"
 
 

@@ -234,8 +234,8 @@ def test_an_unedited_file_is_kept_for_the_same_command_and_replaced_for_another(
 
 
 @pytest.mark.parametrize("words", [("photo.safetensors", "--lora", "ink-*.safetensors"), ("tuned-*.safetensors",)])
-def test_a_file_that_a_pattern_matches_since_is_in_the_suite_of_the_same_command(folder: Path, copies: Path,
-                                                                                 words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_a_pattern_matches_since_is_in_the_suite_of_the_same_command(
+        folder: Path, copies: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     init(*words)
     init(*words)
     assert "is there already" in capsys.readouterr().out

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness import Adapter, Alphas, Blocks, Candidate, Checkpoint, Fused, Merge, alpha_sweep, block_sweep
+from harness import Adapter, Alphas, Blocks, Candidate, Checkpoint, Fused, Merge, alpha_sweep, block_sweep, zoo
 from harness.cli import main
 from harness.declare import Model
-from harness.materialise import Workbench
+from harness.materialise import MaterialiseError, Workbench
+from harness.materialise.adapter_copies import copies_problem
 from harness.materialise.equal_weights import changes_nothing
 from harness.materialise.library import Library
 from harness.materialise.plan_recipe import plan_recipe
@@ -35,6 +38,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         rows, columns = query(tmp_path)
         save_file({f"{module}.lora_down.weight": torch.ones(1, columns), f"{module}.lora_up.weight": torch.full((rows, 1), up)},
                   tmp_path / f"{name}.safetensors")
+    shutil.copy(tmp_path / "lora.safetensors", tmp_path / "lora-copy.safetensors")
     return tmp_path
 
 
@@ -179,6 +183,9 @@ EQUAL: list[tuple[str, list[Candidate], tuple[str, ...]]] = [
      ("'x': nothing changes",)),
     ("a sweep of one model", list(alpha_sweep("a.safetensors", "copy.safetensors", (0, 0.5, 1))),
      ("'alpha=0.5': nothing changes", "'alpha=1': nothing changes")),
+    ("copies of an adapter", [Candidate(name=name, model="a.safetensors", adapters=(Adapter(path=path, weight=0.5),))
+                              for name, path in (("x", "lora.safetensors"), ("y", "lora-copy.safetensors"))],
+     ("'x' and 'y'",)),
     ("an adapter that adds nothing", [Candidate(name="x", model="a.safetensors", adapters=(Adapter(path="idle.safetensors"),))],
      ("'x': nothing changes",)),
 ]
@@ -203,12 +210,38 @@ def with_adapter(name: str, weight: float, **more: object) -> Candidate:
     [*named(x=merge(method="cosine_a"), y=merge(method="cosine_b"), z=merge(method="cosine_a", alpha=0.31), A="a.safetensors")],
     [*named(x=merge(), y=Merge(a=merge(), b="one.safetensors", alpha=0.0))],
     [Candidate(name=mode, model=merge(), quantization=mode) for mode in ("fp32", "fp16", "bf16")],
+    [Candidate(name=name, model=merge(), quantization="int8_weight_only", precision=name) for name in ("fp32", "fp16", "bf16")],
+    [with_adapter("x", 1), with_adapter("y", 0.5)],
     [with_adapter("x", 0), with_adapter("y", 1), *named(A="a.safetensors")],
     [with_adapter("x", 1, end=0.5), with_adapter("y", 1, start=0.5), with_adapter("z", 1)],
     [with_adapter("x", 1), Candidate(name="y", model=Fused(model="a.safetensors", adapters=(Adapter(path="lora.safetensors"),)))],
 ])
 def test_candidates_that_stand_for_a_parent_or_differ_otherwise_may_have_equal_weights(candidates, root):
     assert problems(root, candidates) == []
+
+
+COPIES = (Adapter(path="lora.safetensors", weight=0.5), Adapter(path="lora-copy.safetensors", weight=0.5))
+
+
+@pytest.mark.parametrize(("model", "adapters"), [
+    ("a.safetensors", COPIES), (Fused(model="a.safetensors", adapters=COPIES), ()),
+    (merge(a=Fused(model="a.safetensors", adapters=COPIES)), ())], ids=["beside", "fused", "in a merge"])
+def test_two_copies_of_an_adapter_are_not_counted_as_two(model, adapters, root):
+    problem = copies_problem(Candidate(name="x", model=model, adapters=adapters), Library(root))
+    assert "'lora.safetensors' and 'lora-copy.safetensors' are copies of one file" in problem
+
+
+def test_copies_of_an_adapter_may_act_at_different_steps_and_other_adapters_together(root):
+    apart = tuple(replace(one, **span) for one, span in zip(COPIES, ({"end": 0.5}, {"start": 0.5}), strict=True))
+    for adapters in (apart, (COPIES[0], Adapter(path="idle.safetensors"))):
+        assert copies_problem(Candidate(name="x", model="a.safetensors", adapters=adapters), Library(root)) == ""
+
+
+def test_copies_of_an_adapter_are_found_before_a_weight_is_read(root):
+    shutil.copy(zoo.resolve("zoo:sketch"), root / "sketch.safetensors")
+    adapters = (Adapter(path="zoo:sketch", weight=0.5), Adapter(path="sketch.safetensors", weight=0.5))
+    with pytest.raises(MaterialiseError, match="copies of one file"):
+        Workbench(device="cpu", root=root).inspect(Candidate(name="x", model="zoo:photo", adapters=adapters))
 
 
 def test_only_as_much_is_read_as_it_takes_to_find_a_difference(root, monkeypatch):
