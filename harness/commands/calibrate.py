@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.commands.terminal import add_examples, say
 from harness.declare import Grid, Suite, grid_of
-from harness.declare.effective_grid import cells_of
+from harness.declare.effective_grid import cells_of, sampling_block
 from harness.declare.listing import LONGEST_MESSAGE, first_of
 from harness.declare.load_suite import load_suite
 from harness.declare.suite import CALIBRATION
@@ -151,7 +151,7 @@ def _measured(suite: Suite, folder: Path, given: argparse.Namespace) -> Measured
             say(f"{printable(str(finished))} is ignored: {printable(str(error))}")
         else:
             tied, tie = _tie(recommendation)
-            if other := _made_otherwise(run, measured.run):
+            if other := _made_otherwise(run, measured.run, suite):
                 say(f"The finished run {printable(str(finished))} is ignored: {printable(other)}. Run the suite again")
                 return measured if given.guidance is None else replace(measured, guidance=given.guidance)
             measured = replace(measured, tied=tied, tie=tie, images=run.images)
@@ -172,12 +172,15 @@ def _tie(of: Recommendation) -> tuple[tuple[tuple[str, float], ...], str]:
     return tuple((cell.candidate, cell.guidance) for cell in of.cells if cell.tied), f"{tied_in_words(of)} tied with the best one"
 
 
-def _made_otherwise(finished: Run, calibration: Run) -> str:
-    """Why the noise of a finished run is not that of the suite as it is declared now; empty if it is."""
-    from reports.comparable import measured_in, measured_otherwise, sampled_otherwise
+def _made_otherwise(finished: Run, calibration: Run, suite: Suite) -> str:
+    """Why the noise of a finished run is not that of the suite as it is declared now; empty if it is. A candidate's images follow
+    its own sampling, and not the grid's."""
+    from reports.comparable import measured_in, measured_otherwise, sampled_as, sampled_otherwise
 
-    if differing := sampled_otherwise(finished.head["sampling"], calibration.head["sampling"]):
-        return f"it was sampled with other settings ({differing})"
+    for candidate in suite.candidates:
+        if finished.declared(candidate.name) is not None and (differing := sampled_otherwise(
+                sampled_as(finished, candidate.name), sampling_block(calibration.head["sampling"], suite, candidate))):
+            return f"its candidate {candidate.name!r} was sampled with other settings ({differing})"
     if finished.suite.objective != calibration.suite.objective:
         return "its suite declares another objective"
     both = [value for value in calibration.values if value in finished.values and calibration.row(value).origin == "metric"]

@@ -67,7 +67,8 @@ def look(paths: Sequence[str], adapters: Sequence[str]) -> tuple[list[GivenModel
     if not models:
         raise UnfitFileError(f"{found[0].path if found else 'no file'}: there is no model among the files; give the model that "
                              "it is used with first, as in: sweetspot try model.safetensors --lora lora.safetensors")
-    _refuse_twice([*(model.path for model in models), *(adapter.path for adapter in found)], ", or a pattern that leaves one of them out")
+    _refuse_twice([*(model.path for model in models), *(adapter.path for adapter in found)],
+                  ", or a pattern that leaves one of them out")
     _refuse_misfits(models, found)
     return models, found
 

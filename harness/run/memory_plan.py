@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from harness.declare import Candidate, Grid, Prompt, Suite, grid_of
 from harness.declare.grid import LOW_MEMORY
-from harness.declare.prompt_texts import ROLES, all_texts
+from harness.declare.prompt_texts import ROLES, all_texts, change_along_steps
 from harness.declare.syntax import PLAIN as PLAIN_SYNTAX
 from harness.declare.syntax import Text, plain_text
 from harness.materialise import Workbench
@@ -196,9 +196,12 @@ class Footprint:
                    for layer in self._pipeline.denoiser.modules())
 
     def _of_one(self) -> Grid:
-        """The grid with one text. diffusers' own pipelines run all steps in one call, so it has one for them."""
+        """The grid with one text, guided from its first step, because later ones take the most. diffusers' own pipelines run all
+        steps in one call, so it has one for them."""
         steps = 1 if self._pipeline.called is not None else self._grid.steps
-        return replace(self._grid, prompts=(Prompt(id="p", text=""),), negative="", syntax=PLAIN_SYNTAX, steps=steps)
+        knobs = self._grid.sampling and replace(self._grid.sampling, guidance_start=None, guidance_end=None)
+        return replace(self._grid, prompts=(Prompt(id="p", text=""),), negative="", syntax=PLAIN_SYNTAX, steps=steps,
+                       sampling=knobs)
 
     def _cells(self, batch_size: int) -> tuple[Cell, ...]:
         return (Cell(prompt="p", seed=0, guidance=max(self._grid.guidance_scales)),) * batch_size
@@ -242,7 +245,9 @@ def planned(suite: Suite, candidates: Sequence[Candidate], bench: Workbench) -> 
         key: object
         try:
             grid = grid_of(suite, candidate)
-            sampled = (grid.width, grid.height, max(grid.guidance_scales) > 1, grid.sampler)
+            # Texts that change along the steps are as many as the steps see.
+            steps = grid.steps if change_along_steps(grid.prompts) else 0
+            sampled = (grid.width, grid.height, max(grid.guidance_scales) > 1, grid.sampler, steps)
             if (files := (shape_key(candidate, bench), sampled)) not in known:
                 model = shape_model(candidate, bench)
                 number_format = bench.in_its_format(candidate).quantization

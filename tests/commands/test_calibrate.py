@@ -14,7 +14,7 @@ from rich.console import Console
 
 from harness.cli import main
 from harness.commands.calibrate import AGAIN, _made_otherwise, _table, calibration_suite
-from harness.declare import BASELINE, Budget, Objective
+from harness.declare import BASELINE, Budget, Objective, Sampling
 from harness.records import Journal, Latency, Sample
 from reports.read.run import load_run
 from reports.verdict.margins import Margin
@@ -112,7 +112,22 @@ def test_the_noise_of_a_run_of_other_settings_is_not_taken(tmp_path: Path, suite
     small = synthetic.merge_suite(grid=synthetic.SMALL)
     calibration = load_run(synthetic.write_run(tmp_path / "now", small))
     finished = load_run(synthetic.write_run(tmp_path / "then", replace(small, **suite), **head))
-    assert words in (why := _made_otherwise(finished, calibration))
+    assert words in (why := _made_otherwise(finished, calibration, small))
+    assert bool(why) == bool(words)
+
+
+@pytest.mark.parametrize(("then", "now", "words"), [
+    ({"alpha=0": Sampling(steps=4)}, {}, "'alpha=0' was sampled with other settings (steps 4 and 20)"),
+    ({}, {"alpha=0": Sampling(width=72)}, "'alpha=0' was sampled with other settings (width 32 and 72)"),
+    ({}, {"alpha=1": Sampling(clip_skip=2)}, "'alpha=1' was sampled with other settings (clip skip not stated and 2)"),
+    ({"alpha=1": Sampling(steps=4)}, {"alpha=1": Sampling(steps=4)}, "")])
+def test_a_run_counts_by_the_sampling_of_its_candidates_and_not_by_the_grids(
+        tmp_path: Path, then: dict[str, Sampling], now: dict[str, Sampling], words: str) -> None:
+    suites = [synthetic.merge_suite(grid=synthetic.SMALL)] * 2
+    suites = [replace(suite, candidates=tuple(replace(c, sampling=own.get(c.name)) for c in suite.candidates))
+              for suite, own in zip(suites, (then, now), strict=True)]
+    runs = [load_run(synthetic.write_run(tmp_path / name, suite)) for name, suite in zip(("then", "now"), suites, strict=True)]
+    assert words in (why := _made_otherwise(*runs, suites[1]))
     assert bool(why) == bool(words)
 
 
