@@ -39,7 +39,9 @@ def run(given: argparse.Namespace) -> int:
         path, _ = draft(given, ["sweetspot", "try", *words_of(given)], pace, 60 * given.minutes - (time.monotonic() - started))
     except (UnfitFileError, OSError) as error:
         return refuse("try", error)
+    # For some seconds there is nothing else to see, in a log for ten.
+    say("  loading pytest, torch and diffusers to run it ...")
+    sys.stdout.flush()
     import pytest
 
-    sys.stdout.flush()
     return int(pytest.main([str(path), "--benchmark", "--device", device, "--runs-dir", given.runs_dir, "-q", "--no-header"]))

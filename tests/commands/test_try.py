@@ -40,6 +40,14 @@ def test_it_writes_the_suite_runs_it_and_ends_with_the_benchmarks_exit_code(call
     assert suite.budget is not None
 
 
+def test_what_loads_for_some_seconds_is_named_before(called: list[list[str]], monkeypatch: pytest.MonkeyPatch,
+                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("pytest.main", lambda _: print("THE BENCHMARK") or 0)
+    assert main(["try", "zoo:photo", "zoo:anime"]) == 0
+    *_, before, _ = capsys.readouterr().out.partition("THE BENCHMARK")[0].split("\n")
+    assert "torch" in before
+
+
 @pytest.fixture
 def foreign(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The built-in models, taken for a user's own, whose images may take long."""
