@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 HARNESS = (
     ("declare", "records", "version"),
     ("weights", "adapters", "merge", "quantize", "runtimes", "text", "metrics", "probes", "cache", "zoo", "samplers",
-     "control"),
+     "control", "post"),
     ("check", "materialise", "testing"),
     ("sampling", "run_folder"),
     ("run",),
@@ -48,6 +48,7 @@ WITHIN_A_LAYER = {
     ("harness.metrics", "harness.weights"): "one home says what a file is by its content",
     ("harness.control", "harness.weights"): "control networks are read by the one reader of headers and pickles",
     ("harness.metrics", "harness.control"): "the edges of images are measured by the detector that makes control maps",
+    ("harness.post", "harness.metrics"): "one home of the colour arithmetic",
     ("harness.metrics", "harness.zoo"): "the CLIP metric's default model is the zoo's",
     ("harness.text", "harness.weights"): "texts are embedded by the text encoders of live pipelines",
 }

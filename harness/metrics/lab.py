@@ -16,6 +16,32 @@ _LINEAR = np.where(_CODES <= 0.04045, _CODES / 12.92, ((_CODES + 0.055) / 1.055)
 _POW7 = 25.0**7
 
 
+def linear_from_srgb(rgb: NDArray[np.uint8]) -> Floats:
+    """Linear light in 0..1 of uint8 sRGB, shape (..., 3) to (..., 3). IEC 61966-2-1."""
+    return np.asarray(_LINEAR[rgb])
+
+
+def srgb_from_linear(linear: Floats) -> Floats:
+    """sRGB in levels from 0 to 255, not rounded, of linear light in 0..1, shape (..., 3) to (..., 3); what is outside of 0..1 is
+    clipped to it. IEC 61966-2-1."""
+    inside = np.clip(linear, 0.0, 1.0)
+    return np.asarray(255 * np.where(inside <= 0.0031308, 12.92 * inside, 1.055 * inside ** (1 / 2.4) - 0.055))
+
+
+def xyz_from_linear(linear: Floats) -> Floats:
+    """CIE XYZ (2 degrees, Y of white 1) of linear sRGB, shape (..., 3) to (..., 3)."""
+    return np.asarray(linear @ _XYZ_FROM_RGB.T)
+
+
+def srgb_from_lab(lab: Floats) -> Floats:
+    """sRGB in levels from 0 to 255, not rounded, of CIE L*a*b* (D65), shape (..., 3) to (..., 3); colours outside of sRGB are
+    clipped to it channel by channel. The inverse of lab_from_srgb, to 1e-9 levels."""
+    y = (lab[..., 0] + 16) / 116
+    cubic = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
+    scaled = np.where(cubic > 6 / 29, cubic ** 3, 3 * (6 / 29) ** 2 * (cubic - 4 / 29))
+    return srgb_from_linear(scaled @ np.linalg.inv(_XYZ_FROM_RGB / _WHITE_D65[:, None]).T)
+
+
 def lab_from_srgb(rgb: NDArray[np.uint8]) -> Floats:
     """CIE L*a*b* (2 degrees, D65) of uint8 sRGB, shape (..., 3) to (..., 3), L in 0..100. IEC 61966-2-1, CIE 15."""
     return _lab_from_linear(_LINEAR[rgb])
