@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from harness.check.phrases import doubles, number, unknown
 from harness.check.values import direction_problem, gate_values, known_values, metrics_of, misspelt, range_problem, unknown_values
 from harness.declare import BASELINE, DESIRABILITY, PROMOTED, SIDES, Constraint, Desirability, Gate, Objective, Suite
+from harness.declare.candidate_names import unknown_candidates
 from harness.declare.swept_axis import asks_for_the_cheapest, axes_of_pick
 from harness.records import ValueSpec
 from harness.records.gate_kinds import LIMITS, gate_kind
@@ -128,13 +129,13 @@ def gate_problems(gate: Gate, suite: Suite, names: Collection[str]) -> Iterator[
         yield (f"{gate.value} is neither better when higher nor when lower, so not_worse_than has no meaning; use at_least or "
                "at_most")
     if gate.not_worse_than is not None:
-        yield from unknown("candidate", [gate.not_worse_than], {*names, BASELINE, PROMOTED})
+        yield from unknown_candidates([gate.not_worse_than], {*names, BASELINE, PROMOTED})
     if gate.not_worse_than == BASELINE and BASELINE in names and suite.baseline != BASELINE:
         yield (f"{BASELINE!r} means the suite's baseline, {suite.baseline!r}, and another candidate has this name; rename that "
                "candidate")
     if gate.not_worse_than == PROMOTED and PROMOTED in names:
         yield f"{PROMOTED!r} is reserved for the last promoted model; rename the candidate of that name"
-    yield from unknown("candidate", gate.candidates, names)
+    yield from unknown_candidates(gate.candidates, names)
     yield from doubles("candidate", gate.candidates)
     other = suite.baseline if gate.not_worse_than == BASELINE else gate.not_worse_than
     if other is not None and other in gate.candidates:

@@ -31,12 +31,12 @@ from harness.check.sampling import (
 from harness.check.secrets import secret_problems
 from harness.check.stages import as_sampled, stage_remarks, staged_sampling_problems
 from harness.check.together import together
-from harness.check.values import COLUMNS
+from harness.check.values import COLUMNS, value_for_metric
 from harness.declare import Budget, Candidate, Gate, Grid, Objective, Search, Suite, grid_of, short_hash
+from harness.declare.candidate_names import hint
 from harness.declare.effective_grid import sampled_as, whole_grid
 from harness.declare.grid import FIT, LOW_MEMORY
 from harness.declare.listing import brief
-from harness.declare.nearest import did_you_mean
 from harness.declare.suite import CALIBRATION, DEFAULT_CLIP, MOST_IMAGES, ROUNDS_FOR_MEDIAN
 from harness.declare.syntax import PLAIN, SYNTAXES
 from harness.metrics import METRICS
@@ -206,7 +206,7 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
         if (other := first.setdefault(keys[candidate.name], candidate.name)) != candidate.name:
             yield f"candidate {candidate.name!r} duplicates {other!r}: both give the same images; remove one"
     if names and suite.baseline not in names:
-        yield f"the baseline {suite.baseline!r} is not a candidate; {did_you_mean(suite.baseline, names)}"
+        yield f"the baseline {suite.baseline!r} is not a candidate; {hint(suite.baseline, names)}"
     yield from _values(suite)
     yield from default_problems(suite)
     yield from clip_problems(suite.clip, root)
@@ -242,7 +242,7 @@ def _metrics(suite: Suite) -> Iterator[str]:
     if not suite.metrics:
         yield "no metrics are declared"
     yield from doubles("metric", suite.metrics)
-    yield from filter(None, map(METRICS.why_not, suite.metrics))
+    yield from filter(None, (value_for_metric(name) or METRICS.why_not(name) for name in suite.metrics))
 
 
 def _values(suite: Suite) -> Iterator[str]:

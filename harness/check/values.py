@@ -34,7 +34,25 @@ def metrics_of(value: str) -> list[str]:
 def misspelt(suite: Suite) -> set[str]:
     """The metrics that misspelt names most probably mean. That one of them is missing is not reported a second time."""
     unknown = [name for name in suite.metrics if isinstance(name, str) and METRICS.find(name) is None]
-    return {similar for name in unknown for similar in closest(name, METRICS, most=2)}
+    return {similar for name in unknown for similar in (*closest(name, METRICS, most=2), *metrics_of(_value_meant(name)))}
+
+
+def value_for_metric(name: object) -> str:
+    """What to give in place of the name of a value, where a metric is expected; empty if it most probably is none."""
+    value = _value_meant(name) if isinstance(name, str) and METRICS.find(name) is None else ""
+    if metrics := metrics_of(value):
+        giving = " or ".join(map(repr, metrics))
+        return (f"unknown metric {name!r}: it is a value; give the metric that it comes from, {giving}" if name == value else
+                f"unknown metric {name!r}; did you mean {giving}, which gives the value {value!r}?")
+    if value and name == value:
+        return f"unknown metric {name!r}: it is a value that needs no metric; remove it"
+    return ""
+
+
+def _value_meant(name: str) -> str:
+    """The value that a name is or is most like, unless it is as much like a metric."""
+    values = {*(spec.name for row in METRICS.values() for spec in row.values), *RUN_VALUES} - {*METRICS}
+    return next((word for word in closest(name, sorted({*values, *METRICS})) if word in values), "")
 
 
 def unknown_values(kind: str, names: Iterable[str], known: Collection[str], suite: Suite) -> Iterator[str]:

@@ -10,7 +10,7 @@ from harness.declare.listing import first_of
 
 _LONGEST: Final = 300
 """Characters of a name that are compared: a hostile name of megabytes against a thousand others would take hours."""
-_MOST: Final = 60
+MOST_LISTED: Final = 60
 """Known names that are listed, if they fit."""
 
 
@@ -26,5 +26,5 @@ def did_you_mean(name: object, known: Iterable[str], list_known: bool = True) ->
     names = sorted(known) if isinstance(known, set | frozenset) else list(known)
     similar = closest(name, names, most=2)
     question = f"did you mean {first_of([*map(repr, similar)], between=' or ')}?" if similar else ""
-    listed = f"{'Known' if question else 'known'}: {first_of(names, _MOST)}" if list_known and names else ""
+    listed = f"{'Known' if question else 'known'}: {first_of(names, MOST_LISTED)}" if list_known and names else ""
     return " ".join(part for part in (question, listed) if part)

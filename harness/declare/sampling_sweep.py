@@ -8,7 +8,8 @@ from dataclasses import replace
 from itertools import product
 
 from harness.declare import MODELS, AxisValue, Candidate, Model, Sampling
-from harness.declare.swept_values import swept_numbers
+from harness.declare.listing import brief
+from harness.declare.swept_values import swept_model, swept_numbers
 
 
 def sampling_sweep(model: Model | os.PathLike[str] | Candidate | Iterable[Candidate], *, steps: Iterable[int] = (),
@@ -21,11 +22,14 @@ def sampling_sweep(model: Model | os.PathLike[str] | Candidate | Iterable[Candid
     Instead of a model it takes candidates, such as those of alpha_sweep: every one of them is sampled in every way, as
     "alpha=0.5 steps=8". Raises ValueError if neither steps nor samplers are given, and for what is said twice.
     """
-    counts = swept_numbers(steps, "sampling_sweep: steps", "(4, 8, 12)")
+    counts = swept_numbers(steps, "sampling_sweep: steps", "(4, 8, 12)", may_be_empty=True)
     names = (samplers,) if isinstance(samplers, str) else tuple(samplers)
     if not counts and not names:
         raise ValueError("sampling_sweep: no steps and no samplers are given; give some, such as steps=(4, 8, 12)")
     common = Sampling() if sampling is None else sampling
+    if not isinstance(common, Sampling):
+        raise ValueError(  # noqa: TRY004, as for all misfits
+            f"sampling_sweep: sampling is {brief(repr(sampling))}; expected Sampling(...), such as Sampling(guidance=1)")
     for word, given, values in (("steps", common.steps, counts), ("sampler", common.sampler, names)):
         if given is not None and values:
             raise ValueError(f"sampling_sweep: {word} is {given!r} in sampling, and swept; remove it from one of them")
@@ -47,13 +51,13 @@ def sampling_sweep(model: Model | os.PathLike[str] | Candidate | Iterable[Candid
 
 def _candidates(given: Model | os.PathLike[str] | Candidate | Iterable[Candidate], precision: str) -> tuple[Candidate, ...]:
     """The candidates that are sampled in several ways; a model is one without a name."""
-    if isinstance(given, MODELS):
-        return (Candidate(name="", model=given, precision=precision),)
-    if isinstance(given, os.PathLike):
-        return (Candidate(name="", model=os.fspath(given), precision=precision),)
+    if isinstance(given, (*MODELS, os.PathLike)):
+        return (Candidate(name="", model=swept_model(given, "sampling_sweep: model"), precision=precision),)
     if precision:
         raise ValueError("sampling_sweep: precision is for a model; candidates have their own")
-    listed = (given,) if isinstance(given, Candidate) else tuple(given)
+    listed = (given,) if isinstance(given, Candidate) else tuple(given) if isinstance(given, Iterable) else ()
+    if not listed:
+        raise ValueError(f"sampling_sweep: model is {brief(repr(given))}; expected a model, or candidates, as of alpha_sweep")
     if odd := next((one for one in listed if not isinstance(one, Candidate)), None):
-        raise ValueError(f"sampling_sweep: expected a model or candidates, and one of them is {odd!r}")
+        raise ValueError(f"sampling_sweep: expected a model or candidates, and one of them is {brief(repr(odd))}")
     return listed

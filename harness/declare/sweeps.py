@@ -9,9 +9,10 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from harness.declare import MODELS, Adapter, Alphas, AxisValue, Candidate, Merge, Model
+from harness.declare import Adapter, Alphas, AxisValue, Candidate, Merge, Model
+from harness.declare.listing import brief
 from harness.declare.models import DENOISER
-from harness.declare.swept_values import swept_numbers
+from harness.declare.swept_values import swept_adapter, swept_merge, swept_model, swept_numbers
 
 
 def alpha_sweep(a: Model | os.PathLike[str], b: Model | os.PathLike[str], alphas: Iterable[float], *,
@@ -20,14 +21,17 @@ def alpha_sweep(a: Model | os.PathLike[str], b: Model | os.PathLike[str], alphas
     """One candidate per alpha, named "alpha=0.35". Put 0 and 1 among the alphas: the parents are the controls. What is merged is
     the denoiser alone (see Merge); parts="all" merges the text encoders and the VAE too, so that alpha 1 is B. `precision` is
     that of a Candidate."""
-    merge = Merge(a=_model(a), b=_model(b), method=method, parts=parts)  # type: ignore[arg-type]  # "all" is a word
+    first, second = swept_model(a, "alpha_sweep: a"), swept_model(b, "alpha_sweep: b")
+    # "all" is a word, and a relay or an ensemble is refused by the check.
+    merge = Merge(a=first, b=second, method=method, parts=parts)  # type: ignore[arg-type]
     return sweep(merge, swept_numbers(alphas, "alpha_sweep: alphas", "(0, 0.5, 1)"), precision=precision)
 
 
 def sweep(merge: Merge, alphas: Iterable[float], *, precision: str = "") -> tuple[Candidate, ...]:
     """One candidate per alpha, named "alpha=0.35", of any merge; the merge's own alpha is replaced. `precision` is that of a
     Candidate."""
-    return tuple(Candidate(name=f"alpha={alpha:g}", axes={"alpha": float(alpha)}, model=replace(merge, alpha=float(alpha)),
+    given = swept_merge(merge, "sweep: merge")
+    return tuple(Candidate(name=f"alpha={alpha:g}", axes={"alpha": float(alpha)}, model=replace(given, alpha=float(alpha)),
                            precision=precision) for alpha in swept_numbers(alphas, "sweep: alphas", "(0, 0.5, 1)"))
 
 
@@ -38,7 +42,10 @@ def block_sweep(merge: Merge, blocks: Iterable[str], values: Iterable[float]) ->
     Blocks are "IN04", "M00", "OUT11", "time_embed", "label_emb" and "out" of a U-Net, "D07" and "S20" of Flux, "J03" of
     SD3. A block is only its own tensors, whatever the conventions of tools. Raises ValueError for an unknown block.
     """
-    values = swept_numbers(values, "block_sweep: values", "(0, 1)")
+    merge, values = swept_merge(merge, "block_sweep: merge"), swept_numbers(values, "block_sweep: values", "(0, 1)")
+    blocks = (blocks,) if isinstance(blocks, str) else tuple(blocks)
+    if not blocks:
+        raise ValueError("block_sweep: blocks is empty; expected names of blocks, such as ('IN04', 'M00')")
     start = 0.0 if merge.alpha is None else merge.alpha
     rest = start if isinstance(start, Alphas) else Alphas(default=start)
     return tuple(
@@ -64,11 +71,13 @@ def _block_pattern(block: str) -> str:
     return f"{folders[match[1]]}.*" if match[1] == "M" else f"{folders[match[1]]}.{int(match[2])}.*"
 
 
-def adapter_sweep(model: Model | os.PathLike[str], adapter: str | os.PathLike[str],
+def adapter_sweep(model: Model | os.PathLike[str], adapter: Adapter | str | os.PathLike[str],
                   weights: Iterable[float], *, precision: str = "") -> tuple[Candidate, ...]:
-    """One candidate per adapter weight, named "weight=0.5". `precision` is that of a Candidate."""
-    return tuple(Candidate(name=f"weight={weight:g}", axes={"weight": float(weight)}, model=_model(model), precision=precision,
-                           adapters=(Adapter(path=os.fspath(adapter), weight=float(weight)),))
+    """One candidate per adapter weight, named "weight=0.5"; the weight of an Adapter is replaced. `precision` is that of a
+    Candidate."""
+    base, given = swept_model(model, "adapter_sweep: model"), swept_adapter(adapter, "adapter_sweep: adapter")
+    return tuple(Candidate(name=f"weight={weight:g}", axes={"weight": float(weight)}, model=base, precision=precision,
+                           adapters=(replace(given, weight=float(weight)),))
                  for weight in swept_numbers(weights, "adapter_sweep: weights", "(0, 0.5, 1)"))
 
 
@@ -86,15 +95,18 @@ def adapter_files(model: Model | os.PathLike[str],
     if axis == "weight":
         raise ValueError("adapter_files: 'weight' is the axis of the weights; give another name for what the files differ in, "
                          "such as axis='epoch'")
-    given = {at: Adapter(path=os.fspath(a)) if not isinstance(a, Adapter) else a
+    base = swept_model(model, "adapter_files: model")
+    given = {at: swept_adapter(a, f"adapter_files: {at!r}")
              for at, a in (files if isinstance(files, Mapping) else _numbered(files)).items()}
+    if not given:
+        raise ValueError("adapter_files: files is empty; expected files of one training, such as {1: 'style-000001.safetensors'}")
     listed = tuple(map(float, swept_numbers(weights, "adapter_files: weights", "(0, 0.5, 1)")))
     candidates = []
-    if given and 0.0 in listed:
-        candidates.append(Candidate(name="weight=0", model=_model(model), axes={axis: next(iter(given)), "weight": 0.0}))
+    if 0.0 in listed:
+        candidates.append(Candidate(name="weight=0", model=base, axes={axis: next(iter(given)), "weight": 0.0}))
     for at, weight in product(given, (weight for weight in listed if weight)):
         names = [f"{axis}={at}", *([f"weight={weight:g}"] if len(listed) > 1 else [])]
-        candidates.append(Candidate(name=" ".join(names), model=_model(model), adapters=(replace(given[at], weight=weight),),
+        candidates.append(Candidate(name=" ".join(names), model=base, adapters=(replace(given[at], weight=weight),),
                                     axes={axis: at, **({"weight": weight} if len(listed) > 1 else {})}))
     return tuple(candidates)
 
@@ -123,7 +135,11 @@ def adapter_grid(model: Model | os.PathLike[str], adapters: Mapping[str, str | o
     `adapters` maps a short name to each file, or to an Adapter whose weight is replaced. `weights` are the same for all, or
     by name. An adapter at weight 0 is left out, so the model alone is a candidate like any other.
     """
-    given = {name: Adapter(path=os.fspath(a)) if not isinstance(a, Adapter) else a for name, a in adapters.items()}
+    base = swept_model(model, "adapter_grid: model")
+    if not isinstance(adapters, Mapping) or not adapters:
+        raise ValueError(f"adapter_grid: adapters is {brief(repr(adapters))}; expected files by a short name, such as "
+                         "{'ink': 'ink.safetensors'}")
+    given = {name: swept_adapter(adapter, f"adapter_grid: {name!r}") for name, adapter in adapters.items()}
     what, example = "adapter_grid: weights", "(0, 0.5, 1)"
     listed = ({name: swept_numbers(values, what, example) for name, values in weights.items()} if isinstance(weights, Mapping)
               else dict.fromkeys(given, swept_numbers(weights, what, example)))
@@ -133,10 +149,6 @@ def adapter_grid(model: Model | os.PathLike[str], adapters: Mapping[str, str | o
     for chosen in product(*(listed[name] for name in given)):
         at = dict(zip(given, map(float, chosen), strict=True))
         candidates.append(Candidate(
-            name=" ".join(f"{name}={weight:g}" for name, weight in at.items()), model=_model(model), axes=at,
+            name=" ".join(f"{name}={weight:g}" for name, weight in at.items()), model=base, axes=at,
             adapters=tuple(replace(given[name], weight=weight) for name, weight in at.items() if weight)))
     return tuple(candidates)
-
-
-def _model(model: Model | os.PathLike[str]) -> Model:
-    return model if isinstance(model, MODELS) else os.fspath(model)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.declare import Checkpoint
+from harness.declare.candidate_names import hint
 from harness.declare.effective_grid import sampling_block
 from harness.declare.listing import first_of
-from harness.declare.nearest import did_you_mean
 from harness.declare.picture_chunks import texts_of, with_texts
 from harness.declare.picture_parameters import to_parameters
 from harness.declare.picture_texts import OWN, PARAMETERS
@@ -104,7 +104,7 @@ def _chosen(run: Run, candidate: str | None) -> tuple[str, float | None]:
     names = [c.name for c in run.suite.candidates]
     if candidate is not None:
         if candidate not in names:
-            raise PromotionError(f"suite {run.suite.name!r} has no candidate {candidate!r}; {did_you_mean(candidate, names)}")
+            raise PromotionError(f"suite {run.suite.name!r} has no candidate {candidate!r}; {hint(candidate, names)}")
         return candidate, None
     recommendation = recommend(run)
     if recommendation.pick is None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.declare import Grid, Suite, grid_of
+from harness.declare.candidate_names import hint
 from harness.declare.effective_grid import sampling_block
-from harness.declare.nearest import did_you_mean
 from harness.promotion.errors import PromotionError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def gather(folder: Path, name: str) -> Evidence:
 
     run = load_run(folder)
     if name not in (names := [c.name for c in run.suite.candidates]):
-        raise PromotionError(f"suite {run.suite.name!r} has no candidate {name!r}; {did_you_mean(name, names)}")
+        raise PromotionError(f"suite {run.suite.name!r} has no candidate {name!r}; {hint(name, names)}")
     recommendation = recommend(run)
     # Gates without candidates judge the recommended pick; here they judge the candidate to promote.
     verdicts = tuple(judge(run, replace(recommendation, pick=name)))

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from harness.declare.nearest import did_you_mean
+from harness.declare.candidate_names import hint
 from harness.records import write_atomically
 from harness.records.harmless_text import in_script
 from harness.records.regular_files import LARGEST_IMAGE, lies_below, read_regular
@@ -126,7 +126,7 @@ def _chosen(run: Run, rec: Recommendation, ask: Ask) -> tuple[list[str], float, 
     """The candidates and the guidance to show, and how they were come by."""
     known = [c.name for c in run.suite.candidates]
     if strays := [name for name in ask.candidates if name not in known]:
-        raise ValueError(f"suite {run.suite.name!r} has no candidate {strays[0]!r}; {did_you_mean(strays[0], known)}")
+        raise ValueError(f"suite {run.suite.name!r} has no candidate {strays[0]!r}; {hint(strays[0], known)}")
     scales = sorted(float(g) for g in run.images["guidance"].unique())
     guidance = ask.guidance if ask.guidance is not None else rec.guidance if rec.guidance is not None else (
         scales[0] if len(scales) == 1 else None)

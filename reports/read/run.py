@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from harness.declare import DESIRABILITY, Candidate, Objective, Suite, grid_of
+from harness.declare.candidate_names import hint
 from harness.declare.effective_grid import whole_grid
-from harness.declare.nearest import did_you_mean
 from harness.declare.pairing import with_baseline
 from harness.declare.prompt_texts import shown_text
 from harness.declare.same_text import SAME_TEXT, effective_prompts, first_of_text
@@ -118,7 +118,7 @@ class Run(CurrentRecords):
         if (candidate := self._candidates.get(name)) is not None:
             return candidate
         raise KeyError(f"suite {self.suite.name}: no candidate {name!r}; "
-                       f"{did_you_mean(name, [c.name for c in self.suite.candidates])}")
+                       f"{hint(name, [c.name for c in self.suite.candidates])}")
 
     def declared(self, name: str) -> Candidate | None:
         """The declared candidate of that name, or None."""

@@ -42,6 +42,19 @@ def test_a_misspelt_metric_is_the_only_thing_that_is_said(metric, tmp_path):
     assert f"unknown metric {metric!r}; did you mean '{metric}e'" in listed[0]
 
 
+@pytest.mark.parametrize(("name", "words"), [
+    ("clipped_share", "it is a value; give the metric that it comes from, 'exposure'"),
+    ("palette_left", "it is a value; give the metric that it comes from, 'palette'"),
+    ("cliped_share", "did you mean 'exposure', which gives the value 'clipped_share'"),
+    ("psnrdb", "did you mean 'psnr', which gives the value 'psnr_db'"),
+    ("seconds_per_image", "it is a value that needs no metric; remove it")])
+def test_a_value_in_the_place_of_a_metric_names_the_metric(name, words, tmp_path):
+    listed = said(tmp_path, metrics=("clip_score", name), objective=Objective(penalties=()), gates=())
+    assert len(listed) == 1
+    assert f"unknown metric {name!r}" in listed[0]
+    assert words in listed[0]
+
+
 def test_the_default_objective_says_which_metrics_it_needs_and_both_ways_out_work(tmp_path):
     listed = said(tmp_path, metrics=("clip_score",), objective=Objective(), gates=())
     assert len(listed) == 1

@@ -107,6 +107,9 @@ RED, BLUE = Prompt(id="a", text="a red star"), Prompt(id="b", text="a blue car",
 # What is declared, what the refusal says to do, and what is declared then.
 ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     ({"metrics": (*tiny_suite().metrics, "ms_ssim")}, "use 'ssim'", {"metrics": (*tiny_suite().metrics, "ssim")}),
+    ({"metrics": (*tiny_suite().metrics, "edge_jaggedness")}, "give the metric that it comes from, 'structure'",
+     {"metrics": (*tiny_suite().metrics, "structure")}),
+    ({"metrics": (*tiny_suite().metrics, "failures")}, "remove it", {"metrics": tiny_suite().metrics}),
     (merge(alpha=Alphas(default=0, keys={" ": 1})), "use * to match any text", merge(alpha=Alphas(default=0, keys={"*": 1}))),
     (merge(alpha=Blocks()), "give one of them", merge(alpha=Blocks(preset="GRAD_V"))),
     (merge(alpha=Blocks(preset="GRAD_V", convention=OWN_SLOTS)), "use another convention", merge(alpha=Blocks(preset="GRAD_V"))),
