@@ -43,8 +43,8 @@ def test_what_is_not_cooler_than_the_cap_stays_as_it_is(colour: tuple[int, int, 
 
 def test_a_coloured_picture_is_left_and_said() -> None:
     blue = np.full((4, 4, 3), (0, 60, 255), np.uint8)
-    cyan = np.full((4, 4, 3), (0, 255, 255), np.uint8)
-    for image in (blue, cyan):
+    violet = np.full((4, 4, 3), (90, 0, 255), np.uint8)
+    for image in (blue, violet):
         result, note = warmed(image, 6500)
         assert (result == image).all()
         assert "colour" in note
