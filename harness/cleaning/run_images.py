@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.cleaning.part import Part, Removed, remove, whole
 from harness.declare.listing import first_of
-from harness.records import Journal, Look, Sample
+from harness.records import Intermediate, Journal, Look, Sample
 from harness.records.baseline_file import BASELINE_FILE, read_baseline
 from harness.records.regular_files import LARGEST_IMAGE, lies_below, read_regular
 from harness.run_folder.folder import lock
@@ -100,10 +100,18 @@ def _images(folder: Path, promoted: Mapping[str, str]) -> list[_Image]:
     shown = {one.sample for key in keys.values() for one in key.images}
     listed = {**dict.fromkeys(_of_baseline(folder), BASELINE), **dict.fromkeys(shown, BLIND), **promoted}
     by_path: dict[str, list[Sample]] = defaultdict(list)
+    by_key: dict[str, Sample] = {}
     for record in records:
         if isinstance(record, Sample):
             by_path[record.path].append(record)
-    return list(_judged(run, by_path, listed, looked_at))
+            by_key[record.key] = record
+    # A picture that an image was made of is needed as that image is.
+    made_of = [record for record in records if isinstance(record, Intermediate)]
+    for record in made_of:
+        by_path[record.path] += [replace(image, sha256=record.sha256) for image in filter(None, [by_key.get(record.sample)])]
+    declared = {*run.digests, *(record.path for record in made_of
+                                if record.sample in by_key and by_key[record.sample].path in run.digests)}
+    return list(_judged(run, by_path, declared, (listed, looked_at)))
 
 
 def _of_baseline(folder: Path) -> set[str]:
@@ -116,7 +124,10 @@ def _of_baseline(folder: Path) -> set[str]:
     return {str(row[at]) for row in baseline.rows}
 
 
-def _judged(run: Run, by_path: Mapping[str, list[Sample]], by_key: Mapping[str, str], looked_at: set[str]) -> Iterator[_Image]:
+def _judged(run: Run, by_path: Mapping[str, list[Sample]], paths: Collection[str], why: tuple[Mapping[str, str], set[str]]) -> (
+        Iterator[_Image]):
+    """`paths` are those that declared candidates need; `why` says what needs the image of a key, and the candidates of a race."""
+    by_key, looked_at = why
     declared = {candidate.name for candidate in run.suite.candidates}
     races = run.suite.budget is not None or run.suite.search is not None
     for path, samples in by_path.items():
@@ -124,7 +135,7 @@ def _judged(run: Run, by_path: Mapping[str, list[Sample]], by_key: Mapping[str, 
         if not lies_below(file, run.folder / _IMAGES) or file.suffix != ".png" or file.is_symlink() or not file.is_file():
             continue
         names = {sample.candidate for sample in samples}
-        reasons = [DECLARED if path in run.digests else "", RACE if races and names & (declared | looked_at) else "",
+        reasons = [DECLARED if path in paths else "", RACE if races and names & (declared | looked_at) else "",
                    *(by_key.get(sample.key, "") for sample in samples)]
         yield _Image(path=file, size=file.stat().st_size, hashes=frozenset(sample.sha256 for sample in samples),
                      needed_by=next(filter(None, reasons), ""),

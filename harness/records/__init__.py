@@ -27,7 +27,7 @@ from harness.records.events import (
     cells_of,
     standing_looks,
 )
-from harness.records.images import Cell, Coverage, Defect, Measurement, NoiseFloor, Sample, finite, sample_key
+from harness.records.images import Cell, Coverage, Defect, Intermediate, Measurement, NoiseFloor, Sample, finite, sample_key
 from harness.records.journal import Journal
 from harness.records.json_lines import Record, from_line, to_line
 from harness.records.values import RUN_VALUES, ValueSpec
@@ -46,6 +46,7 @@ __all__ = [
     "Failure",
     "Finished",
     "Fit",
+    "Intermediate",
     "Journal",
     "Latency",
     "Look",

@@ -103,6 +103,22 @@ class Defect:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Intermediate:
+    """A picture that an image was made of, kept beside it: that of an earlier stage ("stage 1"), or the picture before the
+    post-steps ("raw"). `sample` is the key of the image, `key` the hash of everything that determines the picture; `path` and
+    `sha256` as of a Sample. Several images may share one file. `notes` are remarks of the post-steps about this image."""
+
+    candidate: str
+    cell: Cell
+    sample: str
+    name: str
+    key: str
+    path: str
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class NoiseFloor:
     """One image made twice, in a batch of `batch_size` and alone: the largest difference in levels from 0 to 255, and the
     share of values that differ. `setting` is the identity of the weights."""

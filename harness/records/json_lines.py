@@ -21,15 +21,15 @@ from harness.records.costs import (
     Timeline,
 )
 from harness.records.events import Dropped, Failure, Finished, Look, SessionStart, Weights, refuse_look
-from harness.records.images import Cell, Coverage, Defect, Measurement, NoiseFloor, Sample
+from harness.records.images import Cell, Coverage, Defect, Intermediate, Measurement, NoiseFloor, Sample
 
 Record: TypeAlias = (Sample | Measurement | Coverage | Latency | Memory | Timeline | Power | Durations | BatchCurve | Fit
-                     | NoiseFloor | Defect | Failure | Weights | Finished | Look | SessionStart)
+                     | NoiseFloor | Defect | Intermediate | Failure | Weights | Finished | Look | SessionStart)
 _KINDS: Final[dict[str, type[Any]]] = {
     "sample": Sample, "measurement": Measurement, "coverage": Coverage, "latency": Latency, "memory": Memory,
     "timeline": Timeline, "power": Power, "durations": Durations, "batch_curve": BatchCurve, "fit": Fit,
-    "noise_floor": NoiseFloor, "defect": Defect, "failure": Failure, "weights": Weights, "finished": Finished,
-    "look": Look, "session": SessionStart,
+    "noise_floor": NoiseFloor, "defect": Defect, "intermediate": Intermediate, "failure": Failure, "weights": Weights,
+    "finished": Finished, "look": Look, "session": SessionStart,
 }
 _PARTS: Final[dict[type[Any], dict[str, type[Any]]]] = {
     Memory: {"readings": Reading}, Power: {"readings": Reading}, Timeline: {"series": Series, "spans": Span},
@@ -120,7 +120,7 @@ def _sound(record: Any) -> None:
                              "identity": str, "setting": str, "values": dict, "labels": dict, "details": dict,
                              "missing": dict, "keys": dict, "inputs": dict, "guidance": int | float, "message": str,
                              "stage": str, "component": str, "error": str, "why": str, "version": int, "reference": str,
-                             "batch_size": int, "cap_bytes": int, "declared": str}
+                             "batch_size": int, "cap_bytes": int, "declared": str, "name": str}
     for place in (record, getattr(record, "cell", None)):
         for name, kind in kinds.items():
             value = getattr(place, name, None)

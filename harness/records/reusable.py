@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from harness.records.costs import BatchCurve, Durations, Fit, Latency, Memory, Power, Timeline
 from harness.records.events import Failure, Finished, Look, Weights
-from harness.records.images import CHUNKED, PROMPTS, Coverage, Defect, Measurement, NoiseFloor, Sample
+from harness.records.images import CHUNKED, PROMPTS, Coverage, Defect, Intermediate, Measurement, NoiseFloor, Sample
 from harness.records.json_lines import Record
 
 Timed: TypeAlias = Latency | Memory | Timeline | Power | Durations | BatchCurve | Fit
@@ -20,7 +20,7 @@ TIME: Final = "time"
 """The stage of a failure to time a candidate."""
 Claim: TypeAlias = tuple[int, str, str, str, str]
 """What a measurement was made with: version, setting, key of the reference, SHA-256 of the image and of the reference."""
-NOT_REPLACED: Final = (Sample, Measurement, Defect, Look)
+NOT_REPLACED: Final = (Sample, Measurement, Defect, Intermediate, Look)
 """Kinds with rules of their own: images and what was measured on them count by their keys, looks by their race."""
 
 

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from stat import S_ISLNK
-from typing import Final
+from typing import Final, TypeAlias
 
-from harness.records import Sample, write_atomically
+from harness.records import Intermediate, Sample, write_atomically
 from harness.records.atomic import naming
 from harness.records.regular_files import LARGEST_IMAGE, lies_below, read_regular
 from harness.run_folder.journal_index import Stat, stat_of
@@ -22,6 +22,10 @@ SYNC_SECONDS: Final = 0.5
 the last ones, which the next run finds missing and makes again."""
 SYNC_THREADS: Final = 2
 """Files synced at once share one commit of the file system's own journal."""
+
+
+Kept: TypeAlias = Sample | Intermediate
+"""What has an image file."""
 
 
 class AlteredImageError(RuntimeError):
@@ -37,11 +41,11 @@ class ImageFiles:
     def __init__(self, folder: Path, stats: dict[str, tuple[str, Stat]], *, verify: bool = False) -> None:
         self.folder, self.stats, self.verify = folder, stats, verify
         self.hashed: set[str] = set()
-        self._unsynced: list[Sample] = []
+        self._unsynced: list[Kept] = []
         self._first_unsynced = 0.0
         self._inside: dict[str, bool] = {}
 
-    def write(self, sample: Sample, data: bytes) -> None:
+    def write(self, sample: Kept, data: bytes) -> None:
         """Writes an image with one rename: other processes see it whole or not at all. The next `sync` puts it on the disk."""
         write_atomically(self.folder / sample.path, data, sync=False)
         if not self._unsynced:
@@ -68,7 +72,7 @@ class ImageFiles:
         self._unsynced.clear()
         return True
 
-    def intact(self, sample: Sample) -> bool:
+    def intact(self, sample: Kept) -> bool:
         """Whether the file is the one that was written, by its stat or its content; see Ledger."""
         path = f"{self.folder}/{sample.path}"
         try:
@@ -87,7 +91,7 @@ class ImageFiles:
             self.hashed.add(sample.path)
         return sound
 
-    def read(self, sample: Sample) -> bytes:
+    def read(self, sample: Kept) -> bytes:
         """The bytes of an image, hashed as they are read. Raises AlteredImageError if they are not those that were written."""
         with suppress(OSError):
             data = read_regular(self.folder / sample.path, LARGEST_IMAGE)
@@ -104,7 +108,7 @@ class ImageFiles:
             image.unlink(missing_ok=True)
         self.stats.pop(path, None)
 
-    def _synced(self, sample: Sample) -> Stat | None:
+    def _synced(self, sample: Kept) -> Stat | None:
         """Syncs one image and returns its stat; None if it is gone, which the next check will find."""
         try:
             image = self.folder / sample.path

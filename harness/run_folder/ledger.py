@@ -20,6 +20,7 @@ from harness.records import (
     Durations,
     Failure,
     Fit,
+    Intermediate,
     Journal,
     Latency,
     Look,
@@ -90,13 +91,13 @@ class Ledger:
             self._add(records, sync=durable)
             self._behind = self._behind or not durable
 
-    def store(self, images: Iterable[tuple[Sample, bytes]]) -> None:
-        """Writes images to their paths and their samples to the journal.
+    def store(self, images: Iterable[tuple[Sample | Intermediate, bytes]]) -> None:
+        """Writes images to their paths and their records to the journal in this order: what an image was made of comes first.
 
         They survive a killed process from now on, and a power cut after the next `flush`, which happens automatically.
         """
         with self._turn:
-            written: list[Sample] = []
+            written: list[Sample | Intermediate] = []
             try:
                 for sample, data in images:
                     self._images.write(sample, data)
@@ -147,12 +148,14 @@ class Ledger:
             lines: list[str] = []
             own: set[str] = set()
             shared: set[str] = set()
+            of_others = {sample.key for (name, _), sample in self.samples.items() if name != candidate}
             for record in self.journal.records([]):
-                # A defect stays on record, because another candidate may share the image.
-                if record.candidate != candidate or isinstance(record, Defect):
+                # Another candidate may share an image, and then what is on record about it: defects, and what it was made of.
+                about_shared = isinstance(record, Defect) or (isinstance(record, Intermediate) and record.sample in of_others)
+                if record.candidate != candidate or about_shared:
                     lines.append(to_line(record) + "\n")
-                if isinstance(record, Sample):
-                    (own if record.candidate == candidate else shared).add(record.path)
+                if isinstance(record, Sample | Intermediate):
+                    (own if record.candidate == candidate and not about_shared else shared).add(record.path)
             write_atomically(self.journal.path, "".join(lines).encode())
             for path in own - shared:
                 self._images.delete(path)
@@ -174,14 +177,15 @@ class Ledger:
         return weights.setting if weights else ""
 
     def missing(self, candidate: str, cells: Iterable[tuple[Cell, str]]) -> list[Cell]:
-        """Those cells, given with the keys of their images, whose image is missing or altered. An intact image that another
+        """Those cells, given with the keys of their images, whose image, or a picture that it was made of, is missing or altered.
+        An intact image that another
         candidate or cell has under the same key is adopted."""
         with self._turn:
             absent: list[Cell] = []
             adopted: list[Sample] = []
             for cell, key in cells:
                 sample = self._content.by_key.get(key)
-                if sample is None or not self._images.intact(sample):
+                if sample is None or not self._whole(sample):
                     absent.append(cell)
                 elif (here := self.samples.get((candidate, cell))) is sample:
                     continue
@@ -190,11 +194,24 @@ class Ledger:
             self._add(adopted, sync=True)
             return absent
 
+    def made_of(self, sample: str) -> tuple[Intermediate, ...]:
+        """The pictures that the image of this key was made of, in order, each as it was recorded last."""
+        return tuple(self._made_of.get(sample, {}).values())
+
+    def picture(self, key: str) -> Sample | Intermediate | None:
+        """An intact picture of this key: an image, or one that images were made of."""
+        known = (self._content.by_key.get(key), self._intermediates.get(key))
+        return next((one for one in known if one is not None and self._images.intact(one)), None)
+
+    def _whole(self, sample: Sample) -> bool:
+        """Whether an image is intact, and every picture that it was made of."""
+        return self._images.intact(sample) and all(self._images.intact(one) for one in self.made_of(sample.key))
+
     def adopt(self, candidate: str, cell: Cell, key: str) -> bool:
         """Whether the image of `key` is there and intact; an image of another candidate with this key is adopted."""
         return not self.missing(candidate, [(cell, key)])
 
-    def read(self, sample: Sample) -> bytes:
+    def read(self, sample: Sample | Intermediate) -> bytes:
         """The bytes of an image, hashed as they are read. Raises AlteredImageError if they are not those that were written."""
         return self._images.read(sample)
 
@@ -283,6 +300,8 @@ class Ledger:
         """Reads the index and the lines after it; `stats` are those that this session already knows."""
         self._latest = LatestRecords()
         self._defects: dict[str, str] = {}
+        self._made_of: dict[str, dict[str, Intermediate]] = {}
+        self._intermediates: dict[str, Intermediate] = {}
         self._looks: list[Look] = []
         with without_collector():  # a journal is a million small objects and no cycles
             self._content, start = journal_index.load(self._index_path, self.journal.path) or (JournalContent(), 0)
@@ -327,6 +346,9 @@ class Ledger:
         match record:
             case Defect():
                 self._defects[record.sample] = record.why
+            case Intermediate():
+                self._made_of.setdefault(record.sample, {})[record.name] = record
+                self._intermediates[record.key] = record
             case Look():
                 self._looks.append(record)
             case Timeline() | Power() | Durations() | BatchCurve():
