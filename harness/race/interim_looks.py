@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from harness.declare import Candidate, grid_of
+from harness.declare import Candidate, Grid, grid_of
 from harness.records import Cell, Dropped, Failure, Look
 from harness.records.events import all_cells
 from harness.run.batch_packing import in_order
 from harness.run.suite_run import SuiteRun
+from harness.samplers import image_work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +71,15 @@ class Asking:
 
     def scales_of(self, name: str, others: Sequence[Candidate] = ()) -> frozenset[float]:
         """The guidance scales of a candidate; those of the grid for one that is neither in the suite nor in `others`."""
+        return frozenset(map(float, self._grid(name, others).guidance_scales))
+
+    def work_of(self, name: str, guidance: float) -> float:
+        """How much work the denoiser has with one image of a candidate."""
+        return image_work(self._grid(name), guidance)
+
+    def _grid(self, name: str, others: Sequence[Candidate] = ()) -> Grid:
         candidate = next((c for c in (*self.run.suite.candidates, *others) if c.name == name), None)
-        return frozenset(map(float, grid_of(self.run.suite, candidate).guidance_scales))
+        return grid_of(self.run.suite, candidate)
 
     def sound(self, names: Iterable[str]) -> tuple[str, ...]:
         """The names of the candidates that have not failed."""

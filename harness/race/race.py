@@ -20,6 +20,7 @@ from harness.race.search import FILE, Searcher
 from harness.race.time_left import TimeLeft
 from harness.records import Cell, Failure, Look
 from harness.records.gate_kinds import gate_kind
+from harness.run.latency import ROUNDS_FOR_P90
 from harness.run_folder.ledger import RunFolderError
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ CONFIRM: Final = "confirm"
 GATE: Final = "gate"
 UNTIMED: Final = 2
 """Images of each candidate that warm up a timing, and under which memory is read."""
+PER_ROUND: Final = 2
+"""Images of each candidate in a round of a timing: the first after another candidate is not timed."""
 Added: TypeAlias = Mapping[str, tuple[Candidate, ...]]
 """Candidates that a race adds, by the name of the candidate that each group comes after."""
 
@@ -58,7 +61,7 @@ class Race:
         self.of, self.budget, self.run = of, budget, of.run()
         self.asking = Asking(self.run, of.candidate, of.expect)
         self.asking.failed |= of.failed
-        self.time = TimeLeft(budget.minutes, self.run, scales_of=self.asking.scales_of)
+        self.time = TimeLeft(budget.minutes, self.run, scales_of=self.asking.scales_of, work_of=self.asking.work_of)
         self._out: set[tuple[str, float]] = set()
         # Otherwise a run of some candidates, selected by -k, would void the looks of the whole race and its verdict.
         self._before = {name for look in self.run.ledger.looks(self.run.race) for name in look.candidates
@@ -239,13 +242,23 @@ class Race:
             return f"the budget of {self.budget.images:,}"
         return f"the budget of {self.budget.minutes:g} minutes"
 
-    def _reserved(self, coming: Rectangle) -> int:
-        """About how many images the confirmation and the timing of the candidates take, which follow in any case."""
+    def _reserved(self, coming: Rectangle) -> float:
+        """About how many seconds the confirmation and the timing of the candidates take, which follow in any case."""
         from harness.race.elimination import confirm_images
         from reports.verdict.confirm_looks import confirm_looks
 
-        return confirm_images(self.suite, len(confirm_looks(self.suite)[0])) + (
-            len(coming.candidates) * (self.suite.latency_rounds + UNTIMED))
+        works = [self.asking.work_of(name, scale) for name in coming.candidates
+                 for scale in self.asking.scales_of(name) if scale in coming.guidances]
+        images = confirm_images(self.suite, len(confirm_looks(self.suite)[0]))
+        return self.time.seconds_of(images * sum(works) / max(1, len(works))) + self._timing(coming.candidates)
+
+    def _timing(self, names: Sequence[str]) -> float:
+        """About how many seconds the timing of these candidates takes, each at its largest guidance scale."""
+        suite = self.suite
+        each = sum(self.asking.work_of(name, max(self.asking.scales_of(name))) for name in names)
+        declared, enough = (self.time.seconds_of(each * (PER_ROUND * rounds + UNTIMED + 2 * suite.largest_batch))
+                            for rounds in (suite.latency_rounds, max(suite.latency_rounds, ROUNDS_FOR_P90)))
+        return max(declared, min(enough, suite.latency_budget_seconds))
 
     def _left(self) -> int | None:
         """The number of images that the select prompts may still use: the rest of the budget, minus the images that the
@@ -344,7 +357,7 @@ class Race:
 
     def _within_budget(self, stage: str, plan: Rectangle) -> Look | None:
         """The look, sampled; None where it would spend more than there is. The look before it then says so."""
-        wanted, seconds = self.asking.wanted(plan), self.time.left()
+        wanted, seconds = self.asking.wanted(plan), self.time.left(self._timing(plan.candidates))
         if stage == GATE and seconds is not None and self.time.seconds((plan,)) > seconds:
             last = self.asking.looks[-1]
             too_long = f"the {self.budget.minutes:g} minutes leave no time for more seeds"

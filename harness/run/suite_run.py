@@ -45,6 +45,7 @@ from harness.run.run_json import FITTED_BATCH, REFUSED, RunJson, Session
 from harness.run.stages import Stages
 from harness.run_folder.folder import lock, sweep
 from harness.run_folder.ledger import Ledger
+from harness.samplers import image_work
 from harness.sampling import (
     NOT_FINITE,
     Images,
@@ -95,7 +96,7 @@ class SuiteRun:
         self._fresh = {c.name for c in suite.candidates} if options.fresh else set()
         self._retiming = options.retime
         self.opened_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self.images_made = 0
+        self.images_made, self.work_made = 0, 0
         cache = open_cache(options.cache, largest_image(suite))
         self._lock = lock(self.folder)
         try:
@@ -296,7 +297,7 @@ class SuiteRun:
                                       may_widen=self.bench.may_widen(candidate))
             self._meter.begin(candidate.name)
             try:
-                self.gallery.make(ready, absent, partial(self._took, f"{self.suite.name} {candidate.name}: sample"))
+                self.gallery.make(ready, absent, partial(self._took, candidate))
             finally:
                 self._note_refusals()
             if floor:
@@ -309,11 +310,12 @@ class SuiteRun:
             self._fitted = {**self._fitted, REFUSED: refusals}
             self.run_json.note(**{FITTED_BATCH: self._fitted})
 
-    def _took(self, doing: str, samples: Sequence[Sample], pixels: Images) -> None:
+    def _took(self, candidate: Candidate, samples: Sequence[Sample], pixels: Images) -> None:
         """Called when images were written: measures them while the next are sampled."""
         self._shown += len(samples)
         self.images_made += len(samples)
-        self.progress.advance(len(samples), doing)
+        self.work_made += sum(image_work(grid_of(self.suite, candidate), sample.cell.guidance) for sample in samples)
+        self.progress.advance(len(samples), f"{self.suite.name} {candidate.name}: sample")
         self._meter.feed(samples, pixels)
 
     def _refuse_nothing(self, candidate: Candidate) -> None:

@@ -3,9 +3,10 @@ noise falls along the steps. Importing this imports neither torch nor diffusers.
 
 from harness.samplers.building import build_scheduler, evaluations, first_evaluation, set_steps, step_options
 from harness.samplers.guided_steps import guided_steps
+from harness.samplers.image_work import image_work
 from harness.samplers.problems import FLOW_FAMILIES, sampler_problem, zero_snr_problem
 from harness.samplers.schedules import SCHEDULES, Schedule
 from harness.samplers.table import SAMPLERS, Sampler
 
 __all__ = ["FLOW_FAMILIES", "SAMPLERS", "SCHEDULES", "Sampler", "Schedule", "build_scheduler", "evaluations", "first_evaluation",
-           "guided_steps", "sampler_problem", "set_steps", "step_options", "zero_snr_problem"]
+           "guided_steps", "image_work", "sampler_problem", "set_steps", "step_options", "zero_snr_problem"]

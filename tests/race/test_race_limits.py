@@ -15,14 +15,31 @@ from harness.declare import Budget, Merge, Search
 from harness.plugin.ci import record_costs, record_race
 from harness.promotion import gather
 from harness.race.interim_looks import Rectangle
+from harness.race.race import Race
 from harness.race.time_left import TimeLeft
 from harness.records import Cell, Sample
+from harness.run.progress import Silent
 from harness.run.suite_run import SuiteRun
 from harness.run_folder.ledger import RunFolderError
+from harness.samplers import image_work
+from harness.session.suite_session import SuiteSession
 from reports.read.run import load_run
 from reports.verdict.sentences import race_reasons
+from tests.fakes import tiny_grid
 from tests.painted import paint_runs
-from tests.race.painted import ENDS, LOSES, NAMES, SCALES, DeclaredBench, go, images, looks, scripted, suite
+from tests.race.painted import (
+    ENDS,
+    LOSES,
+    NAMES,
+    SCALES,
+    DeclaredBench,
+    go,
+    images,
+    looks,
+    scripted,
+    session_options,
+    suite,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -62,14 +79,46 @@ def rectangle(*names: str) -> Rectangle:
 def test_the_time_that_images_take_is_that_of_the_session_so_far_and_existing_ones_take_none() -> None:
     there = [Sample(candidate="x", cell=cell, key="k", path="p", sha256="s") for cell in list(rectangle("x").cells())[:3]]
     gallery = SimpleNamespace(at_hand=lambda name: there if name == "x" else [])
-    run = SimpleNamespace(gallery=gallery, images_made=10, started=100.0)
+    run = SimpleNamespace(gallery=gallery, work_made=10, started=100.0)
     time = TimeLeft(2.0, run, clock=lambda: 120.0)
     assert time.seconds((rectangle("x", "y"),)) == (1 + 4) * 2.0
     assert time.left() == 100.0
-    assert time.left(reserved_images=5) == 90.0
+    assert time.left(reserved_seconds=10.0) == 90.0
     assert TimeLeft(0.0, run).left() is None
-    run.images_made = 0
+    run.work_made = 0
     assert time.seconds((rectangle("y"),)) == 0.0
+
+
+def test_images_of_more_steps_and_with_guidance_take_more_of_the_time() -> None:
+    fast, slow = (tiny_grid(steps=steps, sampler=sampler) for steps, sampler in ((4, "euler"), (20, "heun")))
+    run = SimpleNamespace(gallery=SimpleNamespace(at_hand=lambda _: []), work_made=4 * 64 * 64, started=0.0)
+    time = TimeLeft(9.0, run, clock=lambda: 1.0, work_of=lambda name, scale: image_work(slow if name == "slow" else fast, scale))
+    few, many = time.seconds((rectangle("fast"),)), time.seconds((rectangle("slow"),))
+    # Two prompts at guidance 1 and 4: four evaluations and eight, against 39 and 78.
+    assert (few, many) == (2 * (1 + 2), 2 * (39 + 78) / 4)
+
+
+def timed(root: Path, **changes: Any) -> list[float]:
+    """Seconds that a race reserves for timing one candidate and two, at a second for each image."""
+    of = SuiteSession(replace(wide(Budget(minutes=3)), **changes), "s.py", session_options(root), Silent())
+    try:
+        race = Race(of, Budget(minutes=3))
+        return [race._timing(names) for names in (("alpha=0",), ("alpha=0", "alpha=1"))]
+    finally:
+        of.close()
+
+
+@pytest.mark.parametrize(("changes", "seconds"), [
+    ({"latency_rounds": 3}, 8.0), ({"latency_rounds": 6}, 14.0), ({"latency_rounds": 3, "largest_batch": 4}, 16.0),
+    ({"latency_rounds": 3, "latency_budget_seconds": 30.0}, 30.0), ({"latency_rounds": 3, "latency_budget_seconds": 2.0}, 8.0),
+    ({"latency_rounds": 3, "latency_budget_seconds": 1e6}, 60.0)])
+def test_all_images_of_the_timing_are_reserved(tmp_path: Path, changes: dict[str, Any], seconds: float,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TimeLeft, "seconds_of", lambda _, images: float(images))
+    monkeypatch.setattr("harness.race.interim_looks.image_work", lambda *_: 1)
+    one, two = timed(tmp_path, **changes)
+    assert one == seconds
+    assert two == (max(seconds, 16.0) if changes.get("latency_budget_seconds") == 30.0 else 2 * seconds)
 
 
 @pytest.mark.parametrize(("left", "prompts"), [(60.0, 4), (48.0, 4), (47.0, 3), (12.0, 1), (11.0, 0), (-5.0, 0)])
@@ -77,6 +126,7 @@ def test_a_look_takes_as_many_of_its_prompts_as_the_minutes_leave(tmp_path: Path
                                                                  prompts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TimeLeft, "left", lambda *_: left)
     monkeypatch.setattr(TimeLeft, "seconds_of", lambda _, images: float(images))
+    monkeypatch.setattr("harness.race.interim_looks.image_work", lambda *_: 1)
     judged({}, {}, {})
     go(tmp_path, wide(Budget(first_prompts=1, step_prompts=4, minutes=3)))
     selected = [look for look in looks(tmp_path) if look.stage == "select"]
@@ -93,6 +143,7 @@ def test_a_session_with_time_goes_on_where_one_without_ended(tmp_path: Path, jud
     with monkeypatch.context() as hurried:
         hurried.setattr(TimeLeft, "left", lambda *_: 0.0)
         hurried.setattr(TimeLeft, "seconds_of", lambda _, images: float(images))
+        hurried.setattr("harness.race.interim_looks.image_work", lambda *_: 1)
         judged({}, {}, {})
         go(tmp_path, wide(Budget(first_prompts=1, step_prompts=4, minutes=3)))
     before = images(tmp_path)
