@@ -1,18 +1,21 @@
-"""Words of prompts that are plain text here, though something else may have been meant: weights that are mistyped, and names of
-textual inversions that no file has."""
+"""Words of prompts that are plain text here, though something else may have been meant: weights that are mistyped, names of
+textual inversions that no file has, and characters that nobody sees."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from harness.check.prompt_adapters import AdapterFolder, UnresolvedError, with_prompt_adapters
 from harness.declare import Prompt, Suite, grid_of
+from harness.declare.listing import first_of
 from harness.declare.nearest import closest
 from harness.declare.prompt_texts import ROLES, texts_of
 from harness.declare.syntax import PLAIN, SYNTAXES
+from harness.records.harmless_text import first_invisible
 
 _COMMA: Final = r"\([^():]+:\s*[+-]?\d+,\d+\s*\)"
 _NO_COLON: Final = r"\([^():]*[^():\s,]\s+\d?\.\d+\s*\)"
@@ -42,6 +45,19 @@ def mistyped_weight(prompt: Prompt) -> str:
             return (f"prompt {prompt.id!r}: {SYNTAXES[prompt.syntax].tool} reads the number in {match[0][:80]!r} as a word, not "
                     "as a weight. Write it as (word:1.3) if it is one")
     return ""
+
+
+def invisible_characters(suite: Suite) -> Iterator[str]:
+    """A sentence for each invisible character in texts that a text encoder reads, which it reads as it reads letters."""
+    places: dict[str, list[str]] = {}
+    texts = [(f"prompt {prompt.id!r}", text) for prompt in suite.grid.prompts for text in (prompt.text, prompt.negative)]
+    for place, text in (*texts, *((f"style {name!r}", text) for name, text in suite.styles.items())):
+        if (character := first_invisible(text)) and place not in places.setdefault(character, []):
+            places[character].append(place)
+    for character, names in places.items():
+        what = f"U+{ord(character):04X} ({unicodedata.name(character, 'without a name').lower()})"
+        yield (f"{first_of(names)}: the text holds the invisible character {what}, which changes the image like a word; remove "
+               "it if it came along when the text was copied")
 
 
 def unknown_inversions(suite: Suite, root: Path) -> Iterator[str]:

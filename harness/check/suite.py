@@ -17,7 +17,7 @@ from harness.check.phrases import doubles, lookalikes, number, unknown
 from harness.check.picture_settings import unused_settings
 from harness.check.prompt_adapters import prompt_adapter_problems, with_prompt_adapters
 from harness.check.prompt_markup import brackets, phrases
-from harness.check.prompt_words import mistyped_weight, unknown_inversions
+from harness.check.prompt_words import invisible_characters, mistyped_weight, unknown_inversions
 from harness.check.prompts import idle_negatives, prompt_problems, schedule_problems, shared_texts, syntax_problems
 from harness.check.sampling import (
     candidate_sampling_problems,
@@ -77,7 +77,8 @@ def remarks(suite: object, root: Path = Path()) -> list[str]:
     try:
         prompts = suite.grid.prompts if isinstance(suite, Suite) else ()
         texts = [*filter(None, map(brackets, prompts)), *filter(None, map(mistyped_weight, prompts)),
-                 *((*unknown_inversions(suite, root), *_remarks(suite)) if isinstance(suite, Suite) else ())]
+                 *((*invisible_characters(suite), *unknown_inversions(suite, root), *_remarks(suite))
+                   if isinstance(suite, Suite) else ())]
         return [f"suite {shown(suite.name)}: {text}" for text in texts]  # type: ignore[attr-defined]  # a Suite
     except Exception:  # see problems, which says what is wrong
         return []

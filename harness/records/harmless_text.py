@@ -12,6 +12,8 @@ _ACTING: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 """Unicode categories of characters that act or hide: controls, bidi overrides, zero-width characters, line separators."""
 _OF_EMOJI: Final = frozenset({"\u200d", "\ufe0f"})
 """Joiner and variation selector: parts of ordinary emoji."""
+_BLANK: Final = frozenset("\u034f\u115f\u1160\u3164\uffa0")
+"""Letters and marks that are drawn as nothing: joiners and fillers."""
 _FORMULA: Final = ("=", "+", "-", "@")
 _REFERENCE: Final = re.compile(r"[@#]|www(?=\.)|gh(?=-)|:(?=//)", re.IGNORECASE)
 _SCHEME: Final = ":/"
@@ -45,6 +47,12 @@ def visible(text: str) -> str:
 def first_control(text: str) -> str:
     """The first control character of a text that is not a tab or the end of a line; empty if it has none."""
     return next((c for c in text if unicodedata.category(c) == "Cc" and c not in "\t\n\r"), "")
+
+
+def first_invisible(text: str) -> str:
+    """The first character of a text that no page shows, such as an override of the writing direction or a space of no width;
+    empty if it has none. What belongs to emoji, and the ends of lines, are none of them."""
+    return next((c for c in text if c in _BLANK or (unicodedata.category(c) == "Cf" and c not in _OF_EMOJI)), "")
 
 
 def in_markdown(text: str) -> str:

@@ -162,3 +162,28 @@ def test_a_text_of_very_much_markup_is_refused_soon(tmp_path: Path, piece: str) 
     assert problems(suite, tmp_path)
     remarks(suite)
     assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize(("character", "name"), [
+    ("\u202e", "U+202E (right-to-left override)"), ("\u2066", "U+2066"), ("\u200b", "U+200B (zero width space)"),
+    ("\ufeff", "U+FEFF"), ("\u00ad", "U+00AD (soft hyphen)"), ("\u2060", "U+2060"), ("\u3164", "U+3164 (hangul filler)"),
+    ("\U000e0041", "U+E0041")])
+@pytest.mark.parametrize("field", ["text", "negative", "style"])
+def test_a_character_that_nobody_sees_and_the_encoder_reads_is_named(character: str, name: str, field: str) -> None:
+    styles = {"flat": f"a flat{character} drawing"} if field == "style" else {}
+    texts = {"text": "a red ball", **({field: f"a red{character} ball"} if field != "style" else {})}
+    (remark,) = remarks(tiny_suite(grid=tiny_grid(prompts=(Prompt(id="p", **texts),), guidance_scales=(4,)), styles=styles))
+    assert name in remark
+    assert ("style 'flat'" if field == "style" else "prompt 'p'") in remark
+
+
+@pytest.mark.parametrize("text", ["a red ball", "un \u00e9l\u00e9phant", "a \U0001f469\u200d\U0001f680 star \u2764\ufe0f",
+                                  "a ball\nof wool", "a\u00a0ball", "\u8d64\u3044\u3000\u661f"])
+def test_emoji_accents_and_wide_spaces_are_not_invisible(text: str) -> None:
+    assert remarks(tiny_suite(grid=tiny_grid(prompts=(Prompt(id="p", text=text),)))) == []
+
+
+def test_an_invisible_character_of_many_prompts_is_named_once() -> None:
+    prompts = tuple(Prompt(id=f"p{number}", text=f"a\u200b ball number {number}") for number in range(9))
+    (remark,) = remarks(tiny_suite(grid=tiny_grid(prompts=prompts)))
+    assert "and 6 more" in remark
