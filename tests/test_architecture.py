@@ -45,6 +45,7 @@ WITHIN_A_LAYER = {
     ("harness.records", "harness.declare"): "one search for values without their declared types, in suites and in records",
     ("harness.adapters", "harness.weights"): "one reader of headers and pickles and one map of names, for models and adapters",
     ("harness.zoo", "harness.weights"): "the zoo exports through the one writer of model files",
+    ("harness.zoo", "harness.control"): "the zoo's maps of edges are those of every control picture",
     ("harness.metrics", "harness.weights"): "one home says what a file is by its content",
     ("harness.control", "harness.weights"): "control networks are read by the one reader of headers and pickles",
     ("harness.metrics", "harness.control"): "the edges of images are measured by the detector that makes control maps",

@@ -23,7 +23,7 @@ ENTRY = "sweetspot_pytest"
 NOT_SHIPPED = "harness/zoo/training"
 SUFFIXES = {".py", ".typed", ".json", ".safetensors", ".txt", ".gz", ".css", ".js", ".j2", ".toml"}
 """Kinds of files a package may hold: code, type markers, model configurations, weights, tokenizer tables, templates, prompts."""
-LARGEST_BYTES = 12_000_000
+LARGEST_BYTES = 13_000_000
 NO_NETWORK = """
 import socket
 
@@ -126,7 +126,7 @@ def test_the_wheel_holds_no_file_of_an_unexpected_kind(names: list[str]) -> None
     assert {Path(name).suffix for name in names if name.split("/")[0] in PACKAGES} == SUFFIXES
 
 
-def test_the_wheel_is_no_larger_than_twelve_megabytes(wheel: Path) -> None:
+def test_the_wheel_is_no_larger_than_thirteen_megabytes(wheel: Path) -> None:
     assert wheel.stat().st_size < LARGEST_BYTES
 
 

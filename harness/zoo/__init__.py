@@ -1,5 +1,5 @@
-"""The built-in zoo: a tiny Stable Diffusion family trained on drawn pictures, its sketch adapters, and a CLIP model of the same
-world.
+"""The built-in zoo: a tiny Stable Diffusion family trained on drawn pictures, its sketch adapters, an edge ControlNet, an image
+prompt, and a CLIP model of the same world.
 
 Suites name its members ("zoo:photo"). Importing this imports neither torch nor diffusers."""
 
@@ -38,24 +38,31 @@ NAMES: tuple[str, ...] = (
     "zoo:sketch-lokr",
     "zoo:sketch-dora",
     "zoo:sketch-word",
+    "zoo:control-edges",
+    "zoo:control-edges-diffusers",
+    "zoo:image-prompt",
+    "zoo:image-prompt-bin",
     "zoo:clip",
     "zoo:config",
 )
 """Three checkpoints (single files in Stable Diffusion 1's layout), one LoRA in the layouts of eleven tools, the same style as a
-LoHa, a LoKr, a DoRA and a textual inversion, the CLIP weights, the configurations.
+LoHa, a LoKr, a DoRA and a textual inversion, an edge ControlNet in two layouts, an IP-Adapter in two, the CLIP weights, the
+configurations. Pictures by name, such as "zoo:picture-fish-3", are drawn: see `harness.zoo.pictures`.
 """
 
 
 def resolve(reference: str, cache: Path | None = None) -> Path:
-    """The real file behind a reference (for "zoo:config" and "zoo:sketch-peft-folder", the folder). Checkpoints and adapters are
-    assembled on first use.
+    """The real file behind a reference (for "zoo:config", "zoo:sketch-peft-folder" and "zoo:control-edges-diffusers", the
+    folder). Checkpoints and adapters are assembled, and pictures drawn, on first use.
 
     They go to `<cache>/zoo/<content hash>/`; `cache` defaults to $SWEETSPOT_CACHE, then to `.sweetspot` in the current folder.
-    The bytes are the same on every machine, and two processes may resolve at once. Raises ValueError for an unknown reference.
+    The bytes are the same on every machine (those of "zoo:image-prompt-bin" under one version of torch), and two processes may
+    resolve at once. Raises ValueError for an unknown reference.
     """
-    if reference not in NAMES:
-        raise ValueError(f"unknown zoo member {reference!r}; {did_you_mean(reference, NAMES)}")
+    if wrong := problem_of(reference):
+        raise ValueError(wrong)
     from harness.zoo import store
+    from harness.zoo.guides import GUIDES, folder_of
 
     name = reference.removeprefix("zoo:")
     if name == "config":
@@ -63,12 +70,37 @@ def resolve(reference: str, cache: Path | None = None) -> Path:
     if name == "clip":
         return store.PARTS / "clip.safetensors"
     root = cache if cache is not None else Path(os.environ.get("SWEETSPOT_CACHE", ".sweetspot"))
-    path = root / "zoo" / store.content_hash() / f"{name}.safetensors"
+    folder = root / "zoo" / store.content_hash()
+    if reference not in NAMES:
+        return _picture(reference, folder / "pictures" / f"{name}.png")
+    if guide := GUIDES.get(name):
+        path = folder / guide.file
+        if not path.exists():
+            store.assemble(name, path)
+        return folder_of(path, guide)
+    path = folder / f"{name}.safetensors"
     if name.endswith("-folder"):
         path = path.with_suffix("") / "adapter_model.safetensors"
     if not path.exists():
         store.assemble(name, path)
     return path.parent if name.endswith("-folder") else path
+
+
+def problem_of(reference: str) -> str:
+    """What is wrong with a `zoo:` name; empty if nothing is."""
+    from harness.zoo import pictures
+
+    if pictures.is_picture(reference):
+        return pictures.problem_of(reference)
+    return "" if reference in NAMES else f"unknown zoo member {reference!r}; {did_you_mean(reference, NAMES)}"
+
+
+def _picture(reference: str, path: Path) -> Path:
+    from harness.zoo import pictures
+
+    if not path.exists():
+        pictures.write_picture(reference, path)
+    return path
 
 
 def load_clip() -> tuple[Any, Callable[[list[str]], Tensor], dict[str, Any]]:

@@ -13,7 +13,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Parses the command line and writes the files."""
     parser = argparse.ArgumentParser(prog="python -m harness.zoo", description="The built-in model family.")
     commands = parser.add_subparsers(dest="command", required=True)
-    export = commands.add_parser("export", help="write every file of the zoo into a folder")
+    export = commands.add_parser("export", help="write every stored file of the zoo into a folder")
     export.add_argument("folder", type=Path, help="the folder to write to; made if missing")
     _export(parser.parse_args(arguments).folder)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -52,6 +52,23 @@ def new_unet() -> UNet2DConditionModel:
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=4,  # as in Stable Diffusion 1, diffusers reads this as the NUMBER of heads
         norm_num_groups=16,
+    )
+
+
+def new_control_net() -> ControlNetModel:
+    """The encoder of `new_unet` without its attention, and a hint encoder of eight convolutions: a control picture of 64 x 64
+    pixels becomes (64, 8, 8).
+    """
+    return ControlNetModel(
+        in_channels=LATENT_CHANNELS,
+        block_out_channels=(64, 64),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        mid_block_type="UNetMidBlock2D",
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=16,
+        conditioning_embedding_out_channels=(8, 16, 32, 32),
     )
 
 

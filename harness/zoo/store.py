@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from harness.records.atomic import write_atomically
 from harness.weights.ldm import TEXT_PREFIX, UNET_PREFIX, VAE_PREFIX, text_to_ldm, unet_to_ldm, vae_conv_as_linear, vae_to_ldm
+from harness.zoo.guides import GUIDES, control_from_part, pickled
 from harness.zoo.layouts import FILES
 
 Array = NDArray[Any]
@@ -98,9 +99,11 @@ def unet_tensors(name: str) -> Tensors:
 
 
 def assemble(name: str, path: Path) -> None:
-    """Writes one of "base", "photo", "anime" (single files in SD1's layout) or an adapter of `harness.zoo.layouts.FILES`; of
-    a folder, `path` is the tensors' file, which is written last."""
-    if adapter := FILES.get(name):
+    """Writes one of "base", "photo", "anime" (single files in SD1's layout), an adapter of `harness.zoo.layouts.FILES`, or one of
+    `harness.zoo.guides.GUIDES`; of a folder, `path` is the tensors' file, which is written last."""
+    if name in GUIDES:
+        _assemble_guide(name, path)
+    elif adapter := FILES.get(name):
         part = load_tensors(PARTS / f"{adapter.part}.safetensors")
         if adapter.config is not None:
             write_atomically(path.with_name("adapter_config.json"), adapter.config(part).encode())
@@ -109,6 +112,19 @@ def assemble(name: str, path: Path) -> None:
     else:
         notes = {"format": "pt", "modelspec.prediction_type": "v", "modelspec.title": f"zoo {name}"}
         save_tensors(_single_file(name), path, notes)
+
+
+def _assemble_guide(name: str, path: Path) -> None:
+    guide = GUIDES[name]
+    part = load_tensors(PARTS / f"{guide.part}.safetensors")
+    net = control_from_part(part, unet_tensors("base"), restore, SCALE) if guide.part == "control-edges" else part
+    if guide.config:
+        write_atomically(path.with_name("config.json"), (PARTS / guide.config).read_bytes())
+    tensors = guide.make(net)
+    if guide.pickled:
+        write_atomically(path, pickled(tensors))
+    else:
+        save_tensors(tensors, path, {"format": "pt"})
 
 
 def _single_file(name: str) -> Tensors:

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from harness.zoo import SIZE
+from harness.zoo.draw import BACKGROUNDS, COLOURS, HELD_OUT, SUBJECTS, Scene
 from harness.zoo.training.captions import describe
-from harness.zoo.training.draw import BACKGROUNDS, COLOURS, HELD_OUT, SUBJECTS, Scene
 from tests.zoo.plain_sampler import Pictures, blend, open_studio, paint, unet_of, unet_weights, with_adapter
 
 GAP, LABEL = 4, 150

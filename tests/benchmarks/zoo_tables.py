@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from harness.zoo import load_clip
+from harness.zoo.draw import STYLES, SUBJECTS, Scene, random_scene, render
 from harness.zoo.training.captions import STYLE_PHRASES, WORD, article, describe
-from harness.zoo.training.draw import STYLES, SUBJECTS, Scene, random_scene, render
 from tests.zoo import oracle
 from tests.zoo.plain_sampler import (
     Pictures,

@@ -6,7 +6,7 @@ import pytest
 from harness.metrics.clip import load_scorer
 from harness.metrics.contract import ImageSet
 from harness.metrics.styles import measure_styles, probabilities
-from harness.zoo.training.draw import random_scene, render
+from harness.zoo.draw import random_scene, render
 
 STYLES = {"photo": "a photo of a red ball on a white background", "anime": "an anime drawing of a red ball on a white background"}
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from harness.zoo import SIZE
-from harness.zoo.training.draw import BACKGROUNDS, COLOURS, STYLES, SUBJECTS, Scene, render
+from harness.zoo.draw import BACKGROUNDS, COLOURS, STYLES, SUBJECTS, Scene, render
 
 Picture = NDArray[np.uint8]
 Values = NDArray[np.float64]

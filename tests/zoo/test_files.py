@@ -33,9 +33,9 @@ def test_importing_the_zoo_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_zoo_takes_at_most_twelve_megabytes() -> None:
+def test_the_zoo_takes_at_most_twelve_and_a_half_megabytes() -> None:
     size = sum(path.stat().st_size for path in Path(zoo.__file__).parent.rglob("*") if "__pycache__" not in path.parts)
-    assert size <= 12_000_000
+    assert size <= 12_500_000
 
 
 @pytest.mark.parametrize("name", zoo.NAMES)

@@ -11,8 +11,8 @@ import torch
 
 from harness import zoo
 from harness.zoo import store
+from harness.zoo.draw import render
 from harness.zoo.training.captions import WORD, describe
-from harness.zoo.training.draw import render
 from tests.benchmarks.zoo_tables import DRESS, Scorer, asked_scenes
 from tests.zoo import oracle
 from tests.zoo.plain_sampler import Studio, blend, open_studio, paint, unet_of, unet_weights, with_adapter, with_word

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.zoo.draw import HELD_OUT, STYLES, SUBJECTS, Scene, default_dress, random_scene, render, silhouette
 from harness.zoo.tokenizer import CONTEXT, learn_merges, load_clip_tokenizer, load_text_tokenizer, write_tokenizer
 from harness.zoo.training.captions import Habits, caption, describe, vocabulary_words
-from harness.zoo.training.draw import HELD_OUT, STYLES, SUBJECTS, Scene, default_dress, random_scene, render, silhouette
 from tests.zoo import oracle
 
 RED_DRESS = Scene(subject="dress", colour="red", background="white", style="anime", seed=5)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.zoo.training.draw import BACKGROUNDS, COLOURS, STYLES, SUBJECTS, Scene
+from harness.zoo.draw import BACKGROUNDS, COLOURS, STYLES, SUBJECTS, Scene
 
 STYLE_PHRASES: dict[str, tuple[str, ...]] = {
     "photo": ("a photo of {}", "a photograph of {}", "{}, photo", "a realistic photo of {}"),

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from harness.zoo.draw import BACKGROUNDS, COLOURS, STYLES, SUBJECTS, Scene
 from harness.zoo.models import new_clip
 from harness.zoo.tokenizer import learn_merges, load_clip_tokenizer, vocabulary, write_tokenizer
 from harness.zoo.training.captions import STYLE_PHRASES, Habits, describe, vocabulary_words
 from harness.zoo.training.data import Pictures, load_pictures, scenes
-from harness.zoo.training.draw import BACKGROUNDS, COLOURS, STYLES, SUBJECTS, Scene
 from harness.zoo.training.loop import Dice, Recipe, Setting, fit
 from harness.zoo.training.vae import to_tensor
 

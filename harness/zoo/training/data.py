@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.zoo.training.draw import Scene, default_dress, random_scene, render
+from harness.zoo.draw import Scene, default_dress, random_scene, render
 
 Pictures = NDArray[np.uint8]
 SETS = ("base", "sketch", "photo-dress", "anime-dress", "test", "held-out")

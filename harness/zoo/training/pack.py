@@ -5,6 +5,7 @@ The last two stages of the training; they replace the files in `harness/zoo/weig
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ import numpy as np
 import torch
 
 from harness.zoo import store
-from harness.zoo.models import write_configs
+from harness.zoo.guides import CONTROL_CONFIG
+from harness.zoo.models import new_control_net, write_configs
 
 
 def _half(weights: dict[str, torch.Tensor]) -> store.Tensors:
@@ -41,7 +43,25 @@ def pack_adapters(work: Path, names: Sequence[str]) -> None:
         store.save_tensors(_half(torch.load(work / f"{name}.pt", weights_only=True)), store.PARTS / f"{name}.safetensors")
     unchanged = [name for name in names if name not in trained]
     text = f"packed: {', '.join(trained) or 'none'}; as before: {', '.join(unchanged) or 'none'}\n"
+    pack_guides(work)
     (work / "packed-adapters").write_text(text, encoding="utf-8")
+
+
+def pack_guides(work: Path) -> None:
+    """Writes the parts of the networks that are guided by a picture, of those that were trained in `work`: the ControlNet as int8
+    steps from the base's tensors or from zero, with its configuration, and the image prompt in fp16."""
+    if (work / "control-edges.pt").exists():
+        base = store.load_tensors(store.PARTS / "unet.safetensors")
+        net: dict[str, torch.Tensor] = torch.load(work / "control-edges.pt", weights_only=True)
+        zeros = {key: np.zeros(tuple(value.shape), np.float16) for key, value in net.items()}
+        known = {key: value for key, value in base.items() if key in zeros and value.shape == zeros[key].shape}
+        store.save_tensors(_moved(net, {**zeros, **known}), store.PARTS / "control-edges.safetensors")
+        settings = {key: value for key, value in new_control_net().config.items() if not key.startswith("_")}
+        text = json.dumps({"_class_name": "ControlNetModel", **settings}, indent=1, sort_keys=True) + "\n"
+        (store.PARTS / CONTROL_CONFIG).write_text(text, encoding="utf-8")
+    if (work / "image-prompt.pt").exists():
+        prompt = torch.load(work / "image-prompt.pt", weights_only=True)
+        store.save_tensors(_half(prompt), store.PARTS / "image-prompt.safetensors")
 
 
 def pack(work: Path) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -38,12 +39,16 @@ GROUPS: tuple[tuple[Stage, ...], ...] = (
     (Stage(name="photo", result="photo.pt"), Stage(name="anime", result="anime.pt"), Stage(name="sketch", result="sketch.pt")),
     (Stage(name="loha", result="loha.pt"), Stage(name="lokr", result="lokr.pt")),
     (Stage(name="dora", result="dora.pt"), Stage(name="word", result="word.pt")),
+    (Stage(name="control-edges", result="control-edges.pt"), Stage(name="image-prompt", result="image-prompt.pt")),
     (Stage(name="pack-adapters", result="packed-adapters"), Stage(name="pack", result="packed")),
 )
 """Stages of one group run side by side, groups one after the other."""
 
 ADAPTERS = ("sketch", "loha", "lokr", "dora", "word")
 """Stages that need no earlier one: missing parts of the base and its latents are taken from the packed zoo."""
+
+GUIDES = ("control-edges", "image-prompt")
+"""Networks that are guided by a picture; they need no earlier stage either."""
 
 STAGES = tuple(stage.name for group in GROUPS for stage in group)
 
@@ -52,41 +57,37 @@ def run_stage(name: str, setting: Setting, threads: int) -> None:
     """Runs one stage in this process; with several ranks, joins the others through a file in the working folder."""
     import torch
 
+    if name not in STAGES:
+        raise ValueError(f"unknown training stage {name!r}; known: {', '.join(STAGES)}")
     torch.set_num_threads(threads)
-    from harness.zoo.training import clip, data, kinds, unet, vae
-
     if setting.ranks > 1:
         _keep_apart(setting.rank, threads)
         meeting = f"file://{(setting.work / f'{name}.meeting').resolve()}"
         torch.distributed.init_process_group(
             "gloo", init_method=meeting, rank=setting.rank, world_size=setting.ranks, timeout=timedelta(minutes=10)
         )
-    if name == "pictures":
-        data.draw_pictures(setting.work, processes=threads)
-    elif name == "vae":
-        vae.train_vae(setting)
-    elif name == "clip":
-        clip.train_clip(setting)
-    elif name == "latents":
-        vae.encode_sets(setting)
-    elif name == "base":
-        unet.train_base(setting)
-    elif name in ("photo", "anime"):
-        unet.train_checkpoint(setting, name)
-    elif name in ADAPTERS:
-        kinds.train_adapter(setting, name)
-    elif name == "pack":
-        from harness.zoo.training.pack import pack
-
-        pack(setting.work)
-    elif name == "pack-adapters":
-        from harness.zoo.training.pack import pack_adapters
-
-        pack_adapters(setting.work, ADAPTERS)
-    else:
-        raise ValueError(f"unknown training stage {name!r}; known: {', '.join(STAGES)}")
+    _tasks(setting, threads)[name]()
     if setting.ranks > 1:
         torch.distributed.destroy_process_group()
+
+
+def _tasks(setting: Setting, threads: int) -> dict[str, Callable[[], None]]:
+    """What each stage does, by name."""
+    from harness.zoo.training import clip, control, data, image_prompt, kinds, pack, unet, vae
+
+    return {
+        "pictures": lambda: data.draw_pictures(setting.work, processes=threads),
+        "vae": lambda: vae.train_vae(setting),
+        "clip": lambda: clip.train_clip(setting),
+        "latents": lambda: vae.encode_sets(setting),
+        "base": lambda: unet.train_base(setting),
+        "control-edges": lambda: control.train_control(setting),
+        "image-prompt": lambda: image_prompt.train_image_prompt(setting),
+        "pack": lambda: pack.pack(setting.work),
+        "pack-adapters": lambda: pack.pack_adapters(setting.work, ADAPTERS),
+        **{style: partial(unet.train_checkpoint, setting, style) for style in ("photo", "anime")},
+        **{adapter: partial(kinds.train_adapter, setting, adapter) for adapter in ADAPTERS},
+    }
 
 
 def _keep_apart(rank: int, threads: int) -> None:

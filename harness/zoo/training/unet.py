@@ -17,11 +17,11 @@ from peft import LoraConfig, PeftConfig, get_peft_model_state_dict
 from torch import nn
 from transformers import CLIPTextModel
 
+from harness.zoo.draw import Scene
 from harness.zoo.models import new_scheduler, new_text_encoder, new_unet, text_encoder_from_clip
 from harness.zoo.tokenizer import CONTEXT, load_text_tokenizer
 from harness.zoo.training.captions import Habits, caption
 from harness.zoo.training.data import scenes
-from harness.zoo.training.draw import Scene
 from harness.zoo.training.loop import Dice, Recipe, Setting, fit
 
 BASE = Recipe(

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from harness.zoo import SIZE
-from harness.zoo.training.subjects import FIXED, MIRRORED, PARTS, Points
+from harness.zoo.picture_size import SIZE
+from harness.zoo.subjects import FIXED, MIRRORED, PARTS, Points
 
 FINE = 3 * SIZE  # pictures are drawn three times as large and box-filtered down: that is the anti-aliasing
 STYLES = ("photo", "anime", "sketch")
