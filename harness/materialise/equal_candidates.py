@@ -4,6 +4,7 @@ own model A though they ask for more."""
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import fields
 
 from harness.declare import Candidate, Checkpoint, Model, plain
 from harness.materialise.adapter_expressions import weights_of, with_adapter
@@ -21,6 +22,8 @@ from harness.materialise.library import Library, frame_of
 from harness.materialise.recipe_plan import RecipePlan
 from harness.merge import Altered, Expression
 
+_COMPARED = ("name", "axes", "model", "adapters")
+"""The fields of a candidate that are compared by what they do, and those that change no picture."""
 _Planned = Callable[[Model], RecipePlan]
 
 
@@ -86,8 +89,8 @@ def _apart(candidate: Candidate, adapters: Sequence[str]) -> Hashable:
     frame = frame_of(candidate.model)
     # A model with an adapter beside it may be compared with the model into which the adapter is fused.
     beside = bool(candidate.adapters) and isinstance(candidate.model, str | Checkpoint)
-    return (candidate.quantization, candidate.precision, candidate.runtime, repr(plain(candidate.emphasis)),
-            repr(plain(candidate.aesthetic)), repr(plain(candidate.sampling)), frame.config, tuple(adapters), beside)
+    others = {spec.name: plain(getattr(candidate, spec.name)) for spec in fields(candidate) if spec.name not in _COMPARED}
+    return repr(others), frame.config, tuple(adapters), beside
 
 
 def _asks(recipe: Weighed) -> bool:

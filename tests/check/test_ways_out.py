@@ -317,6 +317,7 @@ ELSEWHERE = {
     "clip.py": "files of CLIP models: tests/check/test_clip.py",
     "files.py": "files on the disk: tests/check/test_files.py",
     "user_rows.py": "rows of a user's own: tests/check/test_own_rows.py",
+    "post.py": "files on the disk: tests/check/test_post.py",
     "prompt_markup.py": "a table of its own, below",
     "prompt_adapters.py": "files on the disk: tests/check/test_prompt_adapters.py",
 }

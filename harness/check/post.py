@@ -1,0 +1,75 @@
+"""What is wrong with post-steps before any image: their values, and the files that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from harness.check.phrases import number, unknown
+from harness.declare import ColourTransfer, Lut, PostStep, Temperature, Upscale
+from harness.declare.picture_file import PictureError, size_of_picture
+from harness.declare.post_steps import FIRST_STAGE
+from harness.post.colour_transfer import METHODS as COLOUR_METHODS
+from harness.post.cube import CubeError, read_cube
+from harness.post.temperature import LOCUS
+from harness.post.upscaling import METHODS as UPSCALE_METHODS
+
+LARGEST_FACTOR: Final = 8.0
+LARGEST_SIDE: Final = 16_384
+"""Of a finished picture, in pixels."""
+
+
+def post_problems(steps: Sequence[PostStep], size: tuple[int, int] | None, root: Path, stages: int) -> Iterator[str]:
+    """One phrase per problem of the post-steps of pictures of `size` (width, height), if it is known, of a candidate with so many
+    stages."""
+    for place, step in enumerate(steps, 1):
+        where = f"post-step {place}, {type(step).__name__}"
+        yield from (f"{where}: {phrase}" for phrase in _problems(step, root, stages))
+    factor = 1.0
+    for step in steps:
+        factor *= step.factor if isinstance(step, Upscale) and number(step.factor) else 1.0
+    if size is not None and max(size) * factor > LARGEST_SIDE:
+        yield (f"post: pictures of {size[0]} x {size[1]} become {round(size[0] * factor)} x {round(size[1] * factor)}; expected "
+               f"at most {LARGEST_SIDE} pixels a side. Give a smaller factor")
+
+
+def _problems(step: PostStep, root: Path, stages: int) -> Iterator[str]:
+    match step:
+        case ColourTransfer():
+            yield from unknown("method", [step.method], COLOUR_METHODS)
+            yield from _strength(step.strength)
+            if step.to == FIRST_STAGE:
+                if stages < 2:
+                    yield f"to is {FIRST_STAGE!r}, and the candidate has one stage; give a picture file"
+            else:
+                yield from _picture(root, step.to)
+        case Lut():
+            yield from _strength(step.strength)
+            try:
+                read_cube(root / step.path)
+            except CubeError as error:
+                yield str(error)
+            except OSError as error:
+                yield f"file {step.path!r} below {root} cannot be read ({error.strerror or error}); give a .cube file"
+        case Temperature():
+            if not number(step.max_kelvin) or not LOCUS[0] <= step.max_kelvin <= LOCUS[1]:
+                yield f"max_kelvin is {step.max_kelvin!r}; expected a number from {LOCUS[0]:g} to {LOCUS[1]:g}"
+        case Upscale():
+            yield from unknown("method", [step.method], UPSCALE_METHODS)
+            if not number(step.factor) or not 0 < step.factor <= LARGEST_FACTOR:
+                yield f"factor is {step.factor!r}; expected a number above 0, up to {LARGEST_FACTOR:g}"
+            elif step.factor == 1:
+                yield "factor is 1, which changes nothing; remove the step"
+
+
+def _strength(strength: float) -> Iterator[str]:
+    if not number(strength) or not 0 < strength <= 1:
+        yield f"strength is {strength!r}; expected a number above 0, up to 1"
+
+
+def _picture(root: Path, path: str) -> Iterator[str]:
+    try:
+        size_of_picture(root / path)
+    except PictureError as error:
+        yield f"{error}. It is looked for below {root}"
