@@ -55,10 +55,12 @@ def run(given: argparse.Namespace) -> int:
     from harness.materialise import Workbench
     from harness.run.device_refusals import refusal
     from harness.run.fitted_batch import fitting_batch
+    from harness.run.libraries import load_libraries
     from harness.run.memory_plan import planned
     from harness.run.quiet import quiet_libraries
 
     quiet_libraries()
+    load_libraries(clip=False, own_process=True)
     bench = Workbench.for_grid(suite.grid, device=place.device, root=Path.cwd())
     not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, place.device))}
     rows = planned(suite, [c for c in suite.candidates if c.name not in not_offered], bench)

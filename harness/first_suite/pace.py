@@ -69,9 +69,11 @@ def measured(suite: Suite, device: str) -> float:
 
 def main(file: str, device: str) -> int:
     """Prints the seconds, or the error, of the suite in a file."""
+    from harness.run.libraries import load_libraries
     from harness.run.quiet import own_warnings, quiet_libraries
 
     quiet_libraries()
+    load_libraries(clip=False, own_process=True)
     try:
         suite = with_prompt_adapters(load_suite(Path(file)), Path.cwd())
         assert isinstance(suite, Suite)
