@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from harness.check.files import ADAPTER, file_problem
 from harness.declare import Adapter, Alphas, Candidate, Grid, Prompt, Suite, grid_of
@@ -17,6 +17,9 @@ from harness.declare.prompt_texts import POSITIVE, ROLES, parsed, texts_of
 from harness.declare.syntax import Tag
 from harness.declare.syntax.tags import without_tags
 from harness.records.regular_files import identity_of
+
+if TYPE_CHECKING:
+    from harness.adapters.recognising import Recognised
 
 _SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _EMBEDDINGS: Final = "embeddings"
@@ -184,17 +187,26 @@ class AdapterFolder:
         return [path for path in named if self.is_inversion(path)]
 
     def is_inversion(self, path: str) -> bool:
-        """Whether a file of the folder is a textual inversion."""
-        from harness.adapters import AdapterError, recognise_file
-
+        """Whether a file of the folder is a textual inversion, by where it is or by its tensors, whatever its format."""
         if any(folder.lower() == _EMBEDDINGS for folder in Path(path).parts[:-1]):
             return True
-        if not path.endswith(".safetensors") or file_problem(ADAPTER, self.root / path):
-            return False
+        file = self._recognised(path)
+        return not isinstance(file, str) and not file.modules and bool(file.tokens)
+
+    def trouble(self, path: str) -> str:
+        """Why a file of the folder cannot be read, so that nothing says what it is; empty if it can."""
+        file = self._recognised(path)
+        return file if isinstance(file, str) else ""
+
+    def _recognised(self, path: str) -> Recognised | str:
+        from harness.adapters import AdapterError, recognise_file
+
+        if wrong := file_problem(ADAPTER, self.root / path):
+            return wrong
         try:
-            return not recognise_file(self.root / path).modules and bool(recognise_file(self.root / path).tokens)
-        except (AdapterError, OSError, ValueError):
-            return False
+            return recognise_file(self.root / path)
+        except (AdapterError, OSError, ValueError) as error:
+            return str(error)
 
 
 def _lacking(candidate: Candidate, inversions: Sequence[str], root: Path) -> Iterator[Adapter]:

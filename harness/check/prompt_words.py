@@ -67,6 +67,10 @@ def unknown_inversions(suite: Suite, root: Path) -> Iterator[str]:
     resolved = with_prompt_adapters(suite, root)
     files = {Path(adapter.path).stem.lower() for candidate in resolved.candidates for adapter in candidate.adapters}
     folder = _folder(suite, root)
+    stems = {Path(path).stem.lower(): path for path in folder.files} if folder else {}
+    own = {adapter.path for candidate in suite.candidates for adapter in candidate.adapters}
+    ordinary = {stem: adapter.path for candidate in resolved.candidates for adapter in candidate.adapters
+                if (stem := Path(adapter.path).stem.lower()).isalpha() and stem not in _WELL_KNOWN and adapter.path not in own}
     steps = {grid_of(suite, candidate).steps for candidate in suite.candidates}
     seen = set[str]()
     for prompt in resolved.grid.prompts:
@@ -74,11 +78,18 @@ def unknown_inversions(suite: Suite, root: Path) -> Iterator[str]:
         for text in () if prompt.literal else sorted(map(composed, texts)):
             words = set(re.findall(r"[^\s,()\[\]:|<>]+", text)) if prompt.syntax == "a1111" else set()
             named = {found.key for found in occurrences(_WELL_KNOWN, text)} if "embedding:" not in text else set()
+            for word in sorted(word for word in words - seen if word.lower() in ordinary):
+                seen.add(word)
+                yield (f"prompt {prompt.id!r}: {word!r} is the name of the textual inversion {ordinary[word.lower()]!r}, which "
+                       "takes the place of the word, as in A1111. Rename the file if the word is meant")
             for word in sorted((words | named) - files - seen):
                 seen.add(word)
                 if near := _near(word, folder):
                     yield (f"prompt {prompt.id!r}: {word[:80]!r} is read as words; did you mean the textual inversion {near!r} "
                            "of the adapter folder?")
+                elif folder and (trouble := folder.trouble(stems[word.lower()]) if word.lower() in stems else ""):
+                    yield (f"prompt {prompt.id!r}: {word[:80]!r} is read as words, because the file {stems[word.lower()]!r} "
+                           f"cannot be used: {trouble}")
                 elif word in named:
                     yield f"prompt {prompt.id!r}: {_without_file(word, prompt)}"
 

@@ -170,8 +170,35 @@ def test_an_inversion_that_a_candidate_has_by_another_name_is_not_given_again(ro
     ("a graphit cat", "graphite"), ("a (graphte:1.2) cat", "graphite"), ("a graphite cat", ""), ("a graph", ""),
     ("a sketchh", "")])
 def test_a_word_that_is_nearly_a_textual_inversion_is_pointed_out(text: str, near: str, root: Path) -> None:
-    listed = remarks(suite(text), root)
+    listed = [line for line in remarks(suite(text), root) if "did you mean" in line]
     assert [f"the textual inversion {near!r}" in line for line in listed] == [True] * bool(near)
+
+
+@pytest.mark.parametrize("place", ["loras/badhands.pt", "loras/negative/badhands.bin", "loras/badhands.safetensors"])
+def test_an_inversion_of_any_format_is_found_wherever_it_is_in_the_folder(place: str, root: Path) -> None:
+    (root / place).parent.mkdir(exist_ok=True)
+    save = save_file if place.endswith(".safetensors") else torch.save
+    save({"emb_params": torch.ones(2, 768)}, root / place)
+    assert adapters(root, suite("a cat", negative="badhands")) == (Adapter(path=place),)
+
+
+def test_a_file_that_cannot_be_used_is_named_where_a_word_is_its_name(root: Path) -> None:
+    (root / "loras/badhands.pt").write_bytes(b"<html>404</html>")
+    listed = remarks(suite("a cat", negative="badhands, sketch"), root)
+    assert len(listed) == 1
+    assert "'badhands' is read as words" in listed[0]
+    assert "badhands.pt" in listed[0]
+
+
+def test_an_inversion_with_the_name_of_an_ordinary_word_is_pointed_out(root: Path) -> None:
+    shutil.copy(zoo.resolve("zoo:sketch-word"), root / "loras/bad-hands-5.safetensors")
+    declared = suite("a Graphite cat", negative="bad-hands-5")
+    listed = remarks(declared, root)
+    assert [line.count("loras/graphite.safetensors") for line in listed] == [1]
+    own = tuple(replace(c, adapters=(Adapter(path="loras/graphite.safetensors"),)) for c in declared.candidates)
+    assert remarks(replace(declared, candidates=own), root) == []
+    (root / "loras/graphite.safetensors").rename(root / "loras/pencil-v2.safetensors")
+    assert remarks(declared, root) == []
 
 
 def test_a_widespread_inversion_is_given_by_the_folder_or_as_an_adapter(root: Path) -> None:

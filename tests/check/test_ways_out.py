@@ -329,6 +329,8 @@ OTHERS = (
     "negative texts have no effect at guidance scale 1, and the grid has no other scale; remove them, or add a scale above 1",
     "the gate on a cannot be decided by 2 timed rounds; set latency_rounds to at least 6",
     "prompt 'a': A1111 reads the number in '(b:1,3)' as a word, not as a weight. Write it as (word:1.3) if it is one",
+    "prompt 'a': 'b' is the name of the textual inversion 'b.pt', which takes the place of the word, as in A1111. Rename the "
+    "file if the word is meant",
     "'a' is the name of a widespread textual inversion, ...; give the candidates an Adapter with its file",
     "precision is 'bf16', but mine:MODE computes in fp32; remove precision, or measure bf16 without quantization",
     "gate 'a' cannot be decided for candidate 'b' at CFG 1, because 'c', with which it compares, is sampled at CFG 3, 7; give "
