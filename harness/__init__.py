@@ -18,6 +18,7 @@ from harness.declare import (
     Constraint,
     Desirability,
     Emphasis,
+    Ensemble,
     Fused,
     Gate,
     Gradient,
@@ -26,10 +27,12 @@ from harness.declare import (
     Objective,
     Penalty,
     Prompt,
+    Relay,
     Sampling,
     Search,
     Suite,
 )
+from harness.declare.model_sweeps import ensemble_sweep, relay_sweep
 from harness.declare.picture_text import PictureText
 from harness.declare.picture_texts import picture_text
 from harness.declare.prompt_files import read_prompts
@@ -65,6 +68,7 @@ __all__ = [
     "Constraint",
     "Desirability",
     "Emphasis",
+    "Ensemble",
     "Fused",
     "Gate",
     "Gradient",
@@ -74,6 +78,7 @@ __all__ = [
     "Penalty",
     "PictureText",
     "Prompt",
+    "Relay",
     "Sampling",
     "Search",
     "Suite",
@@ -84,11 +89,13 @@ __all__ = [
     "alpha_sweep",
     "block_sweep",
     "checkpoint_sweep",
+    "ensemble_sweep",
     "picture_text",
     "prompt_set",
     "read_prompts",
     "read_recipe",
     "recipe_text",
+    "relay_sweep",
     "sampling_sweep",
     "sweep",
 ]

@@ -16,10 +16,12 @@ from harness.check.files import file_problem
 from harness.check.merge import merge_problems
 from harness.check.not_yet import not_yet
 from harness.check.phrases import number, unknown
+from harness.check.several_models import several_models_problems
 from harness.check.sizes import size_problem
 from harness.check.stages import first_stage_problems, later_stage_problems
 from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Fused, Merge, Model, Relay
 from harness.declare.candidate import NOT_QUANTIZED, NUMBER_FORMATS
+from harness.declare.models import models_of
 from harness.declare.nearest import closest
 from harness.declare.syntax.parsed import LARGEST_WEIGHT
 from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES
@@ -54,7 +56,7 @@ def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
 def _sampled_model(model: Model, root: Path) -> Iterator[str]:
     yield from reference_problems(model, root)
     # The configs of a merge are those of its first model. A merge that is not sampled needs none.
-    yield from filter(None, [size_problem(next(_checkpoints(model)), root)])
+    yield from filter(None, (size_problem(next(_checkpoints(one)), root) for one in models_of(model)))
 
 
 def _precision(candidate: Candidate) -> Iterator[str]:
@@ -147,6 +149,7 @@ def reference_problems(model: Model, root: Path) -> Iterator[str]:
         yield from _adapters(model.adapters, root, fused=True)
         yield from reference_problems(model.model, root)
     elif isinstance(model, Relay | Ensemble):
+        yield from several_models_problems(model)
         for part in model.models:
             yield from reference_problems(part, root)
     else:

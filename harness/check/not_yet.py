@@ -8,7 +8,6 @@ from typing import Final
 from harness.declare import Candidate
 
 FIELDS: Final = ("stages", "controls", "references", "inpaint", "post")
-MODELS: Final = ("Relay", "Ensemble")
 
 
 def not_yet(candidate: Candidate) -> Iterator[str]:
@@ -17,6 +16,3 @@ def not_yet(candidate: Candidate) -> Iterator[str]:
     for name in FIELDS:
         if any(getattr(one, name, ()) for one in every):
             yield f"{name} cannot be sampled by this version"
-    for kind in dict.fromkeys(type(model).__name__ for model in (candidate.model, *(stage.model for stage in candidate.stages))):
-        if kind in MODELS:
-            yield f"a model of the kind {kind} cannot be sampled by this version"

@@ -29,14 +29,16 @@ from harness.check.sampling import (
     unpaired_gates,
 )
 from harness.check.secrets import secret_problems
+from harness.check.several_models import hand_over_problems
 from harness.check.stages import as_sampled, stage_remarks, staged_sampling_problems
 from harness.check.together import together
 from harness.check.values import COLUMNS, value_for_metric
 from harness.declare import Budget, Candidate, Gate, Grid, Objective, Search, Suite, grid_of, short_hash
 from harness.declare.candidate_names import hint
-from harness.declare.effective_grid import sampled_as, whole_grid
+from harness.declare.effective_grid import sampled_as, stage_grids, whole_grid
 from harness.declare.grid import FIT, LOW_MEMORY
 from harness.declare.listing import brief
+from harness.declare.stage_candidates import as_candidates
 from harness.declare.suite import CALIBRATION, DEFAULT_CLIP, MOST_IMAGES, ROUNDS_FOR_MEDIAN
 from harness.declare.syntax import PLAIN, SYNTAXES
 from harness.metrics import METRICS
@@ -63,6 +65,12 @@ def problems(suite: object, root: Path) -> list[str]:
         phrases = [f"could not be checked: {shown(error)}"]
     label = shown(suite.name) if isinstance(suite.name, str) else "SUITE"
     return [brief(without_secrets(f"suite {label}: {phrase}")) for phrase in phrases]
+
+
+def _hand_overs(suite: Suite) -> Iterator[tuple[str, str]]:
+    for candidate in suite.candidates:
+        for stage, grid in zip(as_candidates(candidate), stage_grids(suite, candidate), strict=True):
+            yield from ((repr(candidate.name), phrase) for phrase in hand_over_problems(stage, grid))
 
 
 def _named_adapters(suite: Suite, root: Path) -> Iterator[str]:
@@ -166,6 +174,7 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
         yield from schedule_problems(suite)
         yield from together(candidate_sampling_problems(suite))
         yield from together(staged_sampling_problems(suite))
+        yield from together(_hand_overs(suite))
         yield from (*idle_grid_problems(suite), *size_problems(suite))
         yield from (f"grid: {phrase}" for phrase in shared_texts(whole_grid(suite)))
     if not outside and not inside:

@@ -152,16 +152,18 @@ class Fused:
 
 @dataclass(frozen=True, kw_only=True)
 class Relay:
-    """Models that take turns in one denoising run: `models[0]` begins, and each later one takes over at its share of the steps in
-    `at`, from the same latents and with the same sampler. Each reads the prompt with its own text encoders. `vae` says whose VAE
-    decodes: that of the "first" model or of the "last".
+    """Models that take turns in one denoising run: `models[0]` begins, and each later one takes over from the same latents, with
+    the same sampler. Each reads the prompt with its own text encoders. The candidate's adapters act in every model.
 
     A Stable Diffusion XL refiner is the second model of a relay: Relay(models=("base", "refiner"), at=(0.8,)).
     """
 
     models: tuple[Recipe, ...]
+    """At least two, in the order of their turns. They must work on the same latents; what they predict may differ."""
     at: tuple[float, ...]
+    """The share of the steps from which each model but the first acts: step i of n is at i / n. Each model needs a step."""
     vae: str = "first"
+    """Whose VAE decodes: that of the "first" model or of the "last"."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -169,15 +171,15 @@ class Relay:
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
-    """Models whose predictions are averaged at every step: the sum of `weights` times predictions; the weights add up to 1.
-
-    `texts` says whose text encoders read the prompt: each model's "own", or those of the "first" for all. The VAE is the first
-    model's.
-    """
+    """Models whose predictions are averaged at every step. The VAE is the first model's. The candidate's adapters act in every
+    model."""
 
     models: tuple[Recipe, ...]
+    """At least two. They must work on the same latents; what they predict may differ."""
     weights: tuple[float, ...]
+    """The share of each model's prediction, from 0 to 1; together 1. A model of weight 0 is not run."""
     texts: str = "own"
+    """Whose text encoders read the prompt: each model's "own", or those of the "first" for all."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -188,6 +190,16 @@ Recipe: TypeAlias = str | Checkpoint | Merge | Fused
 Model: TypeAlias = Recipe | Relay | Ensemble
 """A relay or an ensemble is only a candidate's or a stage's own model, never a part of another."""
 MODELS: Final = (str, Checkpoint, Merge, Fused, Relay, Ensemble)
+
+
+def models_of(model: Model) -> tuple[Recipe, ...]:
+    """The sets of weights that a model has: one, or those of a relay or an ensemble."""
+    return model.models if isinstance(model, Relay | Ensemble) else (model,)
+
+
+def weights_by_model(ensemble: Ensemble) -> tuple[tuple[Recipe, float], ...]:
+    """The models of an ensemble that count, each with its weight."""
+    return tuple((model, weight) for model, weight in zip(ensemble.models, ensemble.weights, strict=True) if weight != 0)
 
 
 def one_recipe(model: Model) -> Recipe:

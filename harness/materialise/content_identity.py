@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from harness.adapters.kinds import KINDS
-from harness.declare import Candidate, plain, short_hash
+from harness.declare import Candidate, Ensemble, Model, Relay, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
-from harness.declare.models import one_recipe
+from harness.declare.models import models_of
 from harness.materialise.library import Library, adapters_of, frame_of, leaves, merges_of
 from harness.materialise.merged_parts import opened, with_named_parts
 from harness.materialise.text_treatment import clip_file
@@ -20,10 +20,10 @@ from harness.samplers import FLOW_FAMILIES
 from harness.text import WEIGHTINGS
 
 TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2, "together": 2, "texts of flow models": 2,
-                             "kept layers of flow models": 2, "arithmetic of integer modes": 1}
+                             "kept layers of flow models": 2, "arithmetic of integer modes": 1, "relay": 1, "ensemble": 1}
 """Increased when the same files give different numbers. It covers the block weights of adapters, several adapters of one
 candidate, adapters for some of the steps, that texts of SD3 and Flux are embedded one by one, which of their layers the
-integer modes keep, and how these modes compute in 16 bits."""
+integer modes keep, how these modes compute in 16 bits, and how models take turns or are averaged."""
 
 
 def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
@@ -33,8 +33,7 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
     references = references_of(candidate)
     inputs = {reference: library.content(reference) for reference in references}
     # By the names of the parts: the same words mean other components of another model.
-    recipe = one_recipe(candidate.model)
-    model = with_named_parts(recipe, opened(recipe, library))
+    model = _by_part_names(candidate.model, library)
     content = _by_content(plain(replace(candidate, model=model)), inputs)
     words = _words(candidate, library)
     library.refuse_changed(references)
@@ -44,13 +43,18 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
         RUNTIMES.identity(candidate.runtime), *([words] if words else [])]))
 
 
+def _by_part_names(model: Model, library: Library) -> Model:
+    if isinstance(model, Relay | Ensemble):
+        return replace(model, models=tuple(with_named_parts(one, opened(one, library)) for one in model.models))
+    return with_named_parts(model, opened(model, library))
+
+
 def references_of(candidate: Candidate) -> tuple[str, ...]:
     """Every file and folder that a candidate is made of, as declared: models, also those that only give components, adapters,
     the config folder with its tokenizer, the aesthetic gradient and its CLIP model."""
     references = [*(leaf.path for leaf in leaves(candidate.model)),
                   *(a.path for a in (*adapters_of(candidate.model), *candidate.adapters))]
-    if config := frame_of(candidate.model).config:
-        references.append(config)
+    references += [config for model in models_of(candidate.model) if (config := frame_of(model).config)]
     if candidate.aesthetic is not None:
         references += [candidate.aesthetic.path, clip_file(candidate.aesthetic.clip)]
     return tuple(dict.fromkeys(references))
@@ -86,6 +90,9 @@ def _versions(candidate: Candidate, library: Library) -> dict[str, int | list[in
         versions["together"] = TREATMENT_VERSIONS["together"]
     if candidate.emphasis is not None:
         versions[f"emphasis {candidate.emphasis.method}"] = WEIGHTINGS[candidate.emphasis.method].version
+    if isinstance(candidate.model, Relay | Ensemble):
+        kind = type(candidate.model).__name__.lower()
+        versions[kind] = TREATMENT_VERSIONS[kind]
     if candidate.aesthetic is not None:
         versions["aesthetic"] = TREATMENT_VERSIONS["aesthetic"]
     return versions

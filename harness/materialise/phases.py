@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import ceil
+from dataclasses import dataclass, replace
 
-from harness.declare import Adapter
+from harness.declare import Adapter, Candidate, Ensemble, Relay
+from harness.declare.models import models_of, weights_by_model
+from harness.declare.step_shares import first_step, hand_overs
 from harness.materialise.library import MaterialiseError
 from harness.text import Treatment
 from harness.weights import Pipeline
-
-_NEARLY = 1e-9
-"""Tolerance for rounding: 0.3 times 10 steps must count as 3."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,22 +40,65 @@ class Phase:
         return pipeline
 
 
-def spans_of(adapters: Sequence[Adapter], steps: int) -> list[tuple[int, tuple[Adapter, ...]]]:
-    """(first step, the adapters that are active from it) for every span of the `steps` steps, in order.
+@dataclass(frozen=True, kw_only=True)
+class Leg:
+    """A candidate's steps from `first` until the next leg: in all of them the same models predict with the same adapters. Each of
+    `singles` is the candidate with one of these models, and its weight; `reading` the one whose text encoders read the
+    prompts, None where each reads them with its own; `decoding` the one whose VAE decodes."""
+
+    first: int
+    singles: tuple[tuple[Candidate, float], ...]
+    reading: Candidate | None
+    decoding: Candidate
+
+
+def legs_of(candidate: Candidate, steps: int) -> list[Leg]:
+    """The legs of a candidate that runs `steps` steps. Raises MaterialiseError for an adapter or a model that has none of
+    them."""
+    model, edges = candidate.model, _edges(candidate.model, steps) if isinstance(candidate.model, Relay) else []
+    legs = []
+    for first, adapters in spans_of(candidate.adapters, steps, edges):
+        singles = [replace(candidate, model=one, adapters=adapters) for one in models_of(model)]
+        decoding = singles[-1] if isinstance(model, Relay) and model.vae == "last" else singles[0]
+        if isinstance(model, Relay):
+            taking_part = [(singles[bisect_right(edges, first)], 1.0)]
+        elif isinstance(model, Ensemble):
+            taking_part = [(replace(singles[0], model=one), weight) for one, weight in weights_by_model(model)]
+        else:
+            taking_part = [(singles[0], 1.0)]
+        legs.append(Leg(first=first, singles=tuple(taking_part), decoding=decoding,
+                        reading=singles[0] if isinstance(model, Ensemble) and model.texts == "first" else None))
+    return legs
+
+
+def live_singles(candidate: Candidate, steps: int) -> tuple[Candidate, ...]:
+    """The candidate with each of its models that is needed: those that predict, read prompts or decode, each once, in the
+    declared order."""
+    needed = {repr(single.model) for leg in legs_of(candidate, steps) for single in (
+        *(one for one, _ in leg.singles), leg.decoding, *([leg.reading] if leg.reading else []))}
+    models = {repr(model): model for model in models_of(candidate.model) if repr(model) in needed}
+    return tuple(replace(candidate, model=model) for model in models.values())
+
+
+def _edges(relay: Relay, steps: int) -> list[int]:
+    try:
+        return hand_overs(relay.at, steps)
+    except ValueError as error:
+        raise MaterialiseError(str(error)) from error
+
+
+def spans_of(adapters: Sequence[Adapter], steps: int, edges: Sequence[int] = ()) -> list[tuple[int, tuple[Adapter, ...]]]:
+    """(first step, the adapters that are active from it) for every span of the `steps` steps, in order. A span also ends at each
+    of the `edges`.
 
     An adapter is active in step i if start <= i / steps < end. Raises MaterialiseError for an adapter that is never active.
     """
-    within = {index: (_first(adapter.start, steps), _first(adapter.end, steps)) for index, adapter in enumerate(adapters)}
+    within = {index: (first_step(adapter.start, steps), first_step(adapter.end, steps)) for index, adapter in enumerate(adapters)}
     for index, (first, stop) in within.items():
         if first >= stop:
             adapter = adapters[index]
             raise MaterialiseError(f"adapter {adapter.path!r} from {adapter.start:g} to {adapter.end:g} is active in none of the "
                                    f"{steps} steps; give it a longer range, or sample with more steps")
-    cuts = sorted({0, *(edge for pair in within.values() for edge in pair if edge < steps)})
+    cuts = sorted({0, *edges, *(edge for pair in within.values() for edge in pair if edge < steps)})
     return [(cut, tuple(adapter for index, adapter in enumerate(adapters) if within[index][0] <= cut < within[index][1]))
             for cut in cuts]
-
-
-def _first(share: float, steps: int) -> int:
-    """The index of the first step at or after this share of the steps."""
-    return ceil(share * steps - _NEARLY)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.adapters import AdapterPlan, Reading, live_plan
 from harness.adapters.kinds import is_additive
-from harness.declare import Adapter, Candidate, Grid, Model, plain, short_hash
+from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Grid, Model, Relay, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
+from harness.declare.models import models_of
 from harness.materialise.adapter_copies import copies_problem
 from harness.materialise.adapter_expressions import Places, weights_of, with_adapter
 from harness.materialise.compiled_copies import CompiledCopies
@@ -22,9 +23,10 @@ from harness.materialise.equal_candidates import equality_problems
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
 from harness.materialise.live_model import Frame, Working
 from harness.materialise.number_format import computing_of, homes_of, in_its_format
-from harness.materialise.phases import Branch, Phase, spans_of
+from harness.materialise.phases import Branch, Leg, Phase, legs_of, live_singles, spans_of
 from harness.materialise.plan_recipe import plan_recipe
 from harness.materialise.recipe_plan import PartPlan, RecipePlan
+from harness.materialise.shared_latents import refuse_misfits
 from harness.materialise.similarity_ranges import surveyed
 from harness.materialise.text_treatment import said_of, treatment_of
 from harness.materialise.wider_format import Overflow, WiderFormats, in_wider_format
@@ -36,7 +38,16 @@ from harness.records.file_version import FileVersions
 from harness.runtimes import RUNTIMES
 from harness.samplers import FLOW_FAMILIES
 from harness.text import Treatment
-from harness.weights import ModelFile, Pipeline, TextEncoder, build_pipeline, inspect_pipeline, with_part
+from harness.weights import (
+    ModelFile,
+    Pipeline,
+    TextEncoder,
+    build_pipeline,
+    inspect_pipeline,
+    reading_with,
+    shape_pipeline,
+    with_part,
+)
 from harness.weights.header_claims import folder_markers
 from harness.weights.placing import Slot, lend_layers, move, own_tensors, sharing_copy, slots, tile
 from harness.weights.upload import Uploads
@@ -62,13 +73,16 @@ class Prepared:
 @dataclass(frozen=True, kw_only=True)
 class _Place:
     """Candidates that share one live pipeline: one architecture in one number format. `quantized` says that its denoiser is not
-    run, but holds on the host the weights of which quantized copies are made."""
+    run, but holds on the host the weights of which quantized copies are made. `slot` tells models of one architecture apart that
+    are live together. `base` is how the file was first named."""
 
     path: Path
     config: Path | None
     ema: bool
     mode: str
     quantized: bool
+    slot: int = 0
+    base: Checkpoint = field(compare=False)
 
 
 class Workbench:
@@ -98,6 +112,7 @@ class Workbench:
         self._copies = CompiledCopies()
         self._uploads = Uploads()
         self._inspected: dict[tuple[str, str | None, bool], tuple[TextEncoder, ...]] = {}
+        self._shapes: dict[tuple[str, str | None, bool], Pipeline] = {}
 
     @classmethod
     def for_grid(cls, grid: Grid, *, device: str, root: Path, versions: FileVersions | None = None,
@@ -112,8 +127,9 @@ class Workbench:
     def inspect(self, candidate: Candidate) -> None:
         """Reads headers and plans the merge without reading a weight. Raises the errors that `prepare` would raise.
 
-        Raises ModelFileError for a damaged or unknown file, MaterialiseError for keys that prevent the merge, AdapterError for a
-        file that is not an adapter of a known format, and ChangedFileError for one that changed since it was first opened.
+        Raises ModelFileError for a damaged or unknown file, MaterialiseError for keys that prevent the merge and for models that
+        cannot share their latents, AdapterError for a file that is not an adapter of a known format, and ChangedFileError for one
+        that changed since it was first opened.
         """
         self.library.refuse_changed(references_of(candidate))
         candidate = self.in_its_format(candidate)
@@ -122,6 +138,24 @@ class Workbench:
                 raise MaterialiseError(f"number format {number_format!r} on {self.device}: {reason}")
         if reason := RUNTIMES[candidate.runtime].why_not(self.device):
             raise MaterialiseError(f"runtime {candidate.runtime!r} on {self.device}: {reason}")
+        self.legs(candidate)
+        for model in models_of(candidate.model):
+            self._inspect_one(replace(candidate, model=model))
+        if isinstance(candidate.model, Relay | Ensemble):
+            shapes = {f"model {number} ({frame_of(model).path})": self._shape(frame_of(model))
+                      for number, model in enumerate(candidate.model.models, 1)}
+            refuse_misfits(shapes, kind=type(candidate.model).__name__.lower(),
+                           shared_texts=isinstance(candidate.model, Ensemble) and candidate.model.texts == "first")
+
+    def _shape(self, base: Checkpoint) -> Pipeline:
+        """The pipeline of a model file without values."""
+        place = (base.path, base.config, base.ema)
+        if place not in self._shapes:
+            self._shapes[place] = shape_pipeline(self.library.open(base), self.library.path(base.config) if base.config else None)
+        return self._shapes[place]
+
+    def _inspect_one(self, candidate: Candidate) -> None:
+        """As `inspect`, for one model."""
         plan = self._plan(candidate.model)
         base = frame_of(candidate.model)
         refuse_foreign_kind(plan)
@@ -186,8 +220,24 @@ class Workbench:
 
     def spans(self, candidate: Candidate) -> list[tuple[int, tuple[Adapter, ...]]]:
         """The candidate's adapters by the steps in which they are active, of the number of steps that it is sampled with."""
+        return spans_of(candidate.adapters, self._steps_of(candidate))
+
+    def legs(self, candidate: Candidate) -> list[Leg]:
+        """Which of the candidate's models and adapters are active in which of the steps that it is sampled with."""
+        return legs_of(candidate, self._steps_of(candidate))
+
+    def singles(self, candidate: Candidate) -> tuple[Candidate, ...]:
+        """The candidate with each of its models that is needed; most candidates have one."""
+        return live_singles(candidate, self._steps_of(candidate))
+
+    def readers(self, candidate: Candidate) -> tuple[Candidate, ...]:
+        """Those of `singles` whose text encoders read the prompts."""
+        reading = self.legs(candidate)[0].reading
+        return self.singles(candidate) if reading is None else (replace(candidate, model=reading.model),)
+
+    def _steps_of(self, candidate: Candidate) -> int:
         own = None if candidate.sampling is None else candidate.sampling.steps
-        return spans_of(candidate.adapters, self.steps if own is None else own)
+        return self.steps if own is None else own
 
     def _treatment(self, candidate: Candidate, readings: Sequence[Reading]) -> Treatment:
         own = None if candidate.sampling is None else candidate.sampling.clip_skip
@@ -213,32 +263,69 @@ class Workbench:
         return self.library.open(frame_of(candidate.model)).family
 
     def load_seconds(self, candidate: Candidate) -> tuple[float, ...]:
-        """Seconds that each load of the candidate's architecture took in this session, from the system's file cache or not;
-        empty if it was not loaded."""
-        place = self._place(self.in_its_format(candidate))
-        return (self._loading[place],) if place in self._loading else ()
+        """Seconds that loading the candidate's architectures took in this session, from the system's file cache or not; empty if
+        one was not loaded."""
+        places = set(self._places([self.in_its_format(candidate)]).values())
+        return (sum(self._loading[place] for place in places),) if places <= self._loading.keys() else ()
 
     def content(self, reference: str) -> str:
         """The BLAKE3 of the file or folder of a path or `zoo:` name."""
         return self.library.content(reference)
 
     def prepare(self, candidate: Candidate) -> Prepared:
-        """The live pipeline of `candidate`, with the coverage of every tensor."""
+        """The live pipelines of `candidate`, with the coverage of every tensor."""
         self.inspect(candidate)
         candidate = self.in_its_format(candidate)
         self._copies.empty()
-        frame = self._frame(candidate)
-        frame.detach({adapter.path for adapter in candidate.adapters})
-        spans = self.spans(candidate)
-        branches = [self._branch(replace(candidate, adapters=adapters), frame) for _, adapters in spans]
-        phases = [Phase(first=first, branches=(branch,)) for (first, _), (branch, _) in zip(spans, branches, strict=True)]
+        frames = self._frames_of([candidate])
+        for frame in frames.values():
+            frame.detach({adapter.path for adapter in candidate.adapters})
+        phases, coverage = self._phases(candidate, frames)
         # Every phase is made live once, so that errors are known before the first image.
         phases[0].enter()
         self.library.refuse_changed(references_of(candidate))
-        return Prepared(phases=tuple(phases), coverage=tuple(self._coverage(candidate, frame, branches[0][1])))
+        return Prepared(phases=phases, coverage=coverage)
 
-    def _branch(self, candidate: Candidate, frame: Frame) -> tuple[Branch, QuantizeReport]:
-        """The branch of a candidate's model with the adapters of one span of steps, and the report of its quantization."""
+    def _phases(self, candidate: Candidate, frames: Mapping[str, Frame]) -> tuple[tuple[Phase, ...], tuple[Coverage, ...]]:
+        """The phases of a candidate whose models have `frames`, by their declaration, and the coverage of every model."""
+        phases, rows = [], dict[str, list[Coverage]]()
+        numbers = {repr(model): number for number, model in reversed([*enumerate(models_of(candidate.model), 1)])}
+        for leg in self.legs(candidate):
+            branches = []
+            for single, weight in leg.singles:
+                name = repr(single.model)
+                branch, report = self._branch(single, frames[name], numbers[name])
+                branches.append(replace(self._sharing(branch, single, leg, frames), weight=weight))
+                if name not in rows:
+                    rows[name] = [*self._coverage(replace(single, adapters=candidate.adapters), frames[name], report)]
+            phases.append(Phase(first=leg.first, branches=tuple(branches)))
+        several = len(models_of(candidate.model)) > 1
+        return tuple(phases), tuple(replace(row, stage=f"model {numbers[name]}: {row.stage}") if several else row
+                                    for name, of_model in rows.items() for row in of_model)
+
+    def _sharing(self, branch: Branch, single: Candidate, leg: Leg, frames: Mapping[str, Frame]) -> Branch:
+        """The branch with the VAE and, where one model reads for all, the text encoders of the leg."""
+        decoding, reading = ((other, frames[repr(other.model)]) if other is not None and other.model != single.model else None
+                             for other in (leg.decoding, leg.reading))
+        if decoding is None and reading is None:
+            return branch
+
+        def enter() -> Pipeline:
+            pipeline = branch.enter()
+            if decoding is not None:
+                pipeline = with_part(pipeline, "vae", self._enter(*decoding).vae)
+            return pipeline if reading is None else reading_with(pipeline, self._enter(*reading))
+
+        if reading is None:
+            return replace(branch, enter=enter)
+        of_reading = [self._reading(adapter, reading[0].model) for adapter in reading[0].adapters]
+        self._enter(*reading)
+        return replace(branch, enter=enter, treatment=self._treatment(reading[0], of_reading),
+                       text_identity=self._text_identity(*reading, of_reading))
+
+    def _branch(self, candidate: Candidate, frame: Frame, number: int) -> tuple[Branch, QuantizeReport]:
+        """The branch of a candidate's one model with the adapters of one leg, and the report of its quantization. `number` tells
+        the models apart that are live together."""
         pipeline = self._enter(candidate, frame)
         readings = [self._reading(adapter, candidate.model) for adapter in candidate.adapters]
         if candidate.quantization in LIVE_DTYPES:
@@ -255,7 +342,7 @@ class Workbench:
             pipeline = with_part(pipeline, frame.denoiser, module.to("cpu" if self._lends_layers else self.device))
         if self._lends_layers:
             lend_layers(pipeline.denoiser, pipeline.device)
-        run, refresh = self._executed(candidate, frame, pipeline)
+        run, refresh = self._executed(candidate, frame, pipeline, number)
 
         def enter() -> Pipeline:
             # Needed even if the denoiser is a quantised copy: the text encoders and the VAE are the frame's, and may hold the
@@ -264,12 +351,11 @@ class Workbench:
             refresh()
             return run
 
-        treatment = self._treatment(candidate, readings)
-        state = self._text_state(candidate, frame, readings)
-        skipped = [] if treatment.clip_skip is None else [treatment.clip_skip]
-        return Branch(treatment=treatment, enter=enter, text_identity=short_hash([*state, *skipped])), report
+        return Branch(treatment=self._treatment(candidate, readings), enter=enter,
+                      text_identity=self._text_identity(candidate, frame, readings)), report
 
-    def _executed(self, candidate: Candidate, frame: Frame, pipeline: Pipeline) -> tuple[Pipeline, Callable[[], None]]:
+    def _executed(self, candidate: Candidate, frame: Frame, pipeline: Pipeline,
+                  number: int) -> tuple[Pipeline, Callable[[], None]]:
         """The pipeline with its denoiser in the declared runtime, and what must be called before it is used again. What was
         compiled for the frame's own parameters is kept: it stays valid when they change, and adapters on the layers only add
         compilations. So is what was compiled for a quantized copy, and for the frame of another number format."""
@@ -278,7 +364,7 @@ class Workbench:
             return pipeline, lambda: None
         refresh: Callable[[], None] = lambda: None  # noqa: E731
         if pipeline is not frame.pipeline and not row.private and candidate.quantization in MADE_ON_HOST:
-            name = f"{candidate.runtime} {candidate.quantization}"
+            name = " ".join([candidate.runtime, candidate.quantization, *([f"of model {number}"] if number > 1 else [])])
             executed, refresh = self._copies.compiled(pipeline.denoiser, name, row.apply)
         elif pipeline is not frame.pipeline:
             executed = row.apply(pipeline.denoiser)
@@ -290,14 +376,15 @@ class Workbench:
             executed = frame.executed[candidate.runtime]
         return with_part(pipeline, frame.denoiser, executed), refresh
 
-    def _text_state(self, candidate: Candidate, frame: Frame, readings: Sequence[Reading]) -> list[Any]:
-        """Everything that determines an embedding: the weights in the text encoder, and the treatment of prompts."""
+    def _text_identity(self, candidate: Candidate, frame: Frame, readings: Sequence[Reading]) -> str:
+        """The hash of everything that determines an embedding: the weights in the text encoder, and the treatment of prompts."""
         base = frame_of(candidate.model)
         holds = [sorted(by_key.items()) for part, by_key in sorted(frame.holds.items()) if part.startswith("text_encoder")]
-        return [base.path, base.config, base.ema, repr(holds), *(
+        skipped = self._treatment(candidate, readings).clip_skip
+        return short_hash([base.path, base.config, base.ema, repr(holds), *(
             plain(adapter) for adapter, reading in zip(candidate.adapters, readings, strict=True)
             if reading.embeddings or any(component.startswith("text_encoder") for component, _ in reading.changes)),
-            plain(candidate.emphasis), plain(candidate.aesthetic)]
+            plain(candidate.emphasis), plain(candidate.aesthetic), *([] if skipped is None else [skipped])])
 
     def _enter(self, candidate: Candidate, frame: Frame) -> Pipeline:
         """Changes the frame's parameters and layers to the candidate's, where they differ. Raises MaterialiseError for a frame
@@ -429,12 +516,18 @@ class Workbench:
                                notes=(*said_of(adapter), f"format {plan.format}", *plan.notes, *foreign,
                                       *(f"{key}: {plan.reasons[key]}" for key in keys.get("refused", ()))))
 
-    def _frame(self, candidate: Candidate) -> Frame:
-        """The live pipeline of the candidate's architecture and number format. On a GPU there is one at a time."""
-        base, place = frame_of(candidate.model), self._place(candidate)
+    def _frames_of(self, candidates: Sequence[Candidate]) -> dict[str, Frame]:
+        """The live pipelines that the models of these candidates need together, by the model's declaration. On a GPU all others
+        are freed first."""
+        places = self._places(candidates)
+        if self.device != "cpu" and self._frames.keys() - places.values():
+            self._let_go(keeping=places.values())
+        return {model: self._frame(place) for model, place in places.items()}
+
+    def _frame(self, place: _Place) -> Frame:
+        """The live pipeline of an architecture in a number format."""
         if place not in self._frames:
-            if self.device != "cpu":
-                self._let_go()
+            base = place.base
             file, plan = self.library.open(base), self._plan(base)
             self._name_as(plan)
             started = time.perf_counter()
@@ -453,17 +546,28 @@ class Workbench:
             self._frames[place] = Frame(pipeline=pipeline, live=live, holds=expressions, cast=cast, executed=executed)
         return self._frames[place]
 
-    def _let_go(self) -> None:
-        """Frees the live pipelines, but what was compiled for them."""
-        for place in [*self._frames]:
+    def _let_go(self, keeping: Collection[_Place]) -> None:
+        """Frees the live pipelines but these, and what was compiled for any."""
+        for place in [place for place in self._frames if place not in keeping]:
             self._copies.keep(self._frames.pop(place), place.mode)
         free_memory(self.device)
+
+    def _places(self, candidates: Sequence[Candidate]) -> dict[str, _Place]:
+        """Where the models of these candidates are live, by their declaration: those that share an architecture in slots of their
+        own."""
+        places, taken = dict[str, _Place](), dict[_Place, int]()
+        for single in (single for candidate in candidates for single in self.singles(candidate)):
+            if (name := repr(single.model)) not in places:
+                place = self._place(single)
+                places[name] = replace(place, slot=taken.get(place, 0))
+                taken[place] = taken.get(place, 0) + 1
+        return places
 
     def _place(self, candidate: Candidate) -> _Place:
         base, mode = frame_of(candidate.model), candidate.quantization
         return _Place(path=self.library.path(base.path), config=self.library.path(base.config) if base.config else None,
                       ema=base.ema, mode=mode if mode in LIVE_DTYPES else NOT_QUANTIZED,
-                      quantized=mode in MADE_ON_HOST and self.device != "cpu")
+                      quantized=mode in MADE_ON_HOST and self.device != "cpu", base=base)
 
     @property
     def _lends_layers(self) -> bool:
@@ -510,6 +614,7 @@ class Workbench:
                     holds = frame.holds.get(part, {})
                     for key in [key for key, (expression, _) in holds.items() if model in {s.model for s in sources(expression)}]:
                         del holds[key]
+                        frame.entered = ""
 
     def _load(self, model: str, part: str) -> dict[str, torch.Tensor]:
         """A parent's tensors as stored, most of them views of the mapped file."""

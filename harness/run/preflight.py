@@ -42,7 +42,7 @@ def _of_sampling(suite: Suite, candidate: Candidate, bench: Workbench) -> str:
         return problem
     if grid.sampling is None or grid.sampling.clip_skip is None:
         return ""
-    encoders, _ = bench.encoded_by(candidate)
+    encoders = [encoder for reader in bench.readers(candidate) for encoder in bench.encoded_by(reader)[0]]
     return next(filter(None, (clip_skip_problem(encoder, grid.sampling.clip_skip) for encoder in encoders)), "")
 
 

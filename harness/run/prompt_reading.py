@@ -35,7 +35,12 @@ class PromptReadings:
         self._known: dict[tuple[int, int, str], tuple[object, Reading]] = {}
 
     def of(self, candidate: Candidate, grid: Grid, bench: Workbench) -> Reading | None:
-        """How an inspected candidate reads the prompts of its grid; None without text encoders."""
+        """How an inspected candidate reads the prompts of its grid; None without text encoders. Of several models that read it is
+        the first reading, or the first with a problem."""
+        readings = [reading for reader in bench.readers(candidate) if (reading := self._of_one(reader, grid, bench)) is not None]
+        return next((reading for reading in readings if reading.problem), next(iter(readings), None))
+
+    def _of_one(self, candidate: Candidate, grid: Grid, bench: Workbench) -> Reading | None:
         encoders, treatments = bench.encoded_by(candidate)
         if not encoders:
             return None

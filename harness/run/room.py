@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from harness.declare import Candidate, plain, short_hash
+from harness.declare.models import models_of
 from harness.materialise.library import frame_of
 from harness.probes.fits import OutOfMemory, free_memory, not_fitting, out_of_memory
 from harness.run_folder.ledger import Ledger
@@ -61,4 +62,4 @@ class Room:
 
 
 def _model_of(candidate: Candidate) -> str:
-    return short_hash([plain(frame_of(candidate.model)), candidate.number_format])
+    return short_hash([[plain(frame_of(model)) for model in models_of(candidate.model)], candidate.number_format])

@@ -15,6 +15,7 @@ from harness.samplers import SAMPLERS, build_scheduler, first_evaluation, guided
 from harness.sampling.arriving import Arriving, SamplingError
 from harness.sampling.branches import LiveBranch
 from harness.sampling.noise import generators, initial_noise
+from harness.sampling.predictions import converted, prediction_of, signal_and_noise
 from harness.sampling.text import Conditions, TextState
 from harness.sampling.text_lengths import common_length, repeated
 from harness.weights import Call, added_conditions, call_pipeline, unscaled
@@ -45,7 +46,7 @@ class Denoising:
             raise SamplingError(problem)
         self.grid, self.cells, self.step = grid, cells, 0
         self._knobs = grid.sampling or Sampling()
-        schedule = self._knobs.schedule or ""
+        schedule, self._prediction = self._knobs.schedule or "", prediction_of(pipeline.scheduler_config)
         self._scheduler = build_scheduler(grid.sampler, pipeline.scheduler_config, schedule=schedule, eta=self._knobs.eta)
         # The scheduler looks its timesteps up on the host, as some look up their tables with them, and would wait for the device.
         set_steps(self._scheduler, grid.sampler, grid.steps, schedule)
@@ -86,8 +87,12 @@ class Denoising:
 
         timestep = self._scheduler.timesteps[evaluation]
         scaled = self._scheduler.scale_model_input(self.latents, timestep)
-        predictions = [self._predicted(branch.pipeline, scaled, evaluation, given, guided=guided)
-                       for branch, given in zip(branches, inputs, strict=True)]
+        predictions = []
+        for branch, given in zip(branches, inputs, strict=True):
+            output = self._predicted(branch.pipeline, scaled, evaluation, given, guided=guided)
+            if (predicts := prediction_of(branch.pipeline.scheduler_config)) != self._prediction:
+                output = converted(output, predicts, self._prediction, scaled, *signal_and_noise(self._scheduler, timestep))
+            predictions.append(output)
         output = averaged(predictions, [branch.weight for branch in branches])
         with Sending() if self._sends else nullcontext():
             self.latents = self._scheduler.step(output, timestep, self.latents, **self._options).prev_sample

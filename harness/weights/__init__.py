@@ -12,6 +12,7 @@ from harness.weights.live_pipeline import (
     inspect_pipeline,
     random_sd1,
     random_sdxl,
+    reading_with,
     shape_pipeline,
     with_part,
 )
@@ -22,9 +23,8 @@ from harness.weights.sdxl_conditions import added_conditions
 from harness.weights.tokenizer import clip_tokenizer, sd1_tokenizer
 from harness.weights.write import save_single_file
 
-__all__ = ["COMPONENTS", "PARTS", "Call", "ModelFile", "ModelFileError", "Piece", "Pipeline", "Placed", "StoredTensor",
-           "TensorFile", "TensorInfo", "TextEncoder", "added_conditions", "build_pipeline", "call_pipeline", "clip_tokenizer",
-           "content_hash", "embed_text", "export_ldm", "inspect_pipeline", "latent_shape", "layout_of", "open_model",
-           "open_tensors", "random_sd1", "random_sdxl", "read_header", "save_single_file", "sd1_tokenizer", "shape_pipeline",
-           "single_file_layout",
-           "unscaled", "with_part"]
+__all__ = ["COMPONENTS", "PARTS", "Call", "ModelFile", "ModelFileError", "Piece", "Pipeline", "Placed",
+           "StoredTensor", "TensorFile", "TensorInfo", "TextEncoder", "added_conditions", "build_pipeline", "call_pipeline",
+           "clip_tokenizer", "content_hash", "embed_text", "export_ldm", "inspect_pipeline", "latent_shape", "layout_of",
+           "open_model", "open_tensors", "random_sd1", "random_sdxl", "read_header", "reading_with", "save_single_file",
+           "sd1_tokenizer", "shape_pipeline", "single_file_layout", "unscaled", "with_part"]

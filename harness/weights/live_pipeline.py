@@ -92,6 +92,14 @@ def with_part(pipeline: Pipeline, component: str, module: Any) -> Pipeline:
     return replace(changed, called=assembled(changed)) if pipeline.called is not None else changed
 
 
+def reading_with(pipeline: Pipeline, other: Pipeline) -> Pipeline:
+    """A copy of the pipeline with the text encoders of another one."""
+    encoders = {encoder.component for encoder in (*pipeline.encoders, *other.encoders)}
+    parts = {**{part: module for part, module in pipeline.parts.items() if part not in encoders},
+             **{part: module for part, module in other.parts.items() if part in encoders}}
+    return replace(pipeline, parts=parts, encoders=other.encoders)
+
+
 def random_sd1(seed: int, dtype: torch.dtype, device: str = "cpu") -> Pipeline:
     """A pipeline of Stable Diffusion 1.5's size with random weights, to measure time and memory; its images are noise.
 

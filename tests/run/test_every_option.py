@@ -104,8 +104,7 @@ def gridded(**changes: object) -> Suite:
     return tiny_suite(grid=tiny_grid(**changes))
 
 
-RELAY = Relay(models=("zoo:photo", "zoo:anime"), at=(0.5,))
-ENSEMBLE = Ensemble(models=("zoo:photo", "zoo:anime"), weights=(0.5, 0.5))
+BOTH = ("zoo:photo", "zoo:anime")
 STRETCHED = Gradient(values=(0.5,) * 30)
 NAMED = (Desirability(metric="clip_score", worst=20, best=30),)
 FREE = "free text of the author's; nothing in a run depends on it"
@@ -140,12 +139,12 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Merge.force": "a permission for merges that are refused otherwise; nothing is asked for",
     "Fused.model": (of(model=Fused(model="zoo:foto", adapters=(Adapter(path=SKETCH),))), "'zoo:foto'"),
     "Fused.adapters": (of(model=Fused(model="zoo:photo", adapters=())), "no adapters"),
-    "Relay.models": (of(model=RELAY), "Relay"),
-    "Relay.at": (of(model=RELAY), "Relay"),
-    "Relay.vae": (of(model=RELAY), "Relay"),
-    "Ensemble.models": (of(model=ENSEMBLE), "Ensemble"),
-    "Ensemble.weights": (of(model=ENSEMBLE), "Ensemble"),
-    "Ensemble.texts": (of(model=ENSEMBLE), "Ensemble"),
+    "Relay.models": (of(model=Relay(models=("zoo:photo", "zoo:anme"), at=(0.5,))), "'zoo:anme'"),
+    "Relay.at": (of(model=Relay(models=BOTH, at=(1.0,))), "at is"),
+    "Relay.vae": (of(model=Relay(models=BOTH, at=(0.5,), vae="second")), "'second'"),
+    "Ensemble.models": (of(model=Ensemble(models=("zoo:photo",), weights=(1.0,))), "1 model"),
+    "Ensemble.weights": (of(model=Ensemble(models=BOTH, weights=(0.5, 0.6))), "add up to 1.1"),
+    "Ensemble.texts": (of(model=Ensemble(models=BOTH, weights=(0.5, 0.5), texts="last")), "'last'"),
     "Adapter.path": (adapted("zoo:skech"), "'zoo:skech'"),
     "Adapter.weight": (adapted("zoo:sketch-word", weight=0.5), "weight"),
     "Adapter.blocks": (adapted(blocks=Alphas(default=0.5, keys={"*": 1})), "default, 0.5"),

@@ -1,0 +1,60 @@
+"""What is refused of relays and ensembles before any file is opened, and sweeps over them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import Candidate, Ensemble, Merge, Relay, ensemble_sweep, relay_sweep
+from harness.check import problems
+from tests.fakes import tiny_suite
+
+BOTH = ("zoo:photo", "zoo:anime")
+
+
+def wrong(*models: object) -> str:
+    suite = tiny_suite(candidates=tuple(Candidate(name=f"c{place}", model=model) for place, model in enumerate(models)),  # type: ignore[arg-type]
+                       baseline="c0")
+    return " ".join(problems(suite, Path.cwd()))
+
+
+@pytest.mark.parametrize(("model", "facts"), [
+    (Relay(models=BOTH, at=()), ["2 models", "1 time", "0 values"]),
+    (Relay(models=("zoo:photo",), at=()), ["1 model", "at least two"]),
+    (Relay(models=BOTH, at=(0.0,)), ["(0.0,)", "between 0 and 1"]),
+    (Relay(models=BOTH, at=(1.0,)), ["(1.0,)", "between 0 and 1"]),
+    (Relay(models=(*BOTH, "zoo:photo"), at=(0.6, 0.3)), ["increasing"]),
+    (Relay(models=(*BOTH, "zoo:photo"), at=(0.5, 0.5)), ["increasing"]),
+    (Relay(models=BOTH, at=(float("nan"),)), ["between 0 and 1"]),
+    (Relay(models=BOTH, at=(0.99,)), ["0.99 of", "model number 2"]),
+    (Relay(models=BOTH, at=(0.5,), vae="frist"), ["'frist'", "first"]),
+    (Ensemble(models=BOTH, weights=(1.0,)), ["2 models", "1 weight"]),
+    (Ensemble(models=BOTH, weights=(0.4, 0.4)), ["0.8", "(0.5, 0.5)"]),
+    (Ensemble(models=BOTH, weights=(1.5, -0.5)), ["from 0 to 1"]),
+    (Ensemble(models=BOTH, weights=(0.0, 0.0)), ["add up to 0"]),
+    (Ensemble(models=(), weights=()), ["0 models"]),
+    (Ensemble(models=BOTH, weights=(0.5, 0.5), texts="frist"), ["'frist'", "first"]),
+    (Ensemble(models=("zoo:photo", "zoo:anme"), weights=(0.5, 0.5)), ["'zoo:anme'"]),
+    (Ensemble(models=("zoo:photo", Merge(a="zoo:photo", b="zoo:anime", alpha=2)), weights=(0.5, 0.5)), ["alpha"]),
+])
+def test_a_relay_or_an_ensemble_that_makes_no_sense_is_refused(model: Relay | Ensemble, facts: list[str]) -> None:
+    said = wrong("zoo:photo", model)
+    assert "'c1'" in said
+    assert [fact for fact in facts if fact not in said] == []
+
+
+@pytest.mark.parametrize("model", [Relay(models=BOTH, at=(0.5,)), Ensemble(models=BOTH, weights=(0.3, 0.7)),
+                                   Ensemble(models=(*BOTH, "zoo:photo"), weights=(1 / 3, 1 / 3, 1 / 3)),
+                                   Relay(models=(*BOTH, "zoo:photo"), at=(0.3, 0.6), vae="last")])
+def test_what_makes_sense_is_not(model: Relay | Ensemble) -> None:
+    assert wrong("zoo:photo", model) == ""
+
+
+def test_a_sweeps_ends_are_the_models_alone() -> None:
+    alone, middle, other = ensemble_sweep(Path("a"), "b", (0, 0.25, 1))
+    assert (alone.model, other.model, middle.axes) == ("a", "b", {"ensemble": 0.25})
+    assert middle.model == Ensemble(models=("a", "b"), weights=(0.75, 0.25))
+    late, early, at = relay_sweep("a", "b", (0, 1, 0.4), vae="last")
+    assert (late.model, early.model, at.name) == ("b", "a", "at=0.4")
+    assert at.model == Relay(models=("a", "b"), at=(0.4,), vae="last")
