@@ -288,7 +288,7 @@ class Workbench:
 
     def _phases(self, candidate: Candidate, frames: Mapping[str, Frame]) -> tuple[tuple[Phase, ...], tuple[Coverage, ...]]:
         """The phases of a candidate whose models have `frames`, by their declaration, and the coverage of every model."""
-        phases, rows = [], dict[str, list[Coverage]]()
+        phases, covered = [], dict[str, tuple[Candidate, QuantizeReport]]()
         numbers = {repr(model): number for number, model in reversed([*enumerate(models_of(candidate.model), 1)])}
         for leg in self.legs(candidate):
             branches = []
@@ -296,12 +296,13 @@ class Workbench:
                 name = repr(single.model)
                 branch, report = self._branch(single, frames[name], numbers[name])
                 branches.append(replace(self._sharing(branch, single, leg, frames), weight=weight))
-                if name not in rows:
-                    rows[name] = [*self._coverage(replace(single, adapters=candidate.adapters), frames[name], report)]
+                covered.setdefault(name, (replace(single, adapters=candidate.adapters), report))
             phases.append(Phase(first=leg.first, branches=tuple(branches)))
         several = len(models_of(candidate.model)) > 1
+        # After all phases: only then is known which tensors of a hypernetwork have no effect.
         return tuple(phases), tuple(replace(row, stage=f"model {numbers[name]}: {row.stage}") if several else row
-                                    for name, of_model in rows.items() for row in of_model)
+                                    for name, of_model in covered.items() for row in self._coverage(of_model[0], frames[name],
+                                                                                                    of_model[1]))
 
     def _sharing(self, branch: Branch, single: Candidate, leg: Leg, frames: Mapping[str, Frame]) -> Branch:
         """The branch with the VAE and, where one model reads for all, the text encoders of the leg."""

@@ -8,14 +8,14 @@ import pytest
 
 from harness import Candidate, Ensemble, Merge, Relay, ensemble_sweep, relay_sweep
 from harness.check import problems
-from tests.fakes import tiny_suite
+from tests.fakes import tiny_grid, tiny_suite
 
 BOTH = ("zoo:photo", "zoo:anime")
 
 
 def wrong(*models: object) -> str:
     suite = tiny_suite(candidates=tuple(Candidate(name=f"c{place}", model=model) for place, model in enumerate(models)),  # type: ignore[arg-type]
-                       baseline="c0")
+                       baseline="c0", grid=tiny_grid(steps=4))
     return " ".join(problems(suite, Path.cwd()))
 
 
