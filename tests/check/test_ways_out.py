@@ -111,16 +111,13 @@ BOTH = ("zoo:photo", "zoo:anime")
 # What is declared, what the refusal says to do, and what is declared then.
 ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     ({"metrics": (*tiny_suite().metrics, "ms_ssim")}, "use 'ssim'", {"metrics": (*tiny_suite().metrics, "ssim")}),
-<<<<<<< HEAD
     ({"metrics": (*tiny_suite().metrics, "edge_jaggedness")}, "give the metric that it comes from, 'structure'",
      {"metrics": (*tiny_suite().metrics, "structure")}),
     ({"metrics": (*tiny_suite().metrics, "failures")}, "remove it", {"metrics": tiny_suite().metrics}),
-=======
     (one(Relay(models=BOTH, at=(1.0,))), "declare the others alone", one("zoo:photo")),
     (one(Relay(models=BOTH, at=())), "give one for each model but the first", one(Relay(models=BOTH, at=(0.5,)))),
     (one(Relay(models=BOTH, at=(0.9,))), "move the hand-over", one(Relay(models=BOTH, at=(0.5,)))),
     (one(Ensemble(models=BOTH, weights=(0.75, 0.5))), "such as (0.6, 0.4)", one(Ensemble(models=BOTH, weights=(0.6, 0.4)))),
->>>>>>> d8d4984 (Relays and ensembles: refusals are followed by the test of ways out; coverage is taken when every phase was live)
     (merge(alpha=Alphas(default=0, keys={" ": 1})), "use * to match any text", merge(alpha=Alphas(default=0, keys={"*": 1}))),
     (merge(alpha=Blocks()), "give one of them", merge(alpha=Blocks(preset="GRAD_V"))),
     (merge(alpha=Blocks(preset="GRAD_V", convention=OWN_SLOTS)), "use another convention", merge(alpha=Blocks(preset="GRAD_V"))),
