@@ -69,8 +69,9 @@ def unknown_inversions(suite: Suite, root: Path) -> Iterator[str]:
     folder = _folder(suite, root)
     stems = {Path(path).stem.lower(): path for path in folder.files} if folder else {}
     own = {adapter.path for candidate in suite.candidates for adapter in candidate.adapters}
-    ordinary = {stem: adapter.path for candidate in resolved.candidates for adapter in candidate.adapters
-                if (stem := Path(adapter.path).stem.lower()).isalpha() and stem not in _WELL_KNOWN and adapter.path not in own}
+    given = {adapter.path for candidate in resolved.candidates for adapter in candidate.adapters} - own
+    ordinary = {stem: path for path in given if (stem := Path(path).stem.lower()).isalpha() and stem not in _WELL_KNOWN
+                and folder and folder.is_inversion(path)}
     steps = {grid_of(suite, candidate).steps for candidate in suite.candidates}
     seen = set[str]()
     for prompt in resolved.grid.prompts:

@@ -197,6 +197,7 @@ def test_an_inversion_with_the_name_of_an_ordinary_word_is_pointed_out(root: Pat
     assert [line.count("loras/graphite.safetensors") for line in listed] == [1]
     own = tuple(replace(c, adapters=(Adapter(path="loras/graphite.safetensors"),)) for c in declared.candidates)
     assert remarks(replace(declared, candidates=own), root) == []
+    assert remarks(suite("a sketch of a cat <lora:sketch:0.8>"), root) == []
     (root / "loras/graphite.safetensors").rename(root / "loras/pencil-v2.safetensors")
     assert remarks(declared, root) == []
 
