@@ -32,7 +32,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 def default_problems(suite: Suite) -> Iterator[str]:
     """A phrase if the built-in toy CLIP would score models that it knows nothing of, because the suite names no other."""
-    foreign = [(c.name, file) for c in suite.candidates for file in references(c.model) if not file.startswith("zoo:")]
+    foreign = [(c.name, file) for c in suite.candidates for model in c.models for file in references(model)
+               if not file.startswith("zoo:")]
     needed = [name for name in suite.metrics if (row := METRICS.find(name)) is not None and row.needs_clip]
     if foreign and needed and isinstance(suite.clip, DefaultClip):
         name, file = foreign[0]

@@ -79,7 +79,8 @@ def _is_alike(suite: Suite, head: Mapping[str, Any], device: str) -> bool:
     candidates = declared.get("candidates")
     if _ways(plain(suite)["candidates"]) != _ways(candidates):
         return False
-    models = {reference for candidate in suite.candidates for reference in references(candidate.model)}
+    models = {reference for candidate in suite.candidates for model in candidate.models
+              for reference in references(model)}
     text = json.dumps(candidates)
     return any(json.dumps(model) in text for model in models)
 

@@ -89,6 +89,11 @@ class Candidate:
                 object.__setattr__(self, name, value)
 
     @property
+    def models(self) -> tuple[Model, ...]:
+        """The models of all stages, in order; a stage that has that of the stage before adds none."""
+        return (self.model, *(stage.model for stage in self.stages if stage.model))
+
+    @property
     def key(self) -> str:
         """Hash (16 hex digits) of everything that determines the candidate; neither its name nor its axes count."""
         # Without the fp32 of what is not quantized, which was the only precision before it could be declared. Beside an integer

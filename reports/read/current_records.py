@@ -23,6 +23,7 @@ from harness.records import (
     Failure,
     Finished,
     Fit,
+    Intermediate,
     Latency,
     Look,
     Measurement,
@@ -98,6 +99,8 @@ class CurrentRecords:
     finished: Mapping[str, Finished]
     changed: Mapping[str, tuple[str, ...]]
     looks: tuple[Look, ...] = ()
+    made_of: Mapping[str, tuple[Intermediate, ...]] = field(default_factory=dict)
+    """By the key of a sample, the pictures that its image was made of, in order."""
     written_in: Mapping[str, int] = field(default_factory=dict)
     """How many of the images that count were written in which environment, by its hash; empty text for those of versions that did
     not record it."""
@@ -152,10 +155,19 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks
                     fits=tuple(r for r in fits if is_timed_alike(r, weights[r.candidate])),
                     floors=tuple(r for r in last if isinstance(r, NoiseFloor) and r.candidate in weights
                                  and is_floor_of(r, weights[r.candidate].identity, suite.grid.images_per_batch)),
-                    defects=defects, written_in=_written_in(records, samples.values()),
+                    defects=defects, made_of=_made_of(records, keys), written_in=_written_in(records, samples.values()),
                     coverage=tuple(r for r in last if isinstance(r, Coverage) and r.candidate not in refused
                                    and (r.stage != PROMPTS or r.setting == prompts_hash(suite.grid.prompts))),
                     finished={r.candidate: r for r in last if isinstance(r, Finished) and r.candidate not in refused})
+
+
+def _made_of(records: Iterable[Record], keys: set[str]) -> dict[str, tuple[Intermediate, ...]]:
+    """The pictures that these images were made of, each as it was recorded last."""
+    pictures: dict[str, dict[str, Intermediate]] = {}
+    for record in records:
+        if isinstance(record, Intermediate) and record.sample in keys:
+            pictures.setdefault(record.sample, {})[record.name] = record
+    return {key: tuple(named.values()) for key, named in pictures.items()}
 
 
 def _written_in(records: Iterable[Record], samples: Iterable[Sample]) -> dict[str, int]:

@@ -84,6 +84,7 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
                          "of its desirabilities or the allowance of its penalties.")
     sentences.extend(_uneven(run))
     sentences.extend(_missing(run, cells))
+    sentences.extend(_left_by_post_steps(run))
     sentences.extend(_dropped(run, cells))
     sentences.extend(_constraints(run, cells))
     if run.damaged:
@@ -123,7 +124,8 @@ def _idle_negatives(run: Run) -> list[str]:
 
 def _toy_clip(run: Run) -> list[str]:
     """That the CLIP scores are the toy's, where it knows nothing of the models."""
-    foreign = [c.name for c in run.suite.candidates if any(not file.startswith("zoo:") for file in references(c.model))]
+    foreign = [c.name for c in run.suite.candidates if any(not file.startswith("zoo:") for model in c.models
+                                                                for file in references(model))]
     used = run.head.get("clip_definition") or "clip_score" in run.suite.metrics
     if run.suite.clip != DEFAULT_CLIP or not foreign or not used:
         return []
@@ -155,6 +157,21 @@ def _missing(run: Run, cells: tuple[Scored, ...]) -> list[str]:
     if partial := [_named(run, c) for c in cells if not c.complete and not c.dropped]:
         sentences.append(f"Not ranked, because images or values are missing: {words.listed(partial)}.")
     return sentences
+
+
+def _left_by_post_steps(run: Run) -> list[str]:
+    """The pictures that a post-step left as they were, and why."""
+    left: dict[str, dict[str, int]] = {}
+    for pictures in run.made_of.values():
+        for picture in pictures:
+            for note in picture.notes:
+                # The numbers of each picture are its own; what they are about is said once.
+                counts = left.setdefault(note.partition(":")[0], {})
+                counts[picture.candidate] = counts.get(picture.candidate, 0) + 1
+    named = {step: [f"{label(run, name)} ({words.plural(count, 'image')})" for name, count in counts.items()]
+             for step, counts in left.items()}
+    return [f"{step} left pictures as they were, because their colour is not a temperature: {words.listed(names)}."
+            for step, names in named.items()]
 
 
 def _by_reason(run: Run, gaps: Sequence[Gap]) -> dict[str, str]:

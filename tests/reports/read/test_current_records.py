@@ -21,6 +21,7 @@ from harness.records import (
     Failure,
     Finished,
     Fit,
+    Intermediate,
     Journal,
     Latency,
     Measurement,
@@ -276,6 +277,15 @@ def test_a_defect_and_a_noise_floor_count_for_the_weights_and_the_batches_of_now
                        changed_share=0.1, setting=weights.identity)
     run = add(folder, defect, replace(defect, sample="gone"), floor, replace(floor, candidate="alpha=1"))
     assert (run.defects, run.floors) == ({sample.key: "NaN or infinite pixels"}, (floor,))
+
+
+def test_the_pictures_that_a_current_image_was_made_of_are_known(folder: Path) -> None:
+    sample = first(folder, Sample)
+    raw = Intermediate(candidate=FIRST.name, cell=sample.cell, sample=sample.key, name="raw", key="raw key", path=sample.path,
+                       sha256=sample.sha256, notes=("Temperature: left as it is: ...",))
+    run = add(folder, raw, replace(raw, sample="gone"))
+    assert run.made_of == {sample.key: (raw,)}
+    assert any("Temperature" in caveat for caveat in recommend(run).caveats)
 
 
 def test_a_run_of_an_older_version_loads_and_says_that_these_costs_were_not_recorded(folder: Path) -> None:
