@@ -12,7 +12,6 @@ from harness.declare import PROMOTED
 from harness.records.gate_kinds import gate_kind
 from reports import formatting as words
 from reports.gates.outcome import FAILED, INCONCLUSIVE, NOT_MEASURED, PASSED, Verdict, with_itself
-from reports.read.beside import stand_beside
 from reports.read.run import Run
 from reports.verdict.candidates import label_with_role, not_run, parents
 from reports.verdict.fidelity import losses, speed_not_compared
@@ -128,7 +127,7 @@ def decisive(run: Run, rec: Recommendation) -> list[Comparison]:
     others = {run.suite.baseline}
     if rec.kind != "fidelity" and rec.pick not in parents(run.suite):
         others |= set(parents(run.suite))
-    lost = [c for c in of_objective if c.word == "worse" and stand_beside(run, c.other, (c.guidance, c.other_guidance))]
+    lost = [c for c in of_objective if c.word == "worse" and at_counterpart(run, c)]
     return list(dict.fromkeys([*(c for c in of_objective if c.other in others), *lost]))
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 from harness.declare.listing import first_of
 from harness.declare.swept_axis import asks_for_the_cheapest
 from reports import formatting as words
-from reports.read.beside import scale_at, stand_beside
+from reports.read.beside import scale_at, scales_of, stand_beside
+from reports.read.interim_looks import exits
 from reports.read.run import Run
 from reports.statistics.intervals import (
     CLUSTER,
@@ -29,7 +30,14 @@ from reports.verdict.fidelity import recommend_cheapest
 from reports.verdict.picking import choose, competing, own_guidances, scales_apart
 from reports.verdict.recommendation import Comparison, Recommendation, Scored
 from reports.verdict.scoring import CELL
-from reports.verdict.sentences import preference_reasons, preferred_ends, race_reasons, sweep_evidence, sweep_reasons
+from reports.verdict.sentences import (
+    at_counterpart,
+    preference_reasons,
+    preferred_ends,
+    race_reasons,
+    sweep_evidence,
+    sweep_reasons,
+)
 from reports.verdict.settling import of_comparisons, of_tied_cells
 
 SWEEP_RULE: Final = (
@@ -116,7 +124,8 @@ def _no_pick(run: Run, cells: tuple[Scored, ...]) -> str:
 
 def compare(run: Run, pick: str, guidance: float, own: dict[str, float]) -> tuple[Comparison, ...]:
     """The pick minus each control and the baseline, in objective and scores, at the pick's guidance; in objective
-    also at the control's own best guidance (`own`), for a parent must not lose by a setting that does not suit it.
+    also at the control's own best guidance (`own`), for a parent must not lose by a setting that does not suit it. A control that
+    is sampled at several other scales has no counterpart of the pick's guidance, and is compared at its own best one alone.
 
     The controls of one value and setting are one family, with the intervals of statistics.holm: "better than both" is
     said wrongly of either in at most 5 % of runs, and where a budget allows several looks, in all looks together."""
@@ -124,7 +133,7 @@ def compare(run: Run, pick: str, guidance: float, own: dict[str, float]) -> tupl
     level = gate_level(run.suite)
     mine = rows[(rows["candidate"] == pick) & (rows["guidance"] == guidance)]
     others = {name: role for name, role in run.roles.items() if name != pick}
-    beside = {name: guidance if (scale := scale_at(run, name, guidance)) is None else scale for name in others}
+    beside = {name: own.get(name, guidance) if (scale := scale_at(run, name, guidance)) is None else scale for name in others}
     families = [*((value, beside) for value in ("objective", *run.scores)),
                 ("objective", {name: own[name] for name in others if own.get(name, beside[name]) != beside[name]})]
     comparisons = []
@@ -134,11 +143,20 @@ def compare(run: Run, pick: str, guidance: float, own: dict[str, float]) -> tupl
             theirs = rows[(rows["candidate"] == name) & (rows["guidance"] == setting)]
             difference = paired_difference(mine, theirs, run.row(value), by=("prompt", "seed"), level=level)
             told.append(difference if len(theirs) else
-                        replace(difference, why=run.failure_of(name) or "it has no images there"))
+                        replace(difference, why=run.failure_of(name) or _no_images(run, name, (split, setting))))
         for (name, setting), difference in zip(settings.items(), holm(told, run.row(value), level), strict=True):
             comparisons.append(Comparison(other=name, role=others[name], guidance=guidance, other_guidance=setting, value=value,
                                     split=split, difference=difference, word=difference.word))
     return tuple(sorted(comparisons, key=lambda c: list(others).index(c.other)))
+
+
+def _no_images(run: Run, name: str, at: tuple[str, float]) -> str:
+    """Why a control has no images of a split at a guidance scale."""
+    split, scale = at
+    out = exits(run.suite, run.looks).get(name)
+    return (f"it has no {split} images at CFG {scale:g}" + (f": interim look {out.look} dropped it" if out else
+            f"; it is sampled at CFG {', '.join(f'{known:g}' for known in scales_of(run, name))}"
+            if scale not in scales_of(run, name) else ""))
 
 
 def _judging_rows(run: Run) -> tuple[pd.DataFrame, str]:
@@ -153,8 +171,7 @@ def _shaky(run: Run, pick: str, comparisons: tuple[Comparison, ...]) -> tuple[st
     level = gate_level(run.suite)
     sentences = []
     for c in comparisons:
-        beside = stand_beside(run, c.other, (c.guidance, c.other_guidance))
-        if c.value != "objective" or not beside or c.difference.prompts < FEW_PROMPTS:
+        if c.value != "objective" or not at_counterpart(run, c) or c.difference.prompts < FEW_PROMPTS:
             continue
         mine = rows[(rows["candidate"] == pick) & (rows["guidance"] == c.guidance)]
         theirs = rows[(rows["candidate"] == c.other) & (rows["guidance"] == c.other_guidance)]

@@ -10,7 +10,7 @@ from harness.declare.swept_axis import axes_of_pick, sides_of_pick
 from harness.records import ValueSpec
 from harness.records.values import spec_of
 from reports import formatting as words
-from reports.read.beside import scale_at, scales_of, stand_beside
+from reports.read.beside import scale_at, scales_of
 from reports.read.roles import numeric_axes
 from reports.read.run import Run
 from reports.statistics.intervals import spans_range, within_range
@@ -125,9 +125,9 @@ def _where(against: Sequence[Comparison]) -> str:
 
 
 def at_counterpart(run: Run, of: Comparison) -> bool:
-    """Whether images of the same prompt and seed are compared: at the pick's guidance scale, or at the other's counterpart of it.
-    Where there is no counterpart, the comparison at the pick's scale says that there are no images."""
-    return of.other_guidance == of.guidance or stand_beside(run, of.other, (of.guidance, of.other_guidance))
+    """Whether this is how the pick stands beside another: at its guidance scale, or at the other's counterpart of it; at the best
+    scale of one that has several others, and so no counterpart."""
+    return of.guidance is None or scale_at(run, of.other, of.guidance) in (None, of.other_guidance)
 
 
 def _told(run: Run, comparisons: list[Comparison]) -> str:

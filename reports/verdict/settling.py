@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from reports import formatting as words
-from reports.read.beside import stand_beside
 from reports.read.run import Run
 from reports.statistics.settling import JointTest, Needed, prompts_to_leave_out, prompts_to_settle
 from reports.statistics.tied_set import PRIOR_PROMPTS, moderated
 from reports.verdict.candidates import label, label_with_role
 from reports.verdict.recommendation import Comparison, Scored, Settling
 from reports.verdict.scoring import cell_distances, on_common_images
+from reports.verdict.sentences import at_counterpart
 
 ABOUT: Final = ("So many prompts show the difference in 8 of 10 repeats, if it and the spread are exactly as measured. Both are "
                 "estimates: take the numbers for sizes. What is tied is compared on the prompts that chose the pick, which "
@@ -28,7 +28,7 @@ def of_comparisons(run: Run, comparisons: Sequence[Comparison]) -> tuple[Settlin
     settling = []
     for c in comparisons:
         needed = prompts_to_settle(c.difference) if c.word == "tied" and c.value == "objective" else None
-        if needed is not None and stand_beside(run, c.other, (c.guidance, c.other_guidance)):
+        if needed is not None and at_counterpart(run, c):
             settling.append(Settling(other=c.other, guidance=c.other_guidance, split=c.split, difference=c.difference,
                                      needed=needed))
     return tuple(settling)
