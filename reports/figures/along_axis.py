@@ -13,13 +13,13 @@ from harness.records import ValueSpec
 from reports import formatting as words
 from reports.figures import theme as style
 from reports.figures.two_axes import through
-from reports.read.beside import rows_at, scale_words
 from reports.read.roles import numeric_axes
 from reports.read.run import Run, by_cell
 from reports.statistics.intervals import Estimate, cluster_mean
 from reports.verdict.candidates import label, label_with_role, parents, present
 from reports.verdict.cells import select_rows
 from reports.verdict.recommendation import Recommendation
+from reports.verdict.shown_scales import shown_rows, shown_scale_words
 
 
 def along_candidates(run: Run, rec: Recommendation) -> Any:
@@ -50,7 +50,7 @@ def along_candidates(run: Run, rec: Recommendation) -> Any:
 
 def _cut(run: Run, rec: Recommendation, axis: str, names: list[str]) -> Any:
     place = {n: float(run.candidate(n).axes[axis]) if axis else float(i) for i, n in enumerate(names)}
-    level = rows_at(run, rec.guidance)
+    level = shown_rows(run, rec)
     rows = level[level["candidate"].isin(names)]
     ends = {n: [(at, level[level["candidate"] == n]) for at in (min(place.values()), max(place.values()))] if axis else []
             for n in _references(run, rec)}
@@ -62,7 +62,7 @@ def _cut(run: Run, rec: Recommendation, axis: str, names: list[str]) -> Any:
         figure.update_xaxes(tickvals=list(place.values()), ticktext=[style.tick(run, n) for n in names])
     fixed = [f"{other} {run.candidate(str(rec.pick)).axes[other]:g}" for other in numeric_axes(run.suite)
             if axis and other != axis]
-    where = words.listed([*fixed, scale_words(run, rec.guidance)])
+    where = words.listed([*fixed, shown_scale_words(run, rec)])
     figure.update_xaxes(title_text=style.text(f"{axis or 'candidate'}, at {where}"),
                         row=len(figure.layout.annotations), col=1)
     return figure

@@ -11,12 +11,12 @@ import plotly.graph_objects as go
 from harness.declare import Alphas, Blocks, Gradient, Merge
 from reports import formatting as words
 from reports.figures import theme as style
-from reports.read.beside import rows_at, scale_words
 from reports.read.run import Run
 from reports.statistics.intervals import PAIRED_BY, paired_difference
 from reports.verdict.candidates import label
 from reports.verdict.cells import select_rows
 from reports.verdict.recommendation import Recommendation
+from reports.verdict.shown_scales import shown_rows, shown_scale_words
 
 BLOCK: Final = re.compile(r"(IN|M|OUT|D|S|J)\d{1,3}|time_embed|label_emb|out")
 """The axes that block_sweep makes."""
@@ -95,7 +95,7 @@ def block_effects(run: Run, rec: Recommendation) -> Any:
     if len({axis for axis, _ in swept.values()}) < 2:
         return None
     rows = select_rows(run)
-    rows = rows_at(run, rec.guidance, rows)
+    rows = shown_rows(run, rec, rows)
     base = rows[rows["candidate"] == run.suite.baseline]
     objective = run.row("objective")
     by = PAIRED_BY if rec.guidance is None else ("prompt", "seed")
@@ -118,7 +118,7 @@ def block_effects(run: Run, rec: Recommendation) -> Any:
             customdata=[style.text(words.estimate(e, difference=True)) for e in found],
             hovertemplate="%{x}: %{customdata}<extra>%{fullData.name}</extra>"))
     figure.update_layout(barmode="group", bargap=0.3)
-    at = scale_words(run, rec.guidance)
+    at = shown_scale_words(run, rec)
     figure.update_xaxes(type="category", showgrid=False, title=f"block, at {at}", categoryorder="array",
                         categoryarray=list(dict.fromkeys(axis for axis, _ in swept.values())))
     figure.update_yaxes(title=f"objective minus that of {style.text(label(run, run.suite.baseline))}", nticks=6)

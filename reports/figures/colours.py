@@ -9,11 +9,11 @@ import plotly.graph_objects as go
 
 from reports import formatting as words
 from reports.figures import theme as style
-from reports.read.beside import rows_at, scale_words
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
 from reports.verdict.candidates import present
 from reports.verdict.recommendation import Recommendation
+from reports.verdict.shown_scales import shown_rows, shown_scale_words
 
 
 def dominant_colours(run: Run, rec: Recommendation) -> Any:
@@ -21,7 +21,7 @@ def dominant_colours(run: Run, rec: Recommendation) -> Any:
     guidance, for colours of several guidance scales in one bar would show neither."""
     if "dominant" not in run.images.columns:
         return None
-    rows = rows_at(run, rec.guidance)
+    rows = shown_rows(run, rec)
     rows = rows.dropna(subset=["dominant"])
     if rows.empty:
         return None
@@ -40,7 +40,7 @@ def dominant_colours(run: Run, rec: Recommendation) -> Any:
         choices.append((prompt_text if len(prompt_text) < 70 else f"{prompt_text[:67]}…", list(range(first, len(figure.data)))))
     figure.update_layout(barmode="stack", bargap=0.25)
     most = int(rows.groupby(["candidate", "prompt"]).size().max())
-    at = scale_words(run, rec.guidance)
+    at = shown_scale_words(run, rec)
     figure.update_xaxes(title=f"images at {at}", rangemode="tozero", dtick=max(1, -(-most // 6)))
     figure.update_yaxes(autorange="reversed", showgrid=False)
     style.switch(figure, "Prompt", choices)

@@ -8,13 +8,13 @@ import plotly.graph_objects as go
 
 from reports import formatting as words
 from reports.figures import theme as style
-from reports.read.beside import rows_at
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
 from reports.verdict.candidates import label, varies_fidelity
 from reports.verdict.costs import seconds_per_image
 from reports.verdict.pareto import BEATEN, BYTES, FRONT, MAYBE, SECONDS, Place, front_of
 from reports.verdict.recommendation import Recommendation
+from reports.verdict.shown_scales import shown_rows, shown_scales
 
 LOOKS: Final = {FRONT: (style.ACCENT, "circle"), MAYBE: (style.BASE, "diamond-open"), BEATEN: (style.QUIET, "x")}
 KINDS: Final = {SECONDS: "seconds per image", BYTES: "memory"}
@@ -28,7 +28,7 @@ def quality_against_cost(run: Run, rec: Recommendation) -> Any:
     figure = go.Figure()
     choices: list[tuple[str, list[int]]] = []
     for kind, said in KINDS.items():
-        places = front_of(run, value, rec.guidance, kind)
+        places = front_of(run, value, shown_scales(run, rec), kind)
         if len(places) < 2 or (kind == BYTES and len({place.cost for place in places}) < 2):
             continue
         first = len(figure.data)
@@ -50,7 +50,7 @@ def quality_against_cost(run: Run, rec: Recommendation) -> Any:
 
 def _marks(figure: Any, run: Run, rec: Recommendation, of: tuple[list[Place], str, str]) -> None:
     places, value, kind = of
-    rows = rows_at(run, rec.guidance)
+    rows = shown_rows(run, rec)
     means = [cluster_mean(rows[rows["candidate"] == p.candidate], run.row(value)) for p in places]
     scale = 1.0 if kind == SECONDS else 1e9
     seconds = [seconds_per_image(run, p.candidate) for p in places]

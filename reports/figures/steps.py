@@ -8,12 +8,12 @@ import plotly.graph_objects as go
 
 from reports import formatting as words
 from reports.figures import theme as style
-from reports.read.beside import rows_at
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, cluster_mean
 from reports.verdict.cells import select_rows
 from reports.verdict.costs import Seconds, seconds_per_image
 from reports.verdict.recommendation import Recommendation
+from reports.verdict.shown_scales import shown_rows
 from reports.verdict.steps import Line, lines_of
 
 _LOOKS: Final = ((style.ACCENT, "solid"), (style.MARK, "dash"), (style.PHASE_COLOURS[0], "dot"), (style.BASE, "dashdot"),
@@ -22,7 +22,7 @@ _LOOKS: Final = ((style.ACCENT, "solid"), (style.MARK, "dash"), (style.PHASE_COL
 
 def quality_along_steps(run: Run, rec: Recommendation) -> Any:
     """A line per sampler through its numbers of steps, with intervals both ways. None where no line has two timed places."""
-    rows = rows_at(run, rec.guidance, select_rows(run))
+    rows = shown_rows(run, rec, select_rows(run))
     if "objective" not in rows.columns:
         return None
     spec = run.row("objective")

@@ -15,6 +15,7 @@ from reports.read.beside import rows_at
 from reports.read.run import Run
 from reports.verdict.candidates import label_with_role
 from reports.verdict.recommendation import Recommendation
+from reports.verdict.shown_scales import shown_scales
 from reports.verdict.style_consistency import DEFINITION, style_consistency
 
 GRID: Final = "rgba(139,147,167,0.4)"
@@ -28,7 +29,8 @@ def leanings(run: Run, rec: Recommendation) -> Any:
     if "leanings" not in run.images.columns:
         return None
     names = list(dict.fromkeys([*run.roles, *([rec.pick] if rec.pick else [])]))
-    means = {name: mean for name in names if (mean := mean_leanings(run, name, rec.guidance))}
+    scales = shown_scales(run, rec)
+    means = {name: mean for name in names if (mean := mean_leanings(run, name, scales[name]))}
     looks = list(run.suite.styles)
     if not means or not looks:
         return None
@@ -56,7 +58,8 @@ def leanings(run: Run, rec: Recommendation) -> Any:
 
 def _consistent(run: Run, rec: Recommendation, names: list[str]) -> list[str]:
     """How consistent each of the outlined candidates is, in one sentence, and what that means in another."""
-    consistencies = {name: consistency for name in names if (consistency := style_consistency(run, name, rec.guidance)).look}
+    scales = shown_scales(run, rec)
+    consistencies = {name: consistency for name in names if (consistency := style_consistency(run, name, scales[name])).look}
     if not consistencies:
         return []
     listed = [f"{label_with_role(run, name)} {words.number(c.share.mean, SHARE)} "

@@ -39,14 +39,6 @@ def rows_at(run: Run, guidance: float | None, rows: pd.DataFrame | None = None) 
     return table[table["guidance"] == table["candidate"].map(scales).astype(float)]
 
 
-def scale_words(run: Run, guidance: float | None) -> str:
-    """Where the images of rows_at were sampled, in words."""
-    if guidance is None:
-        return "all guidance scales"
-    scales = {scale_at(run, c.name, guidance) for c in run.suite.candidates} - {None}
-    return f"CFG {guidance:g}" if scales <= {float(guidance)} else "each candidate's own CFG"
-
-
 def beside(theirs: pd.DataFrame, known: Iterable[float], scales: Iterable[float]) -> pd.DataFrame:
     """A candidate's rows at the counterparts of another's guidance scales, under the other's scale, so that both are paired by
     prompt, seed and guidance. `known` are all scales of the candidate."""

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from harness.records import ValueSpec, values
-from reports.read.beside import rows_at, scale_at
 from reports.read.lacking import asked_places, lacking
 from reports.read.run import Run
 from reports.statistics.intervals import CLUSTER, Estimate, clustered, holm, of_means, paired_difference
@@ -87,15 +86,17 @@ def _ahead(means: Mapping[str, tuple[float, float]]) -> dict[str, str]:
     return ahead
 
 
-def front_of(run: Run, value: str, guidance: float | None, kind: str = SECONDS) -> tuple[Place, ...]:
-    """The front of a run in mean `value` at a guidance against `kind` of cost, SECONDS or BYTES (see costs.footprint).
+def front_of(run: Run, value: str, scales: Mapping[str, float | None], kind: str = SECONDS) -> tuple[Place, ...]:
+    """The front of a run in mean `value`, of each candidate at its guidance scale (None for all), against `kind` of cost,
+    SECONDS or BYTES (see costs.footprint).
 
     Differences in quality are paired by prompt and seed, and their intervals hold for all pairs of candidates together
     (Holm's steps). Those in seconds reach from one's fastest round less the other's slowest to the reverse; candidates that
     were timed on a machine of another speed are not compared. Memory is one number. Candidates that lack either, or some
     of the images, are left out; of a value that has no better side there is no front.
     """
-    rows = rows_at(run, guidance)
+    at = run.images["candidate"].map(scales).astype(float)
+    rows = run.images[at.isna() | (run.images["guidance"] == at)]
     if value not in rows.columns or run.row(value).better not in ("higher", "lower"):
         return ()
     by_prompt = clustered(rows).groupby(["candidate", CLUSTER])[value].mean()
@@ -103,7 +104,7 @@ def front_of(run: Run, value: str, guidance: float | None, kind: str = SECONDS) 
     sign = -1.0 if run.row(value).fewer else 1.0
     spread = _seconds(run, list(means)) if kind == SECONDS else _bytes(run, list(means))
     names = [n for n in means if n in spread and not lacking(run, n, value, asked_places(
-        run, n, guidance=None if guidance is None else scale_at(run, n, guidance))).count]
+        run, n, guidance=scales.get(n))).count]
     gaps = _gaps({n: rows[rows["candidate"] == n] for n in names}, run.row(value))
 
     def better(a: str, b: str) -> Gap | None:

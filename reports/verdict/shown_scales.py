@@ -23,8 +23,16 @@ def shown_scales(run: Run, rec: Recommendation) -> dict[str, float | None]:
     return shown
 
 
-def shown_rows(run: Run, rec: Recommendation) -> pd.DataFrame:
-    """The images of every candidate at the scale it is shown at."""
+def shown_rows(run: Run, rec: Recommendation, rows: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The images (or those of `rows`) of every candidate at the scale it is shown at."""
+    table = run.images if rows is None else rows
     if rec.guidance is None:
-        return run.images
-    return run.images[run.images["guidance"] == run.images["candidate"].map(shown_scales(run, rec)).astype(float)]
+        return table
+    return table[table["guidance"] == table["candidate"].map(shown_scales(run, rec)).astype(float)]
+
+
+def shown_scale_words(run: Run, rec: Recommendation) -> str:
+    """Where the images of shown_rows were sampled, in words."""
+    if rec.guidance is None:
+        return "all guidance scales"
+    return f"CFG {rec.guidance:g}" if set(shown_scales(run, rec).values()) == {rec.guidance} else "each candidate's own CFG"

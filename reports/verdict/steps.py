@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 from harness.declare import Candidate, grid_of, plain, short_hash
 from reports import formatting as words
-from reports.read.beside import rows_at
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, holm, paired_difference
 from reports.verdict.candidates import label, present
 from reports.verdict.cells import select_rows
 from reports.verdict.costs import seconds_per_image, speed
 from reports.verdict.recommendation import Recommendation
+from reports.verdict.shown_scales import shown_rows
 
 AXIS = "steps"
 
@@ -76,7 +76,7 @@ def savings(run: Run, rec: Recommendation) -> tuple[Saving, ...]:
     """What each line saves with the fewest steps that are in the tied set, by the objective of the select prompts; the intervals
     hold for all lines together at 95 % (Holm's steps). Lines without a tied cell, or with none but that of their most steps, are
     left out: a wide interval alone is no reason to take fewer steps."""
-    rows = rows_at(run, rec.guidance, select_rows(run))
+    rows = shown_rows(run, rec, select_rows(run))
     tied = {cell.candidate for cell in rec.cells if cell.tied}
     chosen = []
     for line in lines_of(run):

@@ -14,6 +14,8 @@ from reports.statistics.intervals import paired_difference
 from reports.verdict.pareto import BEATEN, BYTES, FRONT, MAYBE, _differences, _gaps, front, front_of
 from tests.reports import synthetic
 
+AT_THREE = dict.fromkeys((c.name for c in synthetic.merge_suite().candidates), 3.0)
+
 QUALITY = {"a": 3.0, "b": 2.0, "c": 1.0}
 
 
@@ -58,28 +60,28 @@ def test_the_beaten_one_names_who_beats_it() -> None:
 
 
 def test_of_a_planted_run_the_far_parent_is_beaten_in_memory_by_a_better_mixture(merge_run: Run) -> None:
-    placed = {p.candidate: p for p in front_of(_exact_memory(merge_run), "objective", 3.0, BYTES)}
+    placed = {p.candidate: p for p in front_of(_exact_memory(merge_run), "objective", AT_THREE, BYTES)}
     assert placed["alpha=1"].status == BEATEN
     assert placed["alpha=0.45"].status == FRONT
 
 
 def test_nothing_is_placed_where_memory_was_only_the_process(merge_run: Run) -> None:
     peaks = {name: replace(m, readings=tuple(r for r in m.readings if r.name != STORED)) for name, m in merge_run.memory.items()}
-    assert front_of(replace(merge_run, memory=peaks), "objective", 3.0, BYTES) == ()
+    assert front_of(replace(merge_run, memory=peaks), "objective", AT_THREE, BYTES) == ()
 
 
 def test_a_front_of_memory_holds_equal_readings_alone(merge_run: Run) -> None:
     run = _exact_memory(merge_run)
     other = synthetic.Reading(name="nvml_process_peak_bytes", unit="bytes", value=1e9)
     memory = {**run.memory, "alpha=1": replace(run.memory["alpha=1"], readings=(other,))}
-    placed = {p.candidate for p in front_of(replace(run, memory=memory), "objective", 3.0, BYTES)}
-    assert placed == {p.candidate for p in front_of(run, "objective", 3.0, BYTES)} - {"alpha=1"}
+    placed = {p.candidate for p in front_of(replace(run, memory=memory), "objective", AT_THREE, BYTES)}
+    assert placed == {p.candidate for p in front_of(run, "objective", AT_THREE, BYTES)} - {"alpha=1"}
 
 
 def test_less_is_better_where_the_metric_says_so(merge_run: Run) -> None:
     run = _exact_memory(merge_run)
     drift = replace(run.row("palette_drift"), better="lower")
-    placed = front_of(replace(run, values={**run.values, "palette_drift": drift}), "palette_drift", 3.0, BYTES)
+    placed = front_of(replace(run, values={**run.values, "palette_drift": drift}), "palette_drift", AT_THREE, BYTES)
     best = min(placed, key=lambda p: p.quality)
     assert best.candidate == "alpha=0"
     assert best.status == FRONT
@@ -87,7 +89,7 @@ def test_less_is_better_where_the_metric_says_so(merge_run: Run) -> None:
 
 
 def test_a_value_without_a_better_side_has_no_front(merge_run: Run) -> None:
-    assert front_of(_exact_memory(merge_run), "saturation", 3.0, BYTES) == ()
+    assert front_of(_exact_memory(merge_run), "saturation", AT_THREE, BYTES) == ()
 
 
 def _exact_memory(run: Run) -> Run:
