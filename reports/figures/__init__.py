@@ -73,11 +73,13 @@ FIGURES: Final = {
     "front": Row("Quality against cost", "Which candidates are beaten in quality and cost at once?",
                  "Left is cheaper, up is better. Beaten: another candidate is significantly better at no higher cost, or "
                  "significantly cheaper and no worse; perhaps beaten: only the means say so. Intervals of quality hold for all "
-                 "pairs together; bars across are the fastest and the slowest round.", quality_against_cost),
+                 "pairs together; bars across are the fastest and the slowest round. Names that would cover another are left "
+                 "out; point at a mark to see its own.", quality_against_cost),
     "steps": Row("Quality against seconds", "How many steps are enough, and with which sampler?",
                  "A line per sampler; the numbers are steps, and the star is the pick. Bars up: 95 % interval of the mean over "
                  "the select prompts, for each alone; differences along a line are paired and surer (see the reasons). Bars "
-                 "across: the fastest and the slowest round.", quality_along_steps),
+                 "across: the fastest and the slowest round. Numbers that would cover another are left out; point at a mark "
+                 "to see its own.", quality_along_steps),
     "cost": Row("Seconds", "Where does the time go?",
                 "Median of the timed rounds; the dots are the single rounds. A switch makes another candidate's weights live "
                 "in the same pipeline; the first one may merge and read files.", seconds_by_phase),

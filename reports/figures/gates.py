@@ -18,6 +18,7 @@ from reports.verdict.recommendation import Recommendation
 COLOURS: Final = {PASSED: "#2f9e6e", FAILED: "#d7263d", INCONCLUSIVE: "#c98a12"}
 SYMBOLS: Final = {PASSED: "circle", FAILED: "x", INCONCLUSIVE: "diamond-open"}
 ROW: Final = 96
+LINE: Final = 18
 WRONG_SIDE: Final = "rgba(215,38,61,0.10)"
 
 
@@ -27,15 +28,18 @@ def against_limits(run: Run, rec: Recommendation) -> Any:
     drawn = [v for v in judge(run, rec) if v.low is not None and v.status in COLOURS and not gate_kind(v.value).exact]
     if not drawn:
         return None
-    figure = make_subplots(rows=len(drawn), cols=1, vertical_spacing=min(0.6, 0.55 / len(drawn)),
-                           subplot_titles=[_said(run, v) for v in drawn])
+    titles = [_title(run, v) for v in drawn]
+    more = LINE * max(title.count("<br>") for title in titles)
+    figure = make_subplots(rows=len(drawn), cols=1, subplot_titles=titles,
+                           vertical_spacing=min(0.6, (0.55 * ROW + more) / (ROW + more) / len(drawn)))
     for row, v in enumerate(drawn, start=1):
         _row(figure, row, v)
-    style.finish(figure, 40 + ROW * len(drawn))
+        figure.update_xaxes(**({} if v.ratio else _units(run, v)), row=row, col=1)
+    style.finish(figure, 40 + (ROW + more) * len(drawn))
     figure.update_yaxes(visible=False, range=[-1, 1])
     for note in figure.layout.annotations:
-        note.update(x=0, xanchor="left", font={"size": 13})
-    figure.update_layout(showlegend=False)
+        note.update(x=0, xanchor="left", align="left", font={"size": 13})
+    figure.update_layout(showlegend=False, margin_t=28 + more)
     return figure
 
 
@@ -58,8 +62,16 @@ def _row(figure: Any, row: int, v: Verdict) -> None:
     figure.update_xaxes(range=list(ends), row=row, col=1, nticks=7)
 
 
-def _said(run: Run, v: Verdict) -> str:
+def _units(run: Run, v: Verdict) -> dict[str, str]:
+    """How the numbers of an axis are written."""
+    spec = run.row(v.value)
+    if spec.display == "percent":
+        return {"tickformat": ".3~%"}
+    return {"exponentformat": "SI", "ticksuffix": "B"} if spec.unit == "bytes" else {}
+
+
+def _title(run: Run, v: Verdict) -> str:
     known = v.candidate in {c.name for c in run.suite.candidates}
     who = label(run, v.candidate) if known else words.visible(v.candidate)
     observed = f"{words.number(v.observed)} ×" if v.ratio else words.number(v.observed, run.row(v.value))
-    return style.text(f"{v.status.replace('_', ' ')}: {words.title(run.row(v.value))} {v.limit} · {who}, {observed}")
+    return style.folded_title(f"{v.status.replace('_', ' ')}: {words.title(run.row(v.value))} {v.limit} · {who}, {observed}")

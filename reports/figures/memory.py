@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import pandas as pd
@@ -20,6 +21,8 @@ LINES: Final = {"device_used": {"color": style.ACCENT, "width": 2}, "process_use
                 "process_rss": {"color": style.MARK, "width": 2}}
 BEHIND: Final = {"color": style.QUIET, "width": 1, "dash": "dot"}
 MEBI: Final = 2**20
+_FIGURES: Final = re.compile(r"\d+(?:\.\d+)?")
+"""Numbers, in which notes of several candidates may differ."""
 
 
 def memory_samples(timeline: Timeline) -> pd.DataFrame:
@@ -93,10 +96,13 @@ def _sentences(run: Run, rec: Recommendation, shown: list[str], of: int) -> list
     names = {line.name for n in shown for line in run.timeline[n].series if line.at_seconds}
     if not names & {"device_used", "process_used"}:
         sentences.append("This is main memory (RSS): no VRAM was read on this machine.")
+    alike: dict[str, list[str]] = {}
     for n in shown:
         ended = [f"{words.series(line.name)}: {line.why_ended}" for line in run.timeline[n].series if line.why_ended]
-        sentences += [f"{style.named(run, rec, n)}: {words.visible(note).rstrip('.')}."
-                      for note in (*run.timeline[n].notes, *ended)]
+        for note in (*run.timeline[n].notes, *ended):
+            alike.setdefault(_FIGURES.sub("#", note), []).append(
+                f"{style.named(run, rec, n)}: {words.visible(note).rstrip('.')}")
+    sentences += [f"{first}{f'; about the same for {len(more)} more' if more else ''}." for first, *more in alike.values()]
     if of > len(shown):
         sentences.append(f"{of - len(shown)} more candidates are not drawn.")
     return sentences

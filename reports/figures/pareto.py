@@ -17,7 +17,9 @@ from reports.verdict.recommendation import Recommendation
 from reports.verdict.shown_scales import shown_rows, shown_scales
 
 LOOKS: Final = {FRONT: (style.ACCENT, "circle"), MAYBE: (style.BASE, "diamond-open"), BEATEN: (style.QUIET, "x")}
-KINDS: Final = {SECONDS: "seconds per image", BYTES: "memory"}
+KINDS: Final = {SECONDS: ("seconds per image", "seconds per image; left is cheaper"),
+                BYTES: ("memory", "memory in GB; left is cheaper")}
+"""What a choice and the axis are called."""
 
 
 def quality_against_cost(run: Run, rec: Recommendation) -> Any:
@@ -27,7 +29,8 @@ def quality_against_cost(run: Run, rec: Recommendation) -> Any:
     value = run.scores[0] if fidelity and run.scores else "objective"
     figure = go.Figure()
     choices: list[tuple[str, list[int]]] = []
-    for kind, said in KINDS.items():
+    titles = []
+    for kind, (choice, title) in KINDS.items():
         places = front_of(run, value, shown_scales(run, rec), kind)
         if len(places) < 2 or (kind == BYTES and len({place.cost for place in places}) < 2):
             continue
@@ -37,12 +40,13 @@ def quality_against_cost(run: Run, rec: Recommendation) -> Any:
                 _marks(figure, run, rec, (mine, value, kind))
         for trace in figure.data[first:]:
             trace.visible = not choices
-        choices.append((said, list(range(first, len(figure.data)))))
+        choices.append((choice, list(range(first, len(figure.data)))))
+        titles.append(title)
     if not choices:
         return None
-    figure.update_xaxes(title="cost: seconds per image, or memory in GB; left is cheaper")
+    figure.update_xaxes(title=titles[0])
     figure.update_yaxes(title=style.text(words.title(run.row(value))))
-    style.switch(figure, "Cost", choices)
+    style.switch(figure, "Cost", choices, [{"xaxis.title.text": title} for title in titles])
     style.finish(figure, 400)
     style.legend_on_top(figure)
     return figure
@@ -62,7 +66,7 @@ def _marks(figure: Any, run: Run, rec: Recommendation, of: tuple[list[Place], st
     figure.add_trace(go.Scatter(
         x=[p.cost / scale for p in places], y=[p.quality for p in places], mode="markers+text", name=places[0].status,
         text=[style.text(label(run, p.candidate)) + (" ★" if p.candidate == rec.pick else "") for p in places],
-        textposition="top center", customdata=texts, hovertemplate="%{customdata}<extra></extra>",
+        textposition="top center", cliponaxis=False, customdata=texts, hovertemplate="%{customdata}<extra></extra>",
         marker={"color": colour, "symbol": symbol, "size": 11},
         error_y={"type": "data", "symmetric": False, "thickness": 1, "color": colour,
                  "array": [(e.high or p.quality) - p.quality for p, e in zip(places, means, strict=True)],

@@ -54,7 +54,7 @@ def _draw(figure: Any, run: Run, rec: Recommendation, of: tuple[Line, list[tuple
     medians = [seconds.median or 0.0 for *_, seconds in places]
     bar = {"type": "data", "symmetric": False, "thickness": 1, "color": colour, "width": 3}
     figure.add_trace(go.Scatter(
-        x=medians, y=means, mode="lines+markers+text", name=style.text(line.name), customdata=texts,
+        x=medians, y=means, mode="lines+markers+text", cliponaxis=False, name=style.text(line.name), customdata=texts,
         text=[f"{steps}{' ★' if name == rec.pick else ''}" for steps, name, *_ in places], textposition="top center",
         hovertemplate="%{customdata}<extra></extra>", line={"color": colour, "dash": dash, "width": 2},
         marker={"color": colour, "size": [13 if name == rec.pick else 8 for _, name, *_ in places]},

@@ -23,6 +23,7 @@ PHASE_COLOURS: Final = ("#4c9f8a", "#5b7cfa", "#c98bdb", "#e0a458", "#8b93a7")
 
 _WIDTH: Final = 22
 _LINE: Final = re.compile(rf".{{1,{_WIDTH}}}(?:(?<=[\s_./,=-])|$)|.{{1,{_WIDTH}}}")
+_TITLE_LINE: Final = re.compile(r".{1,46}(?:(?<=\s)|$)|.{1,46}")
 
 text: Final = in_plotly
 """Every text of a label goes through it."""
@@ -49,6 +50,11 @@ def folded(words: str) -> str:
     """Words for plotly's text, folded into lines that leave room for the plot on a narrow screen: after a separator where there
     is one."""
     return "<br>".join(text(line.strip()) for line in _LINE.findall(words))
+
+
+def folded_title(words: str) -> str:
+    """As `folded`, for a title over the whole width of a figure: between words alone."""
+    return "<br>".join(text(line.strip()) for line in _TITLE_LINE.findall(words))
 
 
 def rows_height(ticks: Iterable[str], least: int) -> int:

@@ -27,6 +27,50 @@ const addSwitch = (plot, figure) => {
   plot.before(controls);
 };
 
+const SMALLEST = 9;
+
+/** @param {DOMRect} one @param {DOMRect} other */
+const apart = (one, other) =>
+  one.right <= other.left || other.right <= one.left || one.bottom <= other.top || other.bottom <= one.top;
+
+/** Moves the labels of marks into the plot, and hides those that would cover another (the pick's comes first): pointing at a mark
+ * says what it is. @param {any} plot */
+const clearMarks = plot => {
+  const area = plot.querySelector(".nsewdrag")?.getBoundingClientRect();
+  const labels = [...plot.querySelectorAll(".scatterlayer .textpoint text")];
+  /** @type {DOMRect[]} */
+  const taken = [];
+  for (const label of labels.sort((a, b) => b.textContent.includes("★") - a.textContent.includes("★"))) {
+    // Plotly's own transform is one translation; ours is a second one behind it.
+    const own = (label.parentNode.getAttribute("transform") || "").replace(/ translate[^ ]*$/, "");
+    label.parentNode.setAttribute("transform", own);
+    const box = label.getBoundingClientRect();
+    const shift = Math.max(area.left - box.left, 0) - Math.max(box.right - area.right, 0);
+    if (shift) label.parentNode.setAttribute("transform", `${own} translate(${shift},0)`);
+    const place = label.getBoundingClientRect();
+    const free = taken.every(other => apart(other, place));
+    label.style.visibility = free ? "" : "hidden";
+    if (free) taken.push(place);
+  }
+};
+
+/** Makes the numbers in a heatmap's cells smaller where neighbours would touch, and hides them where they would be too small to
+ * read. @param {any} plot */
+const clearCells = plot => {
+  for (const layer of plot.querySelectorAll(".heatmaplayer .hm")) {
+    const labels = [...layer.querySelectorAll(".heatmap-label")];
+    const boxes = labels.map(label => label.getBoundingClientRect());
+    const middles = [...new Set(boxes.map(box => Math.round((box.left + box.right) / 2)))].sort((a, b) => a - b);
+    const column = Math.min(...middles.slice(1).map((at, index) => at - middles[index]).filter(gap => gap > 2));
+    const fit = (column - 4) / Math.max(...boxes.map(box => box.width));
+    const size = labels.length ? parseFloat(getComputedStyle(labels[0]).fontSize) : 0;
+    for (const label of fit < 1 ? labels : []) {
+      label.style.fontSize = `${size * fit}px`;
+      label.style.visibility = size * fit < SMALLEST ? "hidden" : "";
+    }
+  }
+};
+
 /** Draws every figure that the page has a place for; resolves when all are drawn. @returns {Promise<void>} */
 export const drawFigures = async () => {
   /** @type {any[]} */
@@ -39,6 +83,10 @@ export const drawFigures = async () => {
     const figure = figures[plot.dataset.figure];
     addSwitch(plot, figure);
     await globalThis.Plotly.newPlot(plot, figure.data, figure.layout, {displayModeBar: false, responsive: true});
+    plot.on("plotly_afterplot", () => {
+      clearMarks(plot);
+      clearCells(plot);
+    });
     await globalThis.Plotly.relayout(plot, themed(figure.layout));
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {

@@ -122,3 +122,38 @@ def test_the_contents_lead_to_the_sections(browser: Any, merge_page: Path) -> No
     tab.get_by_role("link", name="Reproduce").click()
     pytest.importorskip("playwright.sync_api").expect(tab.locator("#h-from")).to_be_in_viewport()
     tab.close()
+
+
+TOUCHING = """labels => labels.filter(label => getComputedStyle(label).visibility !== "hidden")
+  .map(label => [label.textContent, label.getBoundingClientRect()])
+  .flatMap(([name, box], at, all) => all.slice(at + 1).filter(([_, other]) => box.left < other.right && other.left < box.right
+    && box.top < other.bottom && other.top < box.bottom).map(([other]) => [name, other]))"""
+"""The pairs of visible labels that cover each other."""
+
+
+@pytest.fixture(scope="module")
+def crowded_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Many guidance scales, and candidates of long names that cost nearly the same."""
+    base = synthetic.merge_suite()
+    made = tuple(replace(c, name=f"steps={at} sampler=dpmpp_2m", axes={}) for at, c in enumerate(base.candidates))
+    suite = replace(base, candidates=made, baseline=made[0].name, gates=(),
+                    grid=replace(synthetic.SMALL, guidance_scales=tuple(map(float, range(1, 9)))))
+    return write_page(synthetic.write_run(tmp_path_factory.mktemp("runs") / "crowded", suite))
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_labels_in_figures_cover_no_other_and_stay_in_the_plot(browser: Any, crowded_page: Path, width: int) -> None:
+    tab, trouble = visit(browser, crowded_page, viewport={"width": width, "height": 844})
+    names = tab.locator("#figure-front .scatterlayer .textpoint text")
+    names.first.wait_for(state="attached")
+    visible = [name.text_content() for name in names.all() if name.is_visible()]
+    assert names.evaluate_all(TOUCHING) == []
+    assert sum("★" in (name or "") for name in visible) == 1
+    numbers = tab.locator("#figure-heatmap .heatmap-label")
+    assert numbers.count() >= 7 * 8
+    assert numbers.evaluate_all(TOUCHING) == []
+    area = tab.locator("#figure-front .nsewdrag").first.bounding_box()
+    boxes = [name.bounding_box() for name in names.all() if name.is_visible()]
+    assert all(area["x"] - 1 <= box["x"] and box["x"] + box["width"] <= area["x"] + area["width"] + 1 for box in boxes)
+    assert trouble == []
+    tab.close()
