@@ -13,13 +13,14 @@ from harness.check.alphas import Range, alpha_problems
 from harness.check.clip import clip_problems
 from harness.check.field_types import name_problem
 from harness.check.files import file_problem
+from harness.check.guiding import control_problems
 from harness.check.merge import merge_problems
 from harness.check.not_yet import not_yet
 from harness.check.phrases import number, unknown
 from harness.check.several_models import several_models_problems
 from harness.check.sizes import size_problem
 from harness.check.stages import first_stage_problems, later_stage_problems
-from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Fused, Merge, Model, Relay
+from harness.declare import Adapter, Candidate, Checkpoint, Control, Ensemble, Fused, Merge, Model, Relay
 from harness.declare.candidate import NOT_QUANTIZED, NUMBER_FORMATS
 from harness.declare.models import models_of
 from harness.declare.nearest import closest
@@ -46,10 +47,12 @@ def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
     yield from filter(None, (QUANTIZATION_MODES.why_not(candidate.quantization), RUNTIMES.why_not(candidate.runtime)))
     yield from _precision(candidate)
     yield from _adapters(candidate.adapters, root)
+    yield from _controls(candidate.controls, root)
     yield from _treatments(candidate, root)
     yield from later_stage_problems(candidate)
     for place, stage in enumerate(candidate.stages, 2):
-        phrases = (*(_sampled_model(stage.model, root) if stage.model else ()), *_adapters(stage.adapters, root))
+        phrases = (*(_sampled_model(stage.model, root) if stage.model else ()), *_adapters(stage.adapters, root),
+                   *_controls(stage.controls, root, later=True))
         yield from (f"stage {place}: {phrase}" for phrase in phrases)
 
 
@@ -70,6 +73,12 @@ def _precision(candidate: Candidate) -> Iterator[str]:
     elif precision != NOT_QUANTIZED and mode not in MADE_ON_HOST:
         yield (f"precision is {precision!r}, but {mode} computes in fp32; remove precision, or measure {precision} without "
                "quantization")
+
+
+def _controls(controls: Collection[Control], root: Path, later: bool = False) -> Iterator[str]:
+    for path in dict.fromkeys(control.path for control in controls):
+        yield from _file("control", path, root)
+    yield from control_problems(controls, later=later)
 
 
 def _adapters(adapters: Collection[Adapter], root: Path, fused: bool = False) -> Iterator[str]:

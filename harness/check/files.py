@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.records.file_version import FileVersion, files_of, version_of
 from harness.weights.content import SAFETENSORS, content_of, trouble_of
 
-MODEL, ADAPTER, CLIP = "model", "adapter", "clip"
+MODEL, ADAPTER, CLIP, CONTROL = "model", "adapter", "clip", "control"
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 
 
@@ -26,7 +26,7 @@ def file_problem(kind: str, path: Path) -> str:
 @lru_cache(maxsize=1024)
 def _problem(kind: str, path: Path, files: tuple[tuple[Path, FileVersion], ...]) -> str:
     # A sweep names the same two files in every candidate.
-    if path.is_dir() and kind in (MODEL, ADAPTER):
+    if path.is_dir() and kind in (MODEL, ADAPTER, CONTROL):
         return "" if any(file.suffix in _PICKLES for file, _ in files) else _of_header(kind, path)
     content = content_of(path)
     if wrong := trouble_of(content):
@@ -38,6 +38,7 @@ def _problem(kind: str, path: Path, files: tuple[tuple[Path, FileVersion], ...])
 
 def _of_header(kind: str, path: Path) -> str:
     from harness.adapters import AdapterError, recognise_file
+    from harness.control.reading import read_control
     from harness.weights.safetensors_header import ModelFileError
     from harness.weights.structural import open_any
 
@@ -46,6 +47,8 @@ def _of_header(kind: str, path: Path) -> str:
             open_any(path)
         elif kind == ADAPTER:
             recognise_file(path)
+        elif kind == CONTROL:
+            read_control(path)
     except (ModelFileError, AdapterError) as error:
         return str(error).removeprefix(f"{path}: ")
     return ""

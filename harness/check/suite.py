@@ -12,6 +12,7 @@ from harness.check.candidate import candidate_problems, reference_problems
 from harness.check.clip import clip_problems, default_problems
 from harness.check.expected_time import expected
 from harness.check.field_types import name_problem, shown, type_problems
+from harness.check.guiding import picture_problems, picture_remarks
 from harness.check.objective_and_gates import gate_problems, objective_problems
 from harness.check.phrases import doubles, lookalikes, number, unknown
 from harness.check.picture_settings import unused_settings
@@ -85,8 +86,8 @@ def remarks(suite: object, root: Path = Path()) -> list[str]:
     try:
         prompts = suite.grid.prompts if isinstance(suite, Suite) else ()
         texts = [*filter(None, map(brackets, prompts)), *filter(None, map(mistyped_weight, prompts)),
-                 *((*invisible_characters(suite), *unknown_inversions(suite, root), *_remarks(suite))
-                   if isinstance(suite, Suite) else ())]
+                 *((*invisible_characters(suite), *unknown_inversions(suite, root), *picture_remarks(suite, root),
+                    *_remarks(suite)) if isinstance(suite, Suite) else ())]
         return [f"suite {shown(suite.name)}: {text}" for text in texts]  # type: ignore[attr-defined]  # a Suite
     except Exception:  # see problems, which says what is wrong
         return []
@@ -175,6 +176,7 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
         yield from together(candidate_sampling_problems(suite))
         yield from together(staged_sampling_problems(suite))
         yield from together(_hand_overs(suite))
+        yield from together(picture_problems(suite, root))
         yield from (*idle_grid_problems(suite), *size_problems(suite))
         yield from (f"grid: {phrase}" for phrase in shared_texts(whole_grid(suite)))
     if not outside and not inside:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,9 @@ MOST_PIXELS: Final = 64_000_000
 """A picture may declare any size in a few bytes."""
 FORMATS: Final = ("PNG", "JPEG", "WEBP")
 _MODES: Final = ("RGB", "L", "1", "P")
+_ORIENTATION: Final = 0x0112
+_TURNED: Final = (5, 6, 7, 8)
+"""Orientations of a camera's pictures that exchange width and height."""
 
 
 class PictureError(ValueError):
@@ -22,19 +26,21 @@ class PictureError(ValueError):
 
 
 def size_of_picture(path: Path) -> tuple[int, int]:
-    """Width and height of a picture, from its header. Raises PictureError for a file that `read_picture` would refuse for its
-    format, mode or size."""
+    """Width and height of a picture as it is shown, from its header. Raises PictureError for a file that `read_picture` would
+    refuse for its format, mode or size."""
     with _opened(path) as image:
-        return int(image.width), int(image.height)
+        turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
+        return (int(image.height), int(image.width)) if turned else (int(image.width), int(image.height))
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """The pixels (h, w, 3) of a PNG, JPEG or WebP picture, as uint8 RGB; gray becomes RGB. Raises PictureError for another
-    format, transparency, more than 8 bits, several frames, and a damaged file."""
+    """The pixels (h, w, 3) of a PNG, JPEG or WebP picture as it is shown, as uint8 RGB; gray becomes RGB. Raises PictureError
+    for another format, transparency, more than 8 bits, several frames, and a damaged file."""
     import numpy as np
+    from PIL import ImageOps
 
     with _opened(path) as image:
-        return np.asarray(image.convert("RGB"))
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 @contextmanager
@@ -43,7 +49,10 @@ def _opened(path: Path) -> Iterator[Any]:
 
     what = f"picture {path.name!r}"
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large pictures, which are refused here
+            opened = Image.open(path, formats=FORMATS)
+        with opened as image:
             _refuse(image, what)
             yield image
     except PictureError:

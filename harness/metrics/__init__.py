@@ -7,7 +7,7 @@ from typing import Final
 from harness.declare.rows import Rows
 from harness.metrics.clip_score import NO_LENGTH, measure_clip_score
 from harness.metrics.contract import ImageScore, ImageSet, Metric
-from harness.metrics.edges import NO_EDGES_IN_BOTH, NO_MAP, NO_OTHER_MAP, measure_control_edges, measure_edges
+from harness.metrics.edges import NO_EDGES_IN_BOTH, NO_LINES, NO_OTHER_MAP, measure_control_edges, measure_edges
 from harness.metrics.exposure import measure_exposure
 from harness.metrics.ms_ssim import measure_ms_ssim
 from harness.metrics.palette import measure_palette
@@ -84,7 +84,7 @@ METRICS: Final[Rows[Metric]] = Rows({
         values=(
             ValueSpec(name="control_f1", title="Control obeyed (edge F1)", unit="share", better="higher", kind="share",
                       definition="F1 of the image's edges with the lines of its control map, within 0.4 % of the short side, at "
-                                 "least 1 pixel", shown=PLACES, undefined=NO_MAP),
+                                 "least 1 pixel", shown=PLACES, undefined=NO_LINES),
             ValueSpec(name="control_f1_chance", title="Control obeyed by chance", unit="share", better="nearer", kind="share",
                       shown=(), definition="the same with the control map of the next prompt", undefined=NO_OTHER_MAP),
             ValueSpec(name="edge_density", title="Edge density", unit="share", better="nearer", kind="share", shown=(), digits=3,

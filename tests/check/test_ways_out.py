@@ -323,6 +323,7 @@ def test_the_way_out_of_a_refusal_works_when_it_is_followed(
 WORDS = re.compile(r"\b(?:[Uu]se|[Gg]ive|[Ss]et|[Ww]rite|[Rr]emove|[Aa]dd|[Rr]ename|[Cc]hoose|[Dd]eclare|[Mm]ove|instead)\b")
 ELSEWHERE = {
     "clip.py": "files of CLIP models: tests/check/test_clip.py",
+    "guiding.py": "pictures and networks, which are files: tests/check/test_guiding.py",
     "files.py": "files on the disk: tests/check/test_files.py",
     "user_rows.py": "rows of a user's own: tests/check/test_own_rows.py",
     "post.py": "files on the disk: tests/check/test_post.py",

@@ -1,0 +1,155 @@
+"""Problems of what guides a candidate: its controls, and the pictures of the prompts that it uses. Only headers are read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Final
+
+from harness import zoo
+from harness.check.phrases import number
+from harness.declare import Candidate, Canny, Control, Suite
+from harness.declare.effective_grid import stage_grids
+from harness.declare.guiding import STAGE_BEFORE
+from harness.declare.listing import first_of
+from harness.declare.nearest import did_you_mean
+from harness.declare.picture_file import PictureError, read_picture, size_of_picture
+from harness.declare.picture_uses import MAP, REFERENCE, PictureUse, measured_control, names_of, uses_of
+from harness.declare.syntax.parsed import LARGEST_WEIGHT
+
+GRAY_SHARE: Final = 0.02
+"""The share of values between black and white from which a map is not one of clean lines."""
+_MOST_READ: Final = 200
+"""Control maps that a check looks at for values between black and white."""
+
+
+def control_problems(controls: Collection[Control], *, later: bool = False) -> Iterator[str]:
+    """One phrase per problem of the controls of a stage, apart from their files; `later` for a stage after the first."""
+    for control in controls:
+        yield from (f"control {control.path!r}: {phrase}" for phrase in _control(control, later))
+    for one, other in combinations(controls, 2):
+        if (one.path, one.picture) == (other.path, other.picture) and one.start < other.end and other.start < one.end:
+            yield (f"control {one.path!r} follows one picture twice at the same steps; give it once, with the sum of the "
+                   "weights, or for other steps")
+
+
+def _control(control: Control, later: bool) -> Iterator[str]:
+    if not (number(control.weight) and abs(control.weight) <= LARGEST_WEIGHT):
+        yield f"weight is {control.weight!r}; expected a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
+    if not (number(control.start) and number(control.end) and 0 <= control.start < control.end <= 1):
+        yield f"start is {control.start!r} and end {control.end!r}; expected shares of the steps, 0 <= start < end <= 1"
+    if control.kind:
+        yield f"kind is {control.kind!r}, which union networks take, and they are not supported yet; remove it"
+    source = control.picture.of if isinstance(control.picture, Canny) else control.picture
+    if not source.strip():
+        yield "picture is empty; name one of Prompt.pictures"
+    elif source == STAGE_BEFORE and not later:
+        yield f"picture is {STAGE_BEFORE!r}, and the first stage has none before it; name one of Prompt.pictures"
+    if isinstance(control.picture, Canny):
+        yield from _canny(control.picture)
+
+
+def _canny(canny: Canny) -> Iterator[str]:
+    if not (number(canny.low) and number(canny.high) and 0 < canny.low <= canny.high <= 255):
+        yield (f"Canny: low is {canny.low!r} and high {canny.high!r}; expected levels per pixel, 0 < low <= high <= 255. "
+               "OpenCV's 100 and 200 are 12.5 and 25 here")
+    if not number(canny.sigma) or not 0 <= canny.sigma <= 50:
+        yield f"Canny: sigma is {canny.sigma!r}; expected pixels from 0 to 50"
+
+
+def picture_problems(suite: Suite, root: Path) -> Iterator[tuple[str, str]]:
+    """(candidate, phrase) for every problem of the pictures that candidates use, in a suite whose fields have the right types."""
+    known = _Headers(root)
+    for candidate in suite.candidates:
+        yield from ((repr(candidate.name), phrase) for phrase in dict.fromkeys(_pictures(suite, candidate, known)))
+
+
+def _pictures(suite: Suite, candidate: Candidate, known: _Headers) -> Iterator[str]:
+    grids = stage_grids(suite, candidate) if any(True for _ in uses_of(candidate)) else ()
+    for use in uses_of(candidate):
+        lacking = [prompt.id for prompt in suite.grid.prompts if use.name not in prompt.pictures]
+        if lacking:
+            yield _lacks(suite, use, lacking)
+        grid = grids[use.stage]
+        for prompt in suite.grid.prompts:
+            reference = prompt.pictures.get(use.name)
+            if reference is None:
+                continue
+            size = known.size(reference)
+            if isinstance(size, str):
+                yield f"{use.of}: {use.name!r} of prompt {prompt.id!r}: {size}"
+            elif use.role != REFERENCE and size != (grid.width, grid.height):
+                yield (f"{use.of}: the picture {use.name!r} of prompt {prompt.id!r}, {reference!r}, is {size[0]} x {size[1]} "
+                       f"pixels and the images are {grid.width} x {grid.height}; give one of the same size, since resizing blurs "
+                       "its lines")
+
+
+def _lacks(suite: Suite, use: PictureUse, lacking: list[str]) -> str:
+    names = sorted({name for prompt in suite.grid.prompts for name in prompt.pictures})
+    meant = f"; {did_you_mean(use.name, names)}" if names and use.name not in names else ""
+    listed = first_of([*map(repr, lacking)])
+    return (f"{use.of} asks for the picture {use.name!r}, which {len(lacking)} of {len(suite.grid.prompts)} prompts lack "
+            f"({listed}){meant}. Give Prompt(pictures={{{use.name!r}: ...}}), or with_pictures(prompts, {use.name!r}, folder)")
+
+
+def picture_remarks(suite: Suite, root: Path) -> Iterator[str]:
+    """A metric that has no control map, pictures that no candidate uses, and control maps with many values between black and
+    white."""
+    if "control_edges" in suite.metrics and measured_control(suite) is None:
+        yield ("metric 'control_edges' compares images with the control map of their prompt, and no candidate has a control with "
+               "a picture of the prompts, so control_f1 cannot be measured; give one a control, or remove the metric")
+    used = {name for candidate in suite.candidates for name in names_of(candidate)}
+    for name in sorted({name for prompt in suite.grid.prompts for name in prompt.pictures} - used):
+        yield f"the prompts have pictures named {name!r}, which no candidate uses"
+    maps = {use.name for candidate in suite.candidates for use in uses_of(candidate) if use.role == MAP}
+    for name in sorted(maps):
+        gray = [(reference, share) for prompt in suite.grid.prompts[:_MOST_READ] if (reference := prompt.pictures.get(name))
+                and (share := _gray(root, reference)) > GRAY_SHARE]
+        if gray:
+            reference, share = gray[0]
+            yield (f"{len(gray)} of the control maps {name!r} have values between black and white ({reference!r}: {share:.0%}): "
+                   "a map of lines was resized or blurred then; maps of depth or poses may be as they are")
+
+
+def _gray(root: Path, reference: str) -> float:
+    try:
+        picture = read_picture(_path(root, reference))
+    except (OSError, ValueError):
+        return 0.0  # which the check names
+    return float(((picture > 0) & (picture < 255)).mean())
+
+
+def _path(root: Path, reference: str) -> Path:
+    return zoo.resolve(reference) if reference.startswith("zoo:") else root / reference
+
+
+class _Headers:
+    """The sizes of pictures, each header read once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known: dict[str, tuple[int, int] | str] = {}
+
+    def size(self, reference: str) -> tuple[int, int] | str:
+        """Width and height, or what is wrong with the file."""
+        if reference not in self._known:
+            self._known[reference] = self._read(reference)
+        return self._known[reference]
+
+    def _read(self, reference: str) -> tuple[int, int] | str:
+        try:
+            path = _path(self._root, reference)
+        except ValueError as error:
+            return str(error)
+        if not reference.startswith("zoo:"):
+            if not path.exists():
+                return f"the file {reference!r} does not exist below {self._root}"
+            if path.is_dir():
+                return f"{reference!r} is a folder; give a picture"
+        try:
+            return size_of_picture(path)
+        except PictureError as error:
+            return str(error)
+        except (OSError, ValueError) as error:
+            return f"{reference!r} cannot be read ({error})"

@@ -1,0 +1,88 @@
+"""Which pictures of the prompts a candidate uses, and a folder of pictures as pictures of prompts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from harness.declare.candidate import Candidate
+from harness.declare.grid import Prompt
+from harness.declare.guiding import STAGE_BEFORE, Canny, Control
+from harness.declare.listing import first_of
+from harness.declare.stage_candidates import as_candidates
+from harness.declare.suite import Suite
+
+SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp")
+MAP: Final = "map"
+SOURCE: Final = "source"
+REFERENCE: Final = "reference"
+PICTURE: Final = "picture"
+MASK: Final = "mask"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureUse:
+    """One use of the prompts' pictures of a name, in a stage counted from 0. `role` is MAP (a control's map), SOURCE (the picture
+    that a control's edges are made of), REFERENCE, PICTURE or MASK; `of` says in a message what asks for it."""
+
+    stage: int
+    name: str
+    role: str
+    of: str
+
+
+def uses_of(candidate: Candidate) -> Iterator[PictureUse]:
+    """The uses of a candidate's stages, in order. The picture of the stage before is not one of a prompt."""
+    for stage, one in enumerate(as_candidates(candidate)):
+        for control in one.controls:
+            name, role = (control.picture.of, SOURCE) if isinstance(control.picture, Canny) else (control.picture, MAP)
+            if name != STAGE_BEFORE:
+                yield PictureUse(stage=stage, name=name, role=role, of=f"control {control.path!r}")
+        for reference in one.references:
+            yield PictureUse(stage=stage, name=reference.picture, role=REFERENCE, of=f"reference {reference.path!r}")
+        if one.inpaint is not None:
+            yield PictureUse(stage=stage, name=one.inpaint.picture, role=PICTURE, of="inpaint")
+            yield PictureUse(stage=stage, name=one.inpaint.mask, role=MASK, of="inpaint")
+
+
+def names_of(candidate: Candidate) -> tuple[str, ...]:
+    """The names of the pictures that a candidate uses, each once."""
+    return tuple(dict.fromkeys(use.name for use in uses_of(candidate)))
+
+
+def measured_control(suite: Suite) -> Control | None:
+    """The control whose map images are measured against: the first that a candidate declares with a picture of the prompts. One
+    map stands for all candidates, so that they can be compared."""
+    controls = (control for candidate in suite.candidates for one in as_candidates(candidate) for control in one.controls)
+    return next((control for control in controls if _source(control) != STAGE_BEFORE), None)
+
+
+def _source(control: Control) -> str:
+    return control.picture.of if isinstance(control.picture, Canny) else control.picture
+
+
+def with_pictures(prompts: Iterable[Prompt], name: str, folder: str | os.PathLike[str]) -> tuple[Prompt, ...]:
+    """The prompts, each with the picture of its id in a folder, "cat.png" for the prompt "cat", under this name.
+
+    Pictures are .png, .jpg, .jpeg or .webp files. Raises ValueError for prompts without a picture and for a prompt with two.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise ValueError(f"with_pictures: {os.fspath(folder)!r} is not a folder, seen from {Path.cwd()}")
+    completed, missing = [], []
+    for prompt in prompts:
+        files = [file for suffix in SUFFIXES if (file := place / f"{prompt.id}{suffix}").is_file()]
+        if len(files) > 1:
+            raise ValueError(f"with_pictures: prompt {prompt.id!r} has two pictures in {os.fspath(folder)!r}, "
+                             f"{files[0].name!r} and {files[1].name!r}; remove one")
+        if files:
+            completed.append(replace(prompt, pictures={**prompt.pictures, name: files[0].as_posix()}))
+        else:
+            missing.append(prompt.id)
+    if missing:
+        raise ValueError(f"with_pictures: {len(missing)} prompts have no picture in {os.fspath(folder)!r}: "
+                         f"{first_of([*map(repr, missing)])}. Name each file after its prompt's id, such as {missing[0]}.png")
+    return tuple(completed)
