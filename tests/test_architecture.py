@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 HARNESS = (
     ("declare", "records", "version"),
     ("weights", "adapters", "merge", "quantize", "runtimes", "text", "metrics", "probes", "cache", "zoo", "samplers",
-     "control", "post"),
+     "control", "reference", "post"),
     ("check", "materialise", "testing"),
     ("sampling", "run_folder"),
     ("run",),
@@ -44,6 +44,8 @@ REPORTS = (
 WITHIN_A_LAYER = {
     ("harness.records", "harness.declare"): "one search for values without their declared types, in suites and in records",
     ("harness.adapters", "harness.weights"): "one reader of headers and pickles and one map of names, for models and adapters",
+    ("harness.reference", "harness.weights"): "IP-Adapters are opened by the one reader of tensors",
+    ("harness.reference", "harness.metrics"): "the image tower of the CLIP that scores may read references too",
     ("harness.zoo", "harness.weights"): "the zoo exports through the one writer of model files",
     ("harness.zoo", "harness.control"): "the zoo's maps of edges are those of every control picture",
     ("harness.metrics", "harness.weights"): "one home says what a file is by its content",

@@ -21,6 +21,8 @@ MARKERS: Final = ("v_pred", "ztsnr", "edm_vpred.sigma_max", "edm_vpred.sigma_min
 
 IS_ADAPTER: Final = "which belongs among a candidate's adapters"
 _BESIDE: Final = "which is a separate network used alongside a model. Load it beside one in the tool that samples"
+_IP_ADAPTER: Final = ("an IP-Adapter, which a candidate uses beside its model with a reference picture: give it to "
+                      "Candidate(references=...)")
 _CONTROLNET: Final = f"a ControlNet, {_BESIDE}"
 _INVERSION: Final = f"a textual inversion, {IS_ADAPTER}"
 _REFUSED: Final = (
@@ -33,8 +35,7 @@ _REFUSED: Final = (
     ("\nbody.0.in_conv.", f"a T2I-Adapter, {_BESIDE}"),
     ("\nbody.0.block1.", f"a T2I-Adapter, {_BESIDE}"), ("\nbody.0.body.0.block1.", f"a T2I-Adapter, {_BESIDE}"),
     ("adapter.body.", f"a T2I-Adapter, {_BESIDE}"),
-    ("ip_adapter", f"an IP-Adapter, {_BESIDE}"),
-    ("image_proj.", f"an IP-Adapter, {_BESIDE}"),
+    ("ip_adapter", _IP_ADAPTER), ("image_proj.", _IP_ADAPTER),
     ("lora_down", f"a LoRA, {IS_ADAPTER}"), ("lora_up", f"a LoRA, {IS_ADAPTER}"), (".lora_", f"a LoRA, {IS_ADAPTER}"),
     ("_lora.", f"a LoRA, {IS_ADAPTER}"), (".lora.", f"a LoRA, {IS_ADAPTER}"), ("lora_unet_", f"a LoRA, {IS_ADAPTER}"),
     ("dora_scale", f"a DoRA, {IS_ADAPTER}"), ("hada_w1", f"a LyCORIS adapter, {IS_ADAPTER}"),

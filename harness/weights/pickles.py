@@ -22,6 +22,8 @@ _TORCH_NAMES: Final = {
     "int16": "I16", "uint16": "U16", "float16": "F16", "bfloat16": "BF16", "int32": "I32", "uint32": "U32",
     "float32": "F32", "int64": "I64", "uint64": "U64", "float64": "F64",
 }
+_SECTIONS: Final = ("image_proj", "ip_adapter")
+"""Of an IP-Adapter's file, as its authors save it. Their names are joined as in its .safetensors form."""
 _TEXTUAL_INVERSION: Final = "string_to_param"
 
 
@@ -42,6 +44,8 @@ def load_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, StoredTensor],
                              f"{advice(error)}") from None
     while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
+    if isinstance(content, Mapping) and all(isinstance(content.get(section), Mapping) for section in _SECTIONS):
+        content = {f"{section}.{name}": value for section in content for name, value in _inner(content[section])}
     entries = content if isinstance(content, Mapping) else {}
     given = {name: value for name, value in entries.items() if isinstance(value, torch.Tensor)}
     if odd := next((name for name in given if not isinstance(name, str | int)), None):
@@ -64,6 +68,10 @@ def load_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, StoredTensor],
     stored = {name: _described(path, name, tensor) for name, tensor in tensors.items()}
     others = sorted(str(name) for name in entries if str(name) not in tensors)
     return tensors, stored, {"not_tensors": ", ".join(others)} if others else {}
+
+
+def _inner(section: Any) -> list[tuple[str, Any]]:
+    return [(str(name), value) for name, value in section.items()] if isinstance(section, Mapping) else [("", section)]
 
 
 def _known(content: Any) -> str:

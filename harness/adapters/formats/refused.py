@@ -11,6 +11,8 @@ from harness.weights.known_files import most_probably
 _MERGE: Final = "merge it into its model with PEFT first"
 _NETWORK: Final = ("a separate network, not a change of weights; load it together with the model in a tool that "
                    "supports it")
+_IP_ADAPTER: Final = ("an IP-Adapter: not a change of weights but keys and values for a reference picture; give it to "
+                      "Candidate(references=...)")
 _COMPONENT: Final = "a model's component, not an adapter; give it as a model"
 _CONTROL: Final = ("a Flux control LoRA of Black Forest Labs, which replaces norms and widens the input; load it when "
                    "sampling, with its control image")
@@ -29,7 +31,7 @@ _MARKS: Final[tuple[tuple[str, str], ...]] = (
     (r"\.modules_to_save\.|\.original_module\.", f"a PEFT folder with whole layers (modules_to_save); {_MERGE}"),
     (r"^lora_controlnet$|^input_hint_block\.", f"ControlLoRA of Stability AI: {_NETWORK}"),
     (r"^lllite_", f"ControlNet-LLLite: {_NETWORK}"),
-    (r"^(ip_adapter|image_proj|ip_adapter_proj_model)\.|\.to_[kv]_ip\.|\.processor\.ip_adapter_", f"an IP-Adapter: {_NETWORK}"),
+    (r"^(ip_adapter|image_proj|ip_adapter_proj_model)\.|\.to_[kv]_ip\.|\.processor\.ip_adapter_", _IP_ADAPTER),
     (r"^(control_model|controlnet_cond_embedding|controlnet_blocks|controlnet_down_blocks|zero_convs)\.",
      f"a ControlNet: {_NETWORK}"),
     (r"^(adapter\.)?body\.\d+\.(block[12]|resnets|body|in_conv|skep)\b", f"a T2I-Adapter: {_NETWORK}"),
