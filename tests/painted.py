@@ -33,11 +33,11 @@ def colour(candidate: str, key: str) -> Any:
     branch = SimpleNamespace(enter=lambda: SimpleNamespace(device="cpu", parts={"unet": part}, denoiser=part))
     phase = SimpleNamespace(enter=branch.enter, branches=(branch,), key=key)
     rows = tuple(Coverage(candidate=candidate, stage="merge", component=part, keys={}) for part in ("unet", "vae"))
-    return SimpleNamespace(phases=(phase,), coverage=rows)
+    return SimpleNamespace(phases=(phase,), coverage=rows, stages=(), pipeline=phase.enter())
 
 
 def paint(phases: Any, grid: Grid, todo: Any, texts: object = None, broken: Callable[[Cell, str], None] | None = None,
-          ) -> Iterator[tuple[tuple[Cell, ...], np.ndarray]]:
+          later: object = None) -> Iterator[tuple[tuple[Cell, ...], np.ndarray]]:
     """In place of sampling: a gradient of two colours per candidate and cell, whatever the batch."""
     across = np.linspace(0, 1, grid.width)[None, :, None]
     down = np.ones((grid.height, 1, 1))
@@ -47,7 +47,7 @@ def paint(phases: Any, grid: Grid, todo: Any, texts: object = None, broken: Call
             for cell in cells)])
 
 
-def pass_time(phases: Sequence[Any], grid: Grid, cell: Cell, watch: Stopwatch) -> None:
+def pass_time(phases: Sequence[Any], grid: Grid, cell: Cell, watch: Stopwatch, stages: object = ()) -> None:
     """In place of timing an image: every phase passes, in no time."""
     for name in PHASES:
         if name != "total":

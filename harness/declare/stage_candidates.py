@@ -28,6 +28,18 @@ def as_candidates(candidate: Candidate) -> tuple[Candidate, ...]:
     return tuple(stages)
 
 
+def as_run(candidate: Candidate, steps: int) -> tuple[Candidate, ...]:
+    """As `as_candidates`, each with the number of steps that it runs, of which the start and end of its adapters are shares.
+    `steps` is the number for a candidate that does not say."""
+    first, *later = as_candidates(candidate)
+    counted = [first]
+    for stage, own in zip(candidate.stages, later, strict=True):
+        given = {} if own.sampling is None else own.sampling.given
+        counted.append(replace(own, sampling=Sampling(**{**given, "steps": steps_run(stage.strength or 0.0,
+                                                                                     given.get("steps", steps))})))
+    return tuple(counted)
+
+
 def _sampled(before: Sampling | None, own: Sampling | None) -> Sampling | None:
     if before is None or own is None:
         return own or before

@@ -4,6 +4,7 @@ the same bits."""
 from harness.materialise.describing import describe
 from harness.materialise.file_layout import place
 from harness.materialise.library import Library, MaterialiseError
+from harness.materialise.live_stages import LiveStage
 from harness.materialise.phases import Branch, Phase
 from harness.materialise.plan_recipe import plan_recipe
 from harness.materialise.recipe_plan import PartPlan, RecipePlan
@@ -11,5 +12,5 @@ from harness.materialise.saving import save
 from harness.materialise.wider_format import Overflow, WiderFormats, declared_wider
 from harness.materialise.workbench import Prepared, Workbench
 
-__all__ = ["Branch", "Library", "MaterialiseError", "Overflow", "PartPlan", "Phase", "Prepared", "RecipePlan", "WiderFormats",
-           "Workbench", "declared_wider", "describe", "place", "plan_recipe", "save"]
+__all__ = ["Branch", "Library", "LiveStage", "MaterialiseError", "Overflow", "PartPlan", "Phase", "Prepared", "RecipePlan",
+           "WiderFormats", "Workbench", "declared_wider", "describe", "place", "plan_recipe", "save"]

@@ -146,6 +146,12 @@ def _letters(plan: RecipePlan) -> dict[str, str]:
     return {name: f"{letter} ({name})" for letter, name in reversed(names)}
 
 
+def same_component(one: RecipePlan, other: RecipePlan, component: str) -> bool:
+    """Whether two recipes give a component the same tensors to the bit. Of them only as many are read as it takes to find a
+    difference."""
+    return _equal(_within(weighed("", one), component), _within(weighed("", other), component), read=True, limits=None)
+
+
 def _within(of: Weighed, component: str) -> Weighed:
     tokens = {place: token for place, token in of.tokens.items() if place[0] == component}
     return replace(of, tokens=tokens, tensors={place: of.tensors[place] for place in tokens})

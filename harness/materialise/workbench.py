@@ -14,14 +14,17 @@ from harness.adapters.kinds import is_additive
 from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Grid, Model, Relay, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
 from harness.declare.models import models_of
+from harness.declare.stage_candidates import as_run
 from harness.materialise.adapter_copies import copies_problem
 from harness.materialise.adapter_expressions import Places, weights_of, with_adapter
 from harness.materialise.compiled_copies import CompiledCopies
 from harness.materialise.content_identity import references_of, weights_of_candidate
 from harness.materialise.denoiser_kind import foreign_prediction, kind_of_result, refuse_foreign_kind
 from harness.materialise.equal_candidates import equality_problems
+from harness.materialise.equal_weights import same_component
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
 from harness.materialise.live_model import Frame, Working
+from harness.materialise.live_stages import LiveStage, asks_for_latents, live_stages, named, refuse_other_latents, vae_config
 from harness.materialise.number_format import computing_of, homes_of, in_its_format
 from harness.materialise.phases import Branch, Leg, Phase, legs_of, live_singles, spans_of
 from harness.materialise.plan_recipe import plan_recipe
@@ -58,11 +61,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A candidate ready to sample: the coverage of every tensor, and its phases, of which the first is live. Most candidates
-    have one phase; adapters that start or end between the steps add more."""
+    """A candidate ready to sample: the coverage of every tensor, and the phases of its first stage, of which the first is live.
+    Most candidates have one phase; adapters that start or end between the steps add more. `stages` are those after the first."""
 
     phases: tuple[Phase, ...]
     coverage: tuple[Coverage, ...]
+    stages: tuple[LiveStage, ...] = ()
 
     @property
     def pipeline(self) -> Pipeline:
@@ -111,6 +115,8 @@ class Workbench:
         self._loading: dict[_Place, float] = {}
         self._copies = CompiledCopies()
         self._uploads = Uploads()
+        self._vaes: dict[tuple[str, ...], bool] = {}
+        self._grid: Grid | None = None
         self._inspected: dict[tuple[str, str | None, bool], tuple[TextEncoder, ...]] = {}
         self._shapes: dict[tuple[str, str | None, bool], Pipeline] = {}
 
@@ -122,6 +128,7 @@ class Workbench:
         bench = cls(device=device, root=root, steps=grid.steps, versions=versions, low_memory=grid.low_memory,
                     clip_skip=None if grid.sampling is None else grid.sampling.clip_skip)
         bench.wider = bench.wider if wider is None else wider
+        bench._grid = grid
         return bench
 
     def inspect(self, candidate: Candidate) -> None:
@@ -138,6 +145,7 @@ class Workbench:
                 raise MaterialiseError(f"number format {number_format!r} on {self.device}: {reason}")
         if reason := RUNTIMES[candidate.runtime].why_not(self.device):
             raise MaterialiseError(f"runtime {candidate.runtime!r} on {self.device}: {reason}")
+        self._inspect_stages(candidate)
         self.legs(candidate)
         for model in models_of(candidate.model):
             self._inspect_one(replace(candidate, model=model))
@@ -182,6 +190,36 @@ class Workbench:
         if problem := copies_problem(candidate, self.library):
             raise MaterialiseError(problem)
         self._treatment(candidate, ())
+
+    def stages(self, candidate: Candidate) -> tuple[Candidate, ...]:
+        """The stages of a candidate as candidates of their own, each with the number of steps that it runs."""
+        return as_run(candidate, self.steps)
+
+    def _inspect_stages(self, candidate: Candidate) -> None:
+        """As `inspect`, for the stages after the first."""
+        stages = self.stages(candidate)
+        for number, stage in enumerate(stages[1:], 1):
+            try:
+                self.inspect(stage)
+            except ValueError as error:
+                raise MaterialiseError(f"{named(number)}: {error}") from error
+        if len(stages) > 1 and (flow := next((family for family in map(self.family, stages) if family in FLOW_FAMILIES), "")):
+            raise MaterialiseError(f"models of the family {flow} are sampled by their own pipeline, which cannot begin from the "
+                                   "picture of a stage before; take Stable Diffusion 1, 2 or XL for every stage, or one stage")
+        for number, declared in enumerate(candidate.stages, 1):
+            if asks_for_latents(declared) and not self._same_vae(stages, number):
+                refuse_other_latents(number, declared)
+
+    def _same_vae(self, stages: Sequence[Candidate], number: int) -> bool:
+        """Whether the VAEs of a stage and of the one before it hold the same tensors."""
+        pair = [self.legs(stage)[0].decoding for stage in stages[number - 1:number + 1]]
+        if any(component == "vae" for one in pair for adapter in one.adapters
+               for component, _ in self._reading(adapter, one.model).changes):
+            return False
+        key = tuple(repr(one.model) for one in pair)
+        if key not in self._vaes:
+            self._vaes[key] = same_component(self._plan(pair[0].model), self._plan(pair[1].model), "vae")
+        return self._vaes[key]
 
     def equalities(self, candidates: Sequence[Candidate]) -> dict[str, str]:
         """By name, what is wrong with candidates that have the weights of an earlier one, or of their own model A."""
@@ -277,14 +315,32 @@ class Workbench:
         self.inspect(candidate)
         candidate = self.in_its_format(candidate)
         self._copies.empty()
-        frames = self._frames_of([candidate])
+        own = self.stages(candidate)
+        frames = self._frames_of(own)
         for frame in frames.values():
-            frame.detach({adapter.path for adapter in candidate.adapters})
-        phases, coverage = self._phases(candidate, frames)
+            frame.detach({adapter.path for stage in own for adapter in stage.adapters})
+        (phases, coverage), *later = [self._phases(stage, frames) for stage in own]
+        coverage = (*coverage, *(replace(row, stage=f"{named(number)}: {row.stage}")
+                                 for number, (_, rows) in enumerate(later, 1) for row in rows))
+        stages = self._live_stages(candidate, [phases, *(of for of, _ in later)]) if later else ()
         # Every phase is made live once, so that errors are known before the first image.
         phases[0].enter()
         self.library.refuse_changed(references_of(candidate))
-        return Prepared(phases=phases, coverage=coverage)
+        return Prepared(phases=phases, coverage=coverage, stages=stages)
+
+    def _live_stages(self, candidate: Candidate, phases: Sequence[tuple[Phase, ...]]) -> tuple[LiveStage, ...]:
+        """The later stages of a candidate, of whose stages these are the phases."""
+        assert self._grid is not None  # a workbench without a grid does not know the sizes and texts of stages
+        own = self.stages(candidate)
+
+        def same(number: int) -> bool:
+            configs = [vae_config(phases[at][0].enter()) for at in (number - 1, number)]
+            return configs[0] == configs[1] and self._same_vae(own, number)
+
+        for number, stage in enumerate(candidate.stages, 1):
+            if asks_for_latents(stage) and not same(number):
+                refuse_other_latents(number, stage)
+        return live_stages(candidate, self._grid, phases, same)
 
     def _phases(self, candidate: Candidate, frames: Mapping[str, Frame]) -> tuple[tuple[Phase, ...], tuple[Coverage, ...]]:
         """The phases of a candidate whose models have `frames`, by their declaration, and the coverage of every model."""

@@ -25,7 +25,16 @@ class Cell:
         It depends on the prompt's id as well as on the seed, so prompts are independent draws and an interval clustered by
         prompt is valid. It depends on nothing else, so every candidate starts from the same noise.
         """
-        return int.from_bytes(hashlib.sha256(f"{self.prompt}\n{self.seed}".encode()).digest()[:4])
+        return self._drawn_from(f"{self.prompt}\n{self.seed}")
+
+    def stage_seed(self, stage: int) -> int:
+        """Seed of the generator of a later stage, which counts from 1 for the second. It is not that of the stage before, whose
+        noise the picture already follows, and it is the same for every candidate."""
+        return self._drawn_from(f"{self.prompt}\n{self.seed}\n{stage}")
+
+    @staticmethod
+    def _drawn_from(text: str) -> int:
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ from harness.run.stages import Stages
 from harness.sampling import threads_for
 
 if TYPE_CHECKING:
-    from harness.materialise import Phase
+    from harness.materialise import Prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,7 @@ class Costs:
 
     def _curve(self, candidate: Candidate, key: str) -> Sequence[Record]:
         with self._threads([candidate.name]):
-            return time_batches(candidate.name, self.bench.prepare(candidate).phases, self.suite, key,
+            return time_batches(candidate.name, self.bench.prepare(candidate), self.suite, key,
                                 CurveLimits(batch_size=self.suite.largest_batch), self.idle)
 
     def _threads(self, names: Iterable[str]) -> AbstractContextManager[None]:
@@ -159,10 +159,10 @@ class Costs:
         grids = [grid_of(self.suite, self._declared(name)) for name in names]
         return threads_for(max(grids, key=lambda grid: grid.width * grid.height), self.device)
 
-    def _switch(self, candidate: Candidate) -> Sequence[Phase]:
-        """The phases of the candidate that is timed next."""
+    def _switch(self, candidate: Candidate) -> Prepared:
+        """The candidate that is timed next, ready to sample."""
         self.stages.begin(candidate.name, TIME)
-        return self.bench.prepare(candidate).phases
+        return self.bench.prepare(candidate)
 
     def _with_load(self, record: Record, declared: Mapping[str, Candidate]) -> Record:
         """The durations of a candidate, with the seconds that its architecture took to load if this session loaded it."""

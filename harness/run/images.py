@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.cache import ImageCache, shared_key
 from harness.declare import Candidate, Grid, Sampling, Suite, grid_of
-from harness.declare.effective_grid import sampling_block
+from harness.declare.effective_grid import picture_size, sampling_block
 from harness.declare.prompt_texts import texts_in_key
 from harness.declare.same_text import prompts_hash
 from harness.probes.environment import deciding_pixels
@@ -27,6 +27,7 @@ from harness.run_folder.folder import slug
 from harness.run_folder.ledger import Ledger
 from harness.sampling import (
     NOT_FINITE,
+    Later,
     SamplingError,
     TextState,
     batches,
@@ -39,7 +40,7 @@ from harness.sampling import (
 )
 
 if TYPE_CHECKING:
-    from harness.materialise import Phase
+    from harness.materialise import LiveStage, Phase
     from harness.probes.fits import OutOfMemory
     from harness.sampling import Images
 
@@ -57,12 +58,13 @@ Done: TypeAlias = "Callable[[Sequence[Sample], Images], None]"
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedCandidate:
-    """A candidate ready to sample: its declaration, the identity of its weights, its phases and their text embeddings. One that
-    `may_widen` is made once more in bf16 where it overflows."""
+    """A candidate ready to sample: its declaration, the identity of its weights, the phases of its first stage, the later stages,
+    and the text embeddings of all. One that `may_widen` is made once more in bf16 where it overflows."""
 
     candidate: Candidate
     identity: str
     phases: tuple[Phase, ...]
+    stages: tuple[LiveStage, ...] = ()
     texts: Mapping[str, TextState]
     may_widen: bool = False
 
@@ -193,8 +195,7 @@ class Gallery:
         return True
 
     def _shape(self, name: str) -> tuple[int, int]:
-        grid = self._of(name).grid
-        return grid.width, grid.height
+        return picture_size(self.suite, self.candidate(name))
 
     def measure_floor(self, prepared: PreparedCandidate) -> None:
         """Samples a few images again, one at a time, and records how far they differ from those made in batches. Differences
@@ -205,7 +206,8 @@ class Gallery:
         eligible = [c for c in of_grid.cells if c.guidance != 1 and c in sound] or [c for c in of_grid.cells if c in sound]
         chosen = eligible[::max(1, len(eligible) // FLOOR_CELLS)][:FLOOR_CELLS]
         records = []
-        for (cell,), (alone,) in sample(prepared.phases, of_grid.grid, [(cell,) for cell in chosen], prepared.texts):
+        for (cell,), (alone,) in sample(prepared.phases, of_grid.grid, [(cell,) for cell in chosen], prepared.texts,
+                                              later=Later(stages=prepared.stages)):
             batched = from_png(self.ledger.read(self.ledger.samples[prepared.candidate.name, cell])).astype(int)
             distance = np.abs(batched - alone)
             if distance.mean() > FLOOR_MEAN_LEVELS:
@@ -227,7 +229,7 @@ class Gallery:
         """Samples at one batch size. Returns None when all is done, or the allocator's error when memory ran out."""
         try:
             grid = self._of(prepared.candidate.name).grid
-            todo = pack(grid, absent, size, lengths_of(prepared.phases, prepared.texts, grid))
+            todo = pack(grid, absent, size, lengths_of(prepared.phases, prepared.texts, grid, prepared.stages))
             self._make(prepared, todo, self._keys(prepared.candidate.name, prepared.identity, size), done)
         except Exception as error:
             refused = out_of_memory(error, str(prepared.phases[0].enter().device))
@@ -255,7 +257,8 @@ class Gallery:
 
         with ThreadPoolExecutor(max_workers=1) as writer:
             try:
-                for cells, images in sample(prepared.phases, of_grid.grid, todo, prepared.texts, note):
+                for cells, images in sample(prepared.phases, of_grid.grid, todo, prepared.texts, note,
+                                            Later(stages=prepared.stages)):
                     new = of_grid.own(cells, images)
                     pending.append(writer.submit(self._write, prepared.candidate, new, (keys, defects), done))
                     if len(pending) > WRITES_AHEAD:  # a full disk is noticed now, and memory stays bounded

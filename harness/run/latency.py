@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -24,12 +24,12 @@ from harness.quantize import stored_bytes
 from harness.records import PHASES, BatchCurve, Cell, Durations, Failure, Fit, Latency, Memory, Reading, Record, Timeline
 from harness.records.costs import MAKING, STORED, STORED_DENOISER
 from harness.records.reusable import TIME
-from harness.sampling import LENDING, embedded, sample, setting, threads_for, time_one
+from harness.sampling import LENDING, Later, embedded, sample, setting, threads_for, time_one
 
 if TYPE_CHECKING:
     import torch
 
-    from harness.materialise import Phase
+    from harness.materialise import Prepared
 
 WARMUP_ROUNDS: Final = 1
 """Untimed images after every switch; memory is polled during the first switch and the image after it, so polling does not disturb
@@ -81,12 +81,12 @@ class Together:
     environment: Mapping[str, Any] = field(default_factory=dict)
 
 
-def time_candidate(candidate: str, phases: Sequence[Phase], suite: Suite, key: str) -> tuple[Latency, Memory]:
+def time_candidate(candidate: str, prepared: Prepared, suite: Suite, key: str) -> tuple[Latency, Memory]:
     """Times one candidate alone: an untimed image under the memory probe, then `suite.latency_rounds` timed ones."""
-    together = Together(device=str(phases[0].enter().device), rounds=Rounds(declared=suite.latency_rounds),
+    together = Together(device=str(prepared.pipeline.device), rounds=Rounds(declared=suite.latency_rounds),
                         settings={candidate: key})
     costs = _Costs(candidate, together)
-    for visit in _visits(suite, {candidate: costs}, lambda _: phases, together):
+    for visit in _visits(suite, {candidate: costs}, lambda _: prepared, together):
         if visit.error is not None:
             raise visit.error
     latency, memory, *_ = costs.records(timed_cell(_grid(suite, candidate)).guidance, "")
@@ -95,9 +95,9 @@ def time_candidate(candidate: str, phases: Sequence[Phase], suite: Suite, key: s
     return latency, memory
 
 
-def time_together(suite: Suite, enter: Callable[[str], Sequence[Phase]], together: Together) -> tuple[Record, ...]:
-    """Times all candidates in `together.settings` in interleaved rounds. `enter` returns the phases of a candidate and may
-    prepare them: its seconds, and those until the first phase is live, are the switch.
+def time_together(suite: Suite, enter: Callable[[str], Prepared], together: Together) -> tuple[Record, ...]:
+    """Times all candidates in `together.settings` in interleaved rounds. `enter` returns a candidate that is ready to sample, and
+    may prepare it: its seconds, and those until the first phase is live, are the switch.
 
     Returns for each candidate Latency, Memory, Timeline, Power and Durations; or, if it raised, a Failure, with a Fit if
     memory was refused. An error in one candidate is never raised.
@@ -114,17 +114,17 @@ def time_together(suite: Suite, enter: Callable[[str], Sequence[Phase]], togethe
                  for record in failed.get(name) or costs.records(timed_cell(_grid(suite, name)).guidance, stopped))
 
 
-def time_batches(candidate: str, phases: Sequence[Phase], suite: Suite, key: str,
+def time_batches(candidate: str, prepared: Prepared, suite: Suite, key: str,
                  limits: CurveLimits | None = None, idle: Reading | None = None) -> tuple[BatchCurve | Fit, ...]:
     """The batch-size curve of denoising and decoding, and a Fit if memory ended it. Texts are not included, because a run embeds
     them once for all images. `idle` as in Together."""
-    device, grid = str(phases[0].enter().device), _grid(suite, candidate)
+    device, grid, phases = str(prepared.pipeline.device), _grid(suite, candidate), prepared.phases
     cell = timed_cell(grid)
     prompts = [p for p in grid.prompts if p.id == cell.prompt]
-    texts = embedded(phases, prompts, steps=grid.steps)
+    texts = embedded(phases, prompts, steps=grid.steps, stages=prepared.stages)
 
     def make(size: int) -> None:
-        for _ in sample(phases, grid, [(cell,) * size], texts):
+        for _ in sample(phases, grid, [(cell,) * size], texts, later=Later(stages=prepared.stages)):
             pass
 
     gpu = find_gpu(device)
@@ -137,20 +137,20 @@ def time_batches(candidate: str, phases: Sequence[Phase], suite: Suite, key: str
     return curve, replace(not_fitting(refused, candidate, size), setting=key)
 
 
-def _visits(suite: Suite, costs: Mapping[str, _Costs], enter: Callable[[str], Sequence[Phase]],
+def _visits(suite: Suite, costs: Mapping[str, _Costs], enter: Callable[[str], Prepared],
             together: Together) -> Iterator[Visit]:
     device, yardstick = together.device, Yardstick(together.device)
 
     def resident(name: str) -> Make:
         grid = _grid(suite, name)
         with threads_for(grid, device):
-            phases = enter(name)
-            phases[0].enter()
-        costs[name].phases = phases if costs[name].unprobed else ()
+            prepared = enter(name)
+            prepared.phases[0].enter()
+        costs[name].prepared = prepared if costs[name].unprobed else None
 
         def make(watch: Stopwatch) -> None:
             with threads_for(grid, device):
-                time_one(phases, grid, timed_cell(grid), watch)
+                time_one(prepared.phases, grid, timed_cell(grid), watch, prepared.stages)
 
         return make
 
@@ -179,7 +179,7 @@ class _Costs:
         self._watching = ExitStack()
         self._to_make: tuple[Reading, ...] = ()
         self._stored: tuple[Reading, ...] = ()
-        self.phases: Sequence[Phase] = ()
+        self.prepared: Prepared | None = None
         self._timeline: Timeline | None = None
         self._seconds: dict[str, list[float]] = {phase: [] for phase in PHASES}
         self._apart: dict[str, list[float]] = {}
@@ -204,9 +204,9 @@ class _Costs:
         try:
             with MemoryProbe(self._together.device, self._gpu, idle=self._together.idle) as self._probe:
                 yield
-            self._stored = _stored(self.phases)
+            self._stored = _stored(self.prepared)
         finally:
-            self.phases = ()  # of one that failed too: its model must not stay beside the next
+            self.prepared = None  # of one that failed too: its model must not stay beside the next
 
     def made(self) -> None:
         """Ends the making: what only it needed is released, so that the image which follows shows what it takes to run."""
@@ -250,9 +250,12 @@ class _Costs:
         return latency, memory, self.power.record(name, key), Durations(candidate=name, seconds=apart, setting=key), *timeline
 
 
-def _stored(phases: Sequence[Phase]) -> tuple[Reading, ...]:
+def _stored(prepared: Prepared | None) -> tuple[Reading, ...]:
     """The bytes of the weights of a candidate that is live: of all parts, and of the denoiser alone. What two phases share counts
     once. The first phase is live again afterwards."""
+    if prepared is None:
+        return ()
+    phases = (*prepared.phases, *(phase for stage in prepared.stages for phase in stage.phases))
     pipelines = [branch.enter() for phase in (*phases[1:], *phases[:1]) for branch in phase.branches]
     whole = stored_bytes(*(part for pipeline in pipelines for part in pipeline.parts.values()))
     denoiser = stored_bytes(*(pipeline.denoiser for pipeline in pipelines))

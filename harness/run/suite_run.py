@@ -53,6 +53,7 @@ from harness.sampling import (
     TextState,
     encode,
     named,
+    read_by,
     set_determinism,
     setting,
     threads_for,
@@ -294,7 +295,7 @@ class SuiteRun:
             return
         with self._stages.stage(candidate.name, "sample", failures):
             ready = PreparedCandidate(candidate=candidate, identity=identity, phases=prepared.phases, texts=texts,
-                                      may_widen=self.bench.may_widen(candidate))
+                                      stages=prepared.stages, may_widen=self.bench.may_widen(candidate))
             self._meter.begin(candidate.name)
             try:
                 self.gallery.make(ready, absent, partial(self._took, candidate))
@@ -398,18 +399,18 @@ class SuiteRun:
         """The embeddings of every branch, computed once for each state of the text encoders and, where texts change along the
         steps, each number of steps. Raises SamplingError for a word of the treatment that appears in no prompt, because it would
         have no effect."""
-        steps = grid.steps if change_along_steps(grid.prompts) else 1
-        branches = [branch for phase in prepared.phases for branch in phase.branches]
-        keys = {branch.text_identity: (branch.text_identity, steps) for branch in branches}
+        reading = [(branch, prompts, steps if change_along_steps(prompts) else 1) for branch, prompts, steps in read_by(
+            prepared.phases, grid.prompts, grid.steps, prepared.stages)]
+        keys = {branch.text_identity: (branch.text_identity, steps) for branch, _, steps in reading}
         if self.options.device != "cpu":
             # On a GPU only those that are in use: 100 texts of Flux take 0.8 GB.
             for key in self._texts.keys() - set(keys.values()):
                 del self._texts[key]
-        for branch in branches:
+        for branch, prompts, steps in reading:
             if (key := keys[branch.text_identity]) not in self._texts:
-                self._texts[key] = encode(branch.enter(), grid.prompts, branch.treatment, steps=steps)
+                self._texts[key] = encode(branch.enter(), prompts, branch.treatment, steps=steps)
         texts = {identity: self._texts[key] for identity, key in keys.items()}
-        words = {word for branch in branches for word in named(branch.treatment)}
+        words = {word for branch, *_ in reading for word in named(branch.treatment)}
         if unused := sorted(words - {word for state in texts.values() for word in state.occurring}):
             raise SamplingError(f"the word {unused[0]!r} appears in no prompt of the suite, so it has no effect; write it into "
                                 "the prompts as it is spelled here, or remove it from the candidate")

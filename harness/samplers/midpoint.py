@@ -60,7 +60,15 @@ class MidpointScheduler:
         self.take(self._euler.sigmas, self._euler.timesteps.numpy())
 
     def set_begin_index(self, _: int) -> None:
-        """Runs begin at their first step."""
+        """Runs begin at their first step, unless `begin_at` says another."""
+
+    def begin_at(self, first: int) -> None:
+        """Lets the run begin at this step."""
+        self._at, self._halfway = first, False
+
+    def add_noise(self, image: Tensor, noise: Tensor, _: Tensor) -> Tensor:
+        """The latents with which a run begins: x + sigma * noise, with the level of the step that comes next."""
+        return image + self._level() * noise
 
     def take(self, sigmas: Tensor, timesteps: Any) -> None:
         """Takes levels (n + 1,), the last of them 0, and the timesteps (n,) of all but the last."""

@@ -12,7 +12,7 @@ from harness.sampling.batches import (
     threads_for,
     threads_per_operation,
 )
-from harness.sampling.branches import LiveBranch, alone, embedded, entered
+from harness.sampling.branches import LiveBranch, alone, embedded, entered, read_by
 from harness.sampling.denoise import (
     DECODE_BATCH,
     Denoising,
@@ -29,12 +29,13 @@ from harness.sampling.prompt_coverage import (
     named,
     one_text_problem,
 )
-from harness.sampling.stream import LENDING, pool_of_single_threads, sample, time_one
+from harness.sampling.stream import LENDING, Later, pool_of_single_threads, sample, time_one
 from harness.sampling.text import Conditions, TextState, encode
 from harness.sampling.text_lengths import Lengths, lengths_of
 
 __all__ = ["DECODE_BATCH", "LENDING", "NOT_FINITE", "SAMPLING_VERSION", "Conditions", "Denoising", "Images",
-           "Lengths", "LiveBranch", "SamplingError", "TextState", "alone", "batches", "cores", "coverage_of_prompts", "decode",
-           "embedded", "encode", "entered", "from_png", "generators", "idle_word_problem", "initial_noise", "kinds",
-           "lengths_of", "long_text_problem", "markup_problem", "named", "one_text_problem", "pool_of_single_threads", "sample",
-           "set_determinism", "setting", "side_by_side", "small", "threads_for", "threads_per_operation", "time_one", "to_png"]
+           "Later", "Lengths", "LiveBranch", "SamplingError", "TextState", "alone", "batches", "cores", "coverage_of_prompts",
+           "decode", "embedded", "encode", "entered", "from_png", "generators", "idle_word_problem", "initial_noise", "kinds",
+           "lengths_of", "long_text_problem", "markup_problem", "named", "one_text_problem", "pool_of_single_threads", "read_by",
+           "sample", "set_determinism", "setting", "side_by_side", "small", "threads_for", "threads_per_operation", "time_one",
+           "to_png"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from harness.declare import Prompt
 from harness.sampling.text import TextState, encode
 
 if TYPE_CHECKING:
-    from harness.materialise import Phase
+    from harness.materialise import Branch, LiveStage, Phase
     from harness.weights import Pipeline
 
 
@@ -34,10 +34,19 @@ def entered(phase: Phase, texts: Mapping[str, TextState]) -> tuple[LiveBranch, .
                  for branch in phase.branches)
 
 
-def embedded(phases: Sequence[Phase], prompts: Iterable[Prompt], *, steps: int = 1) -> dict[str, TextState]:
-    """The texts of every branch of the phases by its `text_identity`, each embedded once."""
-    listed, texts = tuple(prompts), dict[str, TextState]()
-    for branch in (branch for phase in phases for branch in phase.branches):
+def embedded(phases: Sequence[Phase], prompts: Iterable[Prompt], *, steps: int = 1,
+             stages: Sequence[LiveStage] = ()) -> dict[str, TextState]:
+    """The texts of every branch of the phases by its `text_identity`, each embedded once, and those of the later `stages`, which
+    read prompts and count steps of their own."""
+    texts = dict[str, TextState]()
+    for branch, listed, count in read_by(phases, tuple(prompts), steps, stages):
         if branch.text_identity not in texts:
-            texts[branch.text_identity] = encode(branch.enter(), listed, branch.treatment, steps=steps)
+            texts[branch.text_identity] = encode(branch.enter(), listed, branch.treatment, steps=count)
     return texts
+
+
+def read_by(phases: Sequence[Phase], prompts: tuple[Prompt, ...], steps: int,
+            stages: Sequence[LiveStage] = ()) -> Iterator[tuple[Branch, tuple[Prompt, ...], int]]:
+    """Every branch of all stages with the prompts that it reads and the steps along which these may change."""
+    for of, listed, count in ((phases, prompts, steps), *((s.phases, s.grid.prompts, s.grid.steps) for s in stages)):
+        yield from ((branch, listed, count) for phase in of for branch in phase.branches)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import Grid, Sampling
@@ -11,7 +12,17 @@ from harness.declare.grid import guidance_problem
 from harness.declare.prompt_texts import NEGATIVE, POSITIVE, ROLES, text_at
 from harness.declare.syntax import Text
 from harness.records import Cell
-from harness.samplers import SAMPLERS, build_scheduler, first_evaluation, guided_steps, set_steps, step_options
+from harness.samplers import (
+    SAMPLERS,
+    begin_at,
+    build_scheduler,
+    first_evaluation,
+    guided_steps,
+    history_options,
+    noised,
+    set_steps,
+    step_options,
+)
 from harness.sampling.arriving import Arriving, SamplingError
 from harness.sampling.branches import LiveBranch
 from harness.sampling.noise import generators, initial_noise
@@ -32,14 +43,24 @@ DECODE_BATCH: Final = 8
 3 GiB for an image of 1024 x 1024, and one image keeps the GPU busy."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a later stage begins from: the latents of its pictures, the number of the stage, which counts from 1 for the second,
+    and the steps of its schedule, of which only the last are run."""
+
+    latents: torch.Tensor
+    stage: int
+    of_steps: int
+
+
 class Denoising:
     """A batch of cells in progress: `latents` (n, channels, h, w) in float32 and the next step.
 
     Every cell has its own guidance scale, of at least 1. Either all cells of a batch have guidance 1, where the negative branch
-    cancels and is not computed, or none has.
+    cancels and is not computed, or none has. With a `start`, the grid's steps are those that are run, and shares are of these.
     """
 
-    def __init__(self, pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...]) -> None:
+    def __init__(self, pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...], start: Start | None = None) -> None:
         import torch
 
         if problem := next(filter(None, (guidance_problem(cell.guidance) for cell in cells)), ""):
@@ -49,11 +70,16 @@ class Denoising:
         schedule, self._prediction = self._knobs.schedule or "", prediction_of(pipeline.scheduler_config)
         self._scheduler = build_scheduler(grid.sampler, pipeline.scheduler_config, schedule=schedule, eta=self._knobs.eta)
         # The scheduler looks its timesteps up on the host, as some look up their tables with them, and would wait for the device.
-        set_steps(self._scheduler, grid.sampler, grid.steps, schedule)
+        steps = grid.steps if start is None else start.of_steps
+        set_steps(self._scheduler, grid.sampler, steps, schedule)
+        self._later = start is not None
+        self._first = 0 if start is None else begin_at(self._scheduler, grid.sampler, steps, steps - grid.steps)
         self._timesteps = sent(self._scheduler.timesteps, pipeline.device)
-        drawing = generators(cells)
+        drawing = generators(cells, 0 if start is None else start.stage)
         with torch.inference_mode():
-            self.latents: torch.Tensor = initial_noise(pipeline, grid, cells, drawing) * self._scheduler.init_noise_sigma
+            noise = initial_noise(pipeline, grid, cells, drawing)
+            self.latents: torch.Tensor = (noise * self._scheduler.init_noise_sigma if start is None else
+                                          noised(self._scheduler, self._first, start.latents, noise))
         # The noise that a sampler adds at its steps is drawn by each cell's own generator.
         self._options = step_options(grid.sampler, self._knobs.eta, drawing)
         self._sends = SAMPLERS[grid.sampler].sends and pipeline.device.type == "cuda"
@@ -74,7 +100,7 @@ class Denoising:
                 texts = self._texts(step, guided=guided)
                 if before != (before := (guided, texts)):
                     inputs = [self._conditions(branch, texts, guided=guided) for branch in branches]
-                first, end = (first_evaluation(self.grid.sampler, self.grid.steps, at) for at in (step, step + 1))
+                first, end = (self._first + first_evaluation(self.grid.sampler, self.grid.steps, at) for at in (step, step + 1))
                 with around():
                     for evaluation in range(first, end):
                         self._evaluate(branches, inputs, evaluation, guided=guided)
@@ -95,7 +121,8 @@ class Denoising:
             predictions.append(output)
         output = averaged(predictions, [branch.weight for branch in branches])
         with Sending() if self._sends else nullcontext():
-            self.latents = self._scheduler.step(output, timestep, self.latents, **self._options).prev_sample
+            options = {**self._options, **(history_options(self.grid.sampler, self.step) if self._later else {})}
+            self.latents = self._scheduler.step(output, timestep, self.latents, **options).prev_sample
 
     def _predicted(self, pipeline: Pipeline, scaled: torch.Tensor, evaluation: int, given: dict[str, Any], *,
                    guided: bool) -> torch.Tensor:
@@ -202,5 +229,10 @@ def decode(pipeline: Pipeline, latents: torch.Tensor) -> Arriving:
 
     with torch.inference_mode():
         with lent([pipeline.vae], pipeline.device):
-            pixels = decoded(pipeline, latents, DECODE_BATCH if pipeline.device.type == "cpu" else 1)
+            pixels = decoded(pipeline, latents, at_once(pipeline))
         return Arriving(pixels, latents)
+
+
+def at_once(pipeline: Pipeline) -> int:
+    """How many latents or pictures the VAE is given at once."""
+    return DECODE_BATCH if pipeline.device.type == "cpu" else 1

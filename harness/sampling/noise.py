@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from harness.weights import Pipeline
 
 
-def generators(cells: Iterable[Cell]) -> list[torch.Generator]:
-    """One generator per cell, on the CPU, seeded from the cell: its draws never depend on batch, device or order."""
+def generators(cells: Iterable[Cell], stage: int = 0) -> list[torch.Generator]:
+    """One generator per cell, on the CPU, seeded from the cell and for a later stage from its number: its draws never depend on
+    batch, device or order."""
     import torch
 
-    return [torch.Generator("cpu").manual_seed(cell.noise_seed) for cell in cells]
+    return [torch.Generator("cpu").manual_seed(cell.stage_seed(stage) if stage else cell.noise_seed) for cell in cells]
 
 
 def initial_noise(pipeline: Pipeline, grid: Grid, cells: Iterable[Cell],

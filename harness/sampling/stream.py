@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
@@ -16,16 +17,22 @@ from harness.records import Cell
 from harness.sampling.arriving import Arriving, Images, arrived
 from harness.sampling.batches import side_by_side
 from harness.sampling.branches import LiveBranch, entered
-from harness.sampling.denoise import Denoising, called, decode
+from harness.sampling.denoise import Denoising, Start, at_once, called, decode
+from harness.sampling.hand_over import from_latents, from_pictures
 from harness.sampling.text import TextState, at_text, encode
 
 if TYPE_CHECKING:
-    from harness.materialise import Phase
+    import torch
+
+    from harness.materialise import LiveStage, Phase
     from harness.weights import Pipeline
 
 BATCHES_PER_SWITCH: Final = 32
 """With several phases, this many batches go through one phase before the weights are switched. Switches are then rare, and the
 unfinished batches fit into memory (32 batches of 16 latents of a 1024 x 1024 image are 134 MB)."""
+
+MOST_WAITING_BYTES: Final = 256 << 20
+"""Of pictures that wait between two stages."""
 
 LENDING: Final = "lending"
 """The stopwatch's name for bringing text encoders to the device and freeing their place. It is no part of an image's latency: in
@@ -38,16 +45,32 @@ _Made = TypeVar("_Made")
 
 Broken: TypeAlias = Callable[[Cell, str], None]
 """Called with a cell whose image is unusable, and the reason."""
+Beside: TypeAlias = Callable[[Batch, str, Images], None]
+"""Called with a batch, the name of a stage that is not the last, and its pictures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Later:
+    """The stages after the first, and who is given the pictures that they begin from."""
+
+    stages: Sequence[LiveStage]
+    beside: Beside | None = None
+    broken: Broken | None = None
 
 
 def sample(phases: Sequence[Phase], grid: Grid, todo: Iterable[Batch], texts: Mapping[str, TextState],
-           broken: Broken | None = None) -> Iterator[tuple[Batch, Images]]:
+           broken: Broken | None = None, later: Later | None = None) -> Iterator[tuple[Batch, Images]]:
     """Yields each batch of `todo` with its images, in order. `texts` holds the embeddings of every branch by its
     `text_identity`. Every step runs in the phase it belongs to, whatever else is in progress. Without `broken`, an unusable
-    image raises SamplingError."""
+    image raises SamplingError. `later` are the stages after the first."""
     def collect(cells: Batch, arriving: Arriving) -> Images:
         return arriving.images(_of(cells, broken))
 
+    if later is not None and later.stages:
+        waiting = iter(todo)
+        while group := list(islice(waiting, _batches_per_switch(grid, later.stages))):
+            yield from arrived(_staged(phases, grid, group, texts, replace(later, broken=broken)), collect)
+        return
     if len(phases) == 1:
         branches = entered(phases[0], texts)
         pipeline = branches[0].pipeline
@@ -84,10 +107,70 @@ def _switched(phases: Sequence[Phase], grid: Grid, group: Sequence[Batch],
     pipeline = phases[0].enter()
     workers = _workers(pipeline, grid)
     under_way = list(_ahead(lambda cells: Denoising(pipeline, grid, cells), group, workers))
-    for phase, stop in zip(phases, [*(later.first for _, later in pairwise(phases)), grid.steps], strict=True):
+    _run(phases, grid.steps, under_way, texts, workers)
+    yield from _ahead(lambda run: (run.cells, decode(pipeline, run.latents)), under_way, workers)
+
+
+def _run(phases: Sequence[Phase], steps: int, under_way: Sequence[Denoising], texts: Mapping[str, TextState],
+         workers: int) -> None:
+    """Runs batches that have begun through all phases together."""
+    for phase, stop in zip(phases, [*(later.first for _, later in pairwise(phases)), steps], strict=True):
         for _ in _ahead(partial(_advance, branches=entered(phase, texts), until=stop), under_way, workers):
             pass
-    yield from _ahead(lambda run: (run.cells, decode(pipeline, run.latents)), under_way, workers)
+
+
+def _batches_per_switch(grid: Grid, stages: Sequence[LiveStage]) -> int:
+    """With several stages, how many batches go through one of them together: their pictures wait in main memory."""
+    pixels = max(one.width * one.height for one in (grid, *(stage.grid for stage in stages)))
+    return max(1, min(BATCHES_PER_SWITCH, MOST_WAITING_BYTES // (3 * pixels * grid.images_per_batch)))
+
+
+def _staged(phases: Sequence[Phase], grid: Grid, group: Sequence[Batch], texts: Mapping[str, TextState],
+            later: Later) -> Iterator[tuple[Batch, Arriving]]:
+    """A group of batches through all stages together: each begins when all batches have gone through the one before."""
+    pipeline = phases[0].enter()
+    workers = _workers(pipeline, grid)
+    under_way = list(_ahead(lambda cells: Denoising(pipeline, grid, cells), group, workers))
+    _run(phases, grid.steps, under_way, texts, workers)
+    for stage in later.stages:
+        pictures = _pictures(pipeline, stage, group, under_way, later)
+        pipeline = stage.phases[0].enter()
+        workers = _workers(pipeline, grid)
+        begin = partial(_begun, pipeline, stage)
+        under_way = list(_ahead(begin, list(zip(group, under_way, pictures, strict=True)), workers))
+        _run(stage.phases, stage.grid.steps, under_way, texts, workers)
+    yield from _ahead(lambda one: (one[0], decode(pipeline, one[1].latents)), list(zip(group, under_way, strict=True)), workers)
+
+
+def _pictures(pipeline: Pipeline, stage: LiveStage, group: Sequence[Batch], under_way: Sequence[Denoising],
+              later: Later) -> Sequence[Images | None]:
+    """The pictures of the stage before `stage`, by batch; None where nobody asks for them."""
+    if stage.through == "latents" and later.beside is None:
+        return [None] * len(group)
+    workers = 1 if pipeline.device.type == "cuda" else _workers(pipeline, stage.grid)
+    made: list[Images | None] = []
+    for cells, arriving in _ahead(lambda one: (one[0], decode(pipeline, one[1].latents)),
+                                  list(zip(group, under_way, strict=True)), workers):
+        images = arriving.images(_of(cells, later.broken))
+        if later.beside is not None:
+            later.beside(cells, f"stage {stage.number}", images)
+        made.append(images)
+    return made
+
+
+def _begun(pipeline: Pipeline, stage: LiveStage, before: tuple[Batch, Denoising, Images | None]) -> Denoising:
+    """A batch at the beginning of a later stage."""
+    cells, run, images = before
+    start = Start(latents=handed_over(pipeline, stage, run.latents, images), stage=stage.number, of_steps=stage.of_steps)
+    return Denoising(pipeline, stage.grid, stage.cells(cells), start)
+
+
+def handed_over(pipeline: Pipeline, stage: LiveStage, latents: torch.Tensor, images: Images | None) -> torch.Tensor:
+    """The latents with which a stage begins, of what the stage before has made."""
+    size = stage.grid.width, stage.grid.height
+    if stage.through == "latents" or images is None:
+        return from_latents(pipeline, latents, size)
+    return from_pictures(pipeline, images, size, stage.resize, at_once(pipeline))
 
 
 def _advance(run: Denoising, branches: Sequence[LiveBranch], until: int) -> None:
@@ -119,13 +202,13 @@ def pool_of_single_threads(workers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
 
 
-def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch) -> None:
+def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch, stages: Sequence[LiveStage] = ()) -> None:
     """Samples one image at batch 1 as a user would, with each phase timed by `watch`: text, denoise, decode, and switch if the
-    adapters change between steps, and `LENDING`."""
-    prompt = next(p for p in grid.prompts if p.id == cell.prompt)
-    stops = [*(later.first for _, later in pairwise(phases)), grid.steps]
+    adapters change between steps, and `LENDING`. Those of a later stage are named after it, as "stage 2 denoise"; "stage 2
+    begin" is what it takes to hand over the picture or the latents."""
     pipeline = phases[0].enter()
     if pipeline.called is not None:
+        prompt = next(p for p in grid.prompts if p.id == cell.prompt)
         with _encoders_there(pipeline, watch), watch.phase("text"):
             text = encode(pipeline, [prompt], negatives=cell.guidance != 1)
         with watch.phase("denoise"):
@@ -135,23 +218,40 @@ def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch) 
         return
     with watch.phase("denoise"):
         run = Denoising(pipeline, grid, (cell,))
-    for phase, stop in zip(phases, stops, strict=True):
-        if len(phases) > 1:
-            with watch.phase("switch"):
+    _timed_run(run, phases, grid, watch, "", switches=len(phases) > 1)
+    for stage in stages:
+        images = None
+        if stage.through != "latents":
+            with watch.phase(f"{stage.name} begin"):
+                images = decode(pipeline, run.latents).images()
+        with watch.phase(f"{stage.name} switch"):
+            pipeline = stage.phases[0].enter()
+        with watch.phase(f"{stage.name} begin"):
+            run = _begun(pipeline, stage, ((cell,), run, images))
+        _timed_run(run, stage.phases, stage.grid, watch, f"{stage.name} ", switches=True)
+    with watch.phase("decode"):
+        decode(pipeline, run.latents).images()
+
+
+def _timed_run(run: Denoising, phases: Sequence[Phase], grid: Grid, watch: Stopwatch, stage: str, *, switches: bool) -> None:
+    """Runs a batch of one that has begun through its phases. `stage` begins the names of what is timed."""
+    (cell,) = run.cells
+    prompt = next(p for p in grid.prompts if p.id == cell.prompt)
+    for phase, stop in zip(phases, [*(after.first for _, after in pairwise(phases)), grid.steps], strict=True):
+        if switches:
+            with watch.phase(f"{stage}switch"):
                 phase.enter()
         texts: dict[str, TextState] = {}
         for branch in phase.branches:
             if branch.text_identity in texts:
                 continue
             pipeline = branch.enter()
-            with _encoders_there(pipeline, watch), watch.phase("text"):
+            with _encoders_there(pipeline, watch), watch.phase(f"{stage}text"):
                 texts[branch.text_identity] = encode(pipeline, [prompt], branch.treatment, steps=grid.steps,
                                                      negatives=cell.guidance != 1)
         branches = entered(phase, texts)
-        with watch.phase("denoise"):
+        with watch.phase(f"{stage}denoise"):
             run.advance(branches, stop, around=lambda: watch.phase("step"))
-    with watch.phase("decode"):
-        decode(pipeline, run.latents).images()
 
 
 @contextmanager

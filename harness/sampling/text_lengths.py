@@ -18,7 +18,7 @@ from harness.sampling.text import Conditions, TextState
 if TYPE_CHECKING:
     import torch
 
-    from harness.materialise import Phase
+    from harness.materialise import LiveStage, Phase
 
 Lengths: TypeAlias = "tuple[int, ...]"
 
@@ -34,9 +34,17 @@ def repeated(states: torch.Tensor, length: int) -> torch.Tensor:
     return states if len(states) == length else states.repeat(length // len(states), 1)
 
 
-def lengths_of(phases: Sequence[Phase], texts: Mapping[str, TextState], grid: Grid) -> Callable[[Cell], Lengths]:
-    """For each cell the positions of its texts along the steps of each branch of each phase. Cells of equal ones can share a
-    batch. `texts` are by the branches' `text_identity`."""
+def lengths_of(phases: Sequence[Phase], texts: Mapping[str, TextState], grid: Grid,
+               stages: Sequence[LiveStage] = ()) -> Callable[[Cell], Lengths]:
+    """For each cell the positions of its texts along the steps of each branch of each phase, also of the later `stages`. Cells of
+    equal ones can share a batch. `texts` are by the branches' `text_identity`."""
+    first, later = _of_one(phases, texts, grid), [(stage, _of_one(stage.phases, texts, stage.grid)) for stage in stages]
+    if not later:
+        return first
+    return lambda cell: (*first(cell), *(length for stage, of in later for length in of(stage.cells([cell])[0])))
+
+
+def _of_one(phases: Sequence[Phase], texts: Mapping[str, TextState], grid: Grid) -> Callable[[Cell], Lengths]:
     prompts, edges = {prompt.id: prompt for prompt in grid.prompts}, [*(phase.first for phase in phases), grid.steps]
     read = [(texts[branch.text_identity], range(first, end)) for phase, (first, end) in zip(phases, pairwise(edges), strict=True)
             for branch in phase.branches]

@@ -2,7 +2,7 @@
 import torch.
 """
 
-from harness.weights.diffusers_call import Call, call_pipeline, embed_text, unscaled
+from harness.weights.diffusers_call import Call, call_pipeline, embed_text, scaled, unscaled
 from harness.weights.files import ModelFileError, StoredTensor, TensorFile, open_tensors, read_header
 from harness.weights.hashing import content_hash
 from harness.weights.layout import Piece, Placed, layout_of, single_file_layout
@@ -26,5 +26,5 @@ from harness.weights.write import save_single_file
 __all__ = ["COMPONENTS", "PARTS", "Call", "ModelFile", "ModelFileError", "Piece", "Pipeline", "Placed",
            "StoredTensor", "TensorFile", "TensorInfo", "TextEncoder", "added_conditions", "build_pipeline", "call_pipeline",
            "clip_tokenizer", "content_hash", "embed_text", "export_ldm", "inspect_pipeline", "latent_shape", "layout_of",
-           "open_model", "open_tensors", "random_sd1", "random_sdxl", "read_header", "reading_with", "save_single_file",
+           "open_model", "open_tensors", "random_sd1", "random_sdxl", "read_header", "reading_with", "save_single_file", "scaled",
            "sd1_tokenizer", "shape_pipeline", "single_file_layout", "unscaled", "with_part"]

@@ -124,6 +124,13 @@ def unscaled(pipeline: Pipeline, latents: Tensor) -> Tensor:
     return latents / float(config.scaling_factor) + shift
 
 
+def scaled(pipeline: Pipeline, latents: Tensor) -> Tensor:
+    """The inverse of `unscaled`: what a denoiser is given of the output of the VAE's encoder."""
+    config = pipeline.vae.config
+    shift: float = getattr(config, "shift_factor", None) or 0.0
+    return (latents - shift) * float(config.scaling_factor)
+
+
 def _packed(latents: Tensor) -> Tensor:
     """(n, c, h, w) -> (n, h / 2 * w / 2, 4 c): each 2 x 2 square as one vector, with the channel as its slowest axis."""
     n, c, h, w = latents.shape

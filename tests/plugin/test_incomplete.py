@@ -47,7 +47,8 @@ def test_a_value_that_images_lack_fails_the_run_unless_it_does_not_exist_by_defi
 def broken(monkeypatch: pytest.MonkeyPatch, painted: None) -> None:
     """One prompt's images at CFG 1 have a NaN."""
     def paint_broken(phases: Any, grid: Grid, todo: Any, texts: object = None,
-                     spoil: Callable[[Cell, str], None] = lambda *_: None) -> Iterator[tuple[tuple[Cell, ...], np.ndarray]]:
+                     spoil: Callable[[Cell, str], None] = lambda *_: None,
+                     later: object = None) -> Iterator[tuple[tuple[Cell, ...], np.ndarray]]:
         for cells, images in paint(phases, grid, todo):
             for cell in cells:
                 if (cell.prompt, cell.guidance) == ("star", 1):

@@ -52,7 +52,8 @@ def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, type[BaseException] 
     kind: list[type[BaseException] | None] = [None]
 
     def paint(phases: Any, grid: Grid, todo: Any, texts: object = None,
-              broken: Callable[[Cell, str], None] | None = None) -> Iterator[tuple[tuple[Cell, ...], np.ndarray]]:
+              broken: Callable[[Cell, str], None] | None = None,
+              later: object = None) -> Iterator[tuple[tuple[Cell, ...], np.ndarray]]:
         for batch in painting.paint(phases, grid, todo, texts, broken):
             yield batch
             left["batches"] -= 1

@@ -222,8 +222,8 @@ def test_a_race_in_which_a_candidate_overflows_makes_all_of_it_in_bf16(late: boo
 
 def overflowing_at(prompt: str) -> Any:
     """Sampling in which the U-Net of `warm` overflows in fp16 at one prompt."""
-    def overflowing(phases: Any, grid: Any, todo: Any, texts: Any, note: Any = None) -> Iterator[Any]:
-        for cells, made in sample(phases, grid, todo, texts, note):
+    def overflowing(phases: Any, grid: Any, todo: Any, texts: Any, note: Any = None, later: Any = None) -> Iterator[Any]:
+        for cells, made in sample(phases, grid, todo, texts, note, later):
             denoiser = phases[0].enter().denoiser
             if note is not None and next(denoiser.parameters()).dtype is torch.float16 and denoiser.conv_in.bias[0] == WARM:
                 for cell in cells:

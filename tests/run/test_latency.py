@@ -34,7 +34,7 @@ from tests.fakes import tiny_grid, tiny_suite
 from tests.probes.fakes import FakeGpu
 
 if TYPE_CHECKING:
-    from harness.materialise import Phase
+    from harness.materialise import Prepared
 
 Kind = TypeVar("Kind")
 NAMES = ("alpha=0", "alpha=0.5")
@@ -51,14 +51,14 @@ def bench(suite: Suite) -> Iterator[Workbench]:
         yield Workbench(device="cpu", root=Path(), steps=suite.grid.steps)
 
 
-def phases(bench: Workbench, suite: Suite, name: str) -> Sequence[Phase]:
-    return bench.prepare(next(c for c in suite.candidates if c.name == name)).phases
+def live(bench: Workbench, suite: Suite, name: str) -> Prepared:
+    return bench.prepare(next(c for c in suite.candidates if c.name == name))
 
 
 @pytest.fixture(scope="module")
 def records(bench: Workbench, suite: Suite) -> tuple[Record, ...]:
     together = Together(device="cpu", rounds=Rounds(declared=3), settings=dict.fromkeys(NAMES, "s"))
-    made = time_together(suite, lambda name: phases(bench, suite, name), together)
+    made = time_together(suite, lambda name: live(bench, suite, name), together)
     assert of(Failure, made) == []
     return made
 
@@ -124,17 +124,17 @@ def test_nothing_is_polled_beside_a_timed_image(bench: Workbench, suite: Suite, 
     monkeypatch.setattr("harness.run.latency.time_one",
                         lambda *_: polled.append("poller" in {thread.name for thread in threading.enumerate()}))
     together = Together(device="cpu", rounds=Rounds(declared=2), settings=dict.fromkeys(NAMES, "s"))
-    made = time_together(suite, lambda name: phases(bench, suite, name), together)
+    made = time_together(suite, lambda name: live(bench, suite, name), together)
     # Each round has both candidates; one that is still resident has no untimed image.
     assert polled in ([True, False] * 4, [True, False, True, False, False, True, False])
     assert [power.limits for power in of(Power, made)] == [(CLOCK_LIMITS[0x4],)] * 2
 
 
 def test_memory_refused_is_a_failure_and_a_fit_and_the_others_are_timed(bench: Workbench, suite: Suite) -> None:
-    def enter(name: str) -> Sequence[Phase]:
+    def enter(name: str) -> Prepared:
         if name == "huge":
             raise MemoryError("Unable to allocate 3.00 GiB for an array")
-        return phases(bench, suite, name)
+        return live(bench, suite, name)
 
     together = Together(device="cpu", rounds=Rounds(declared=1), settings={"huge": "s", NAMES[0]: "s"})
     made = time_together(suite, enter, together)
@@ -145,13 +145,13 @@ def test_memory_refused_is_a_failure_and_a_fit_and_the_others_are_timed(bench: W
 
 
 def test_one_candidate_by_itself_has_its_declared_rounds(bench: Workbench, suite: Suite) -> None:
-    latency, memory = time_candidate(NAMES[0], phases(bench, suite, NAMES[0]), suite, "s")
+    latency, memory = time_candidate(NAMES[0], live(bench, suite, NAMES[0]), suite, "s")
     assert (len(latency.seconds["total"]), latency.warmup_rounds, latency.setting) == (suite.latency_rounds, 1, "s")
     assert memory.setting == "s"
 
 
 def test_the_batch_curve_is_made_by_the_sampler_itself(bench: Workbench, suite: Suite) -> None:
-    curve, *fit = time_batches(NAMES[0], phases(bench, suite, NAMES[0]), suite, "s", CurveLimits(batch_size=2, rounds=1))
+    curve, *fit = time_batches(NAMES[0], live(bench, suite, NAMES[0]), suite, "s", CurveLimits(batch_size=2, rounds=1))
     assert isinstance(curve, BatchCurve)
     assert fit == []
     assert [p.batch_size for p in curve.points] == [1, 2]
@@ -161,12 +161,12 @@ def test_the_batch_curve_is_made_by_the_sampler_itself(bench: Workbench, suite: 
 def sizes(bench: Workbench, suite: Suite, **how: Any) -> dict[str, float]:
     """The readings of the weights of the first candidate's model, in another precision or with adapters."""
     made = replace(suite.candidates[0], **how)
-    _, memory = time_candidate(made.name, bench.prepare(made).phases, replace(suite, latency_rounds=1), "s")
+    _, memory = time_candidate(made.name, bench.prepare(made), replace(suite, latency_rounds=1), "s")
     return {r.name: r.value or 0.0 for r in memory.readings if r.name in (STORED, STORED_DENOISER)}
 
 
 def test_the_size_of_the_weights_is_that_of_the_tensors_in_every_precision(bench: Workbench, suite: Suite) -> None:
-    pipeline = phases(bench, suite, NAMES[0])[0].enter()
+    pipeline = live(bench, suite, NAMES[0]).pipeline
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in pipeline.parts.items()}
     full, half, four = (sizes(bench, suite, quantization=mode) for mode in ("fp32", "bf16", "int4_weight_only"))
     assert full[STORED_DENOISER] == 4 * count["unet"]
