@@ -38,7 +38,7 @@ def choose(given: str, built_in: bool, download: bool, say: Callable[[str], None
             raise UnfitFileError(f"--clip: {wrong[0].removeprefix('clip: ').replace(f'clip={EXAMPLE!r}', f'--clip {EXAMPLE}')}")
         return given
     if built_in:
-        say("  scored by the built-in CLIP, which knows the built-in models")
+        say("  scored by the built-in CLIP, which knows only the built-in models and what was trained from them")
         return "zoo:clip"
     for reference in _local():
         if not [*clip_problems(reference, Path.cwd())]:

@@ -139,7 +139,7 @@ def _refuse_clip(path: str, place: Path) -> None:
 def _model(path: str, model: ModelFile) -> GivenModel:
     denoiser = next((part for part in _DENOISERS if part in model.components), "")
     if not denoiser:
-        raise UnfitFileError(f"{path!r} has no U-Net or transformer, only {', '.join(model.components)}; give a whole model")
+        raise UnfitFileError(_a_part(path, model))
     if model.channels in (8, 9) and not has_zoo_sizes(model):
         raise UnfitFileError(f"{path!r} is a model with {model.channels} input channels, for inpainting or editing, which can be "
                              "merged, but not sampled; give a model that draws from text")
@@ -152,10 +152,21 @@ def _model(path: str, model: ModelFile) -> GivenModel:
                       v_prediction=model.prediction == "v_prediction")
 
 
+def _a_part(path: str, model: ModelFile) -> str:
+    part = next(iter(model.components), "")
+    return (f"{path!r} has no U-Net or transformer, only {', '.join(model.components)}: it is neither a whole model nor an "
+            f"adapter. Leave it out; in a suite file Merge(..., take={{{part!r}: {path!r}}}) uses it")
+
+
 def _adapter(path: str) -> GivenAdapter:
+    place = _place(path)
     try:
-        file = recognise_file(_place(path))
+        file = recognise_file(place)
     except (AdapterError, ModelFileError, OSError) as error:
+        with suppress(ModelFileError, OSError):
+            model = open_model(place, tolerant=True)
+            if model.components and not set(_DENOISERS) & set(model.components):
+                raise UnfitFileError(_a_part(path, model)) from None
         raise UnfitFileError(str(error)) from None
     if what := next((text for kind, text in _WITHOUT_WEIGHT.items() if file.format == kind or kind in file.kinds), ""):
         raise UnfitFileError(f"{path!r} is {what}, which has no weight to sweep; put it into a candidate's adapters, and its "

@@ -129,9 +129,10 @@ def _toy_clip(run: Run) -> list[str]:
     used = run.head.get("clip_definition") or "clip_score" in run.suite.metrics
     if run.suite.clip != DEFAULT_CLIP or not foreign or not used:
         return []
-    return [f"The CLIP scores are of the built-in toy model, which knows only the built-in models' world, but "
-            f"{words.listed([label(run, name) for name in foreign])} {'is' if len(foreign) == 1 else 'are'} made of other "
-            "files: do not decide by them. Give the suite a real model with clip=."]
+    return [f"The CLIP scores are of the built-in toy model, which knows only the built-in models' world, and "
+            f"{words.listed([label(run, name) for name in foreign])} {'is' if len(foreign) == 1 else 'are'} made of files. "
+            "Unless these are built-in models, or were trained from them, do not decide by the scores: give the suite a real "
+            "CLIP model with clip=."]
 
 
 def _missing(run: Run, cells: tuple[Scored, ...]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from harness import Suite, zoo
 from harness.check import problems
@@ -176,6 +176,8 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
     "a bad size": (["zoo:photo", "zoo:anime", "--size", "100"], "expected a multiple of 8 pixels"),
     "no pixels": (["zoo:photo", "zoo:anime", "--size", "0"], "width is 0; expected an integer of at least 8"),
     "no steps": (["zoo:photo", "zoo:anime", "--steps", "0"], "steps is 0; expected an integer of at least 1"),
+    "a part of a model": (["zoo:photo", "vae.safetensors"], r"only vae.*Leave it out.*take=\{'vae': 'vae.safetensors'\}"),
+    "a part of a model as an adapter": (["zoo:photo", "--lora", "vae.safetensors"], "only vae.*Leave it out"),
     "two trainings": (["photo.safetensors", "--lora", "ink-000002.safetensors", "--lora", "other-000004.safetensors"],
                       "ink-000002.*other-000004.*two names"),
 }
@@ -191,6 +193,8 @@ def test_what_does_not_fit_is_refused_by_name_and_nothing_is_written(case: str, 
     module = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
     save_file({f"{module}.lora_down.weight": np.zeros((1, 2048), np.float16),
                f"{module}.lora_up.weight": np.zeros((4, 1), np.float16)}, folder / "xl.safetensors")
+    parts = load_file(zoo.resolve("zoo:photo"))
+    save_file({name: parts[name] for name in parts if name.startswith("first_stage_model.")}, folder / "vae.safetensors")
     assert main(["init", *words]) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not (folder / "suites").exists()
