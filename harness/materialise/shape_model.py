@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.declare import Candidate, short_hash
@@ -21,32 +21,47 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class ShapeModel:
     """A pipeline on the meta device, as the candidate runs it: merged, adapted and quantized, in its number format. `weights` are
-    the bytes of each component, and `copies` those of denoisers that lie beside it on the device, by what they are for."""
+    the bytes of each component, and `copies` those of denoisers that lie beside it on the device, by what they are for. `others`
+    are further models of a relay or an ensemble, which are live too, and `together` is how many predict at one step."""
 
     pipeline: Pipeline
     weights: Mapping[str, int]
     copies: Mapping[str, int]
+    others: tuple[ShapeModel, ...] = ()
+    together: int = 1
 
     @property
     def key(self) -> str:
         """Equal for models whose every part has the same config and size."""
         configs = {part: str(module.config) for part, module in sorted(self.pipeline.parts.items())}
-        return short_hash([self.pipeline.family, configs, dict(self.weights), dict(self.copies)])
+        several = [[other.key for other in self.others], self.together] if self.others else []
+        return short_hash([self.pipeline.family, configs, dict(self.weights), dict(self.copies), *several])
 
 
 def shape_key(candidate: Candidate, bench: Workbench) -> tuple[object, ...]:
     """What decides a candidate's memory: those with equal keys take the same."""
-    candidate, base = bench.in_its_format(candidate), frame_of(candidate.model)
-    return (bench.library.path(base.path), base.config, base.ema, candidate.quantization, candidate.precision,
-            candidate.runtime, tuple((adapter.path, adapter.start, adapter.end) for adapter in candidate.adapters))
+    candidate = bench.in_its_format(candidate)
+    bases = [frame_of(single.model) for single in bench.singles(candidate)]
+    turns = [(leg.first, len(leg.singles)) for leg in bench.legs(candidate)] if len(bases) > 1 else []
+    return (*((bench.library.path(base.path), base.config, base.ema) for base in bases), *turns, candidate.quantization,
+            candidate.precision, candidate.runtime,
+            tuple((adapter.path, adapter.start, adapter.end) for adapter in candidate.adapters))
 
 
 def shape_model(candidate: Candidate, bench: Workbench) -> ShapeModel:
-    """The candidate's model without values, for the workbench's device, with everything resident that no measure for short memory
-    sends away. Raises the errors of `Workbench.inspect`, and MaterialiseError for a mode that needs values."""
+    """The candidate's models without values, for the workbench's device, with everything resident that no measure for short
+    memory sends away. Raises the errors of `Workbench.inspect`, and MaterialiseError for a mode that needs values."""
     bench.inspect(candidate)
-    candidate, base = bench.in_its_format(candidate), frame_of(candidate.model)
-    mode, phases = candidate.quantization, len(bench.spans(candidate))
+    candidate = bench.in_its_format(candidate)
+    legs = bench.legs(candidate)
+    first, *others = (_shape_model(single, bench, sum(single.model == one.model for leg in legs for one, _ in leg.singles))
+                      for single in bench.singles(candidate))
+    return replace(first, others=tuple(others), together=max(len(leg.singles) for leg in legs))
+
+
+def _shape_model(candidate: Candidate, bench: Workbench, phases: int) -> ShapeModel:
+    """One model of a candidate in its format, which predicts in as many phases."""
+    base, mode = frame_of(candidate.model), candidate.quantization
     on_host = mode in MADE_ON_HOST and bench.device != "cpu"
     live = mode if mode in LIVE_DTYPES else "fp32"
     file = bench.library.open(base)
@@ -69,7 +84,7 @@ def shape_model(candidate: Candidate, bench: Workbench) -> ShapeModel:
             raise MaterialiseError(f"the memory of quantization {mode!r} cannot be planned, as it does not work on tensors "
                                    f"without values ({type(error).__name__}: {error})") from error
     own = stored_bytes(pipeline.denoiser)
-    further = phases - 1 if mode not in LIVE_DTYPES else phases if RUNTIMES[candidate.runtime].private else 0
+    further = max(phases - 1, 0) if mode not in LIVE_DTYPES else phases if RUNTIMES[candidate.runtime].private else 0
     if further:
         copies["of other phases or the runtime"] = further * own
     return ShapeModel(pipeline=pipeline, copies=copies,

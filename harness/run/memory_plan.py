@@ -82,6 +82,7 @@ class Footprint:
         self._text = TextState(positive={plain_text(""): longest}, negative={plain_text(""): longest})
         # Not methods with a cache, which would keep every footprint alive.
         self._step_of, self._decoding_of, self._reading_of = cache(self._step), cache(self._decoding), cache(self._reading)
+        self._others = [Footprint(other, grid, device) for other in model.others]
 
     def _chunks(self, text: Text) -> int:
         """In how many chunks a text is read, by the tokenizers alone."""
@@ -90,15 +91,17 @@ class Footprint:
 
     def need(self, batch_size: int, low_memory: Collection[str] = ()) -> Need:
         """The bytes for batches of this size with these measures."""
-        weights, encoders = self.weights(low_memory), self._encoders
+        weights = self.weights(low_memory)
         lends, vae_on_host = self._denoiser not in weights, "vae" not in weights
         resident = sum(weights.values())
         workers = side_by_side(replace(self._grid, batch_size=batch_size), self._device)
         layer = self._largest_layer() if lends else 0
+        embedded = self._embedded + sum(other._embedded for other in self._others)
         lent_vae = self._model.weights["vae"] if vae_on_host else 0
-        return Need(weights=weights, texts=resident + self._texts(encoders, lends=lends),
-                    step=resident + self._embedded + layer + workers * self._step_of(batch_size),
-                    decode=resident + self._embedded + lent_vae + workers * self._decoded(
+        texts = max(one._texts(one._encoders, lends=lends) - one._embedded for one in (self, *self._others))
+        return Need(weights=weights, texts=resident + embedded + texts,
+                    step=resident + embedded + layer + workers * self._step_of_any(batch_size),
+                    decode=resident + embedded + lent_vae + workers * self._decoded(
                         batch_size, tiled="tiled_decoding" in low_memory))
 
     def weights(self, low_memory: Collection[str] = ()) -> dict[str, int]:
@@ -109,6 +112,8 @@ class Footprint:
             weights |= {f"{self._denoiser} {purpose}": size for purpose, size in self._model.copies.items()}
         if not (self._on_gpu and "vae_on_host" in low_memory):
             weights["vae"] = self._model.weights["vae"]
+        for number, other in enumerate(self._others, 2):
+            weights |= {f"{part} of model {number}": size for part, size in other.weights(low_memory).items()}
         if self._scorer:
             weights["CLIP"] = self._scorer
         return weights
@@ -146,6 +151,11 @@ class Footprint:
             encoder.module(torch.zeros((1, length), dtype=torch.int64, device="meta"), output_hidden_states=True)
         return int(counts.peak)
 
+    def _step_of_any(self, batch_size: int) -> int:
+        """The most that a step takes, whichever model predicts in it."""
+        unlike = [other for other in self._others if str(other._pipeline.denoiser.config) != str(self._pipeline.denoiser.config)]
+        return max(one._step_of(batch_size) for one in (self, *unlike))
+
     def _step(self, batch_size: int) -> int:
         """Activations of one step of a batch, its noise and inputs included."""
         grid, cells = self._of_one(), self._cells(batch_size)
@@ -153,7 +163,9 @@ class Footprint:
             if self._pipeline.called is not None:
                 called(self._pipeline, grid, cells, self._text)
             else:
-                Denoising(self._pipeline, grid, cells).advance(alone(self._pipeline, self._text), 1)
+                # Models that predict together do so one after the other, as this one as often: what remains is their predictions.
+                branches = alone(self._pipeline, self._text) * self._model.together
+                Denoising(self._pipeline, grid, cells).advance(branches, 1)
         return int(counts.peak)
 
     def _decoded(self, batch_size: int, *, tiled: bool) -> int:

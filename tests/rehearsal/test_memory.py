@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Candidate, Merge
+from harness import Candidate, Ensemble, Merge, Relay
 from harness.declare import Grid, Prompt
 from harness.materialise import Workbench
 from harness.materialise.shape_model import shape_model
@@ -87,6 +87,16 @@ def test_sd15_takes_what_was_planned_whatever_ran_before(parents: Callable[[str]
     assert int4 < int8 < fp16 < fp32
     assert fp16 <= 3 * GIB
     assert again == pytest.approx(fp16, rel=0.01)
+
+
+@pytest.mark.full_size
+@pytest.mark.parametrize("model", [Relay(models=("a", "b"), at=(0.5,)), Ensemble(models=("a", "b"), weights=(0.5, 0.5))])
+def test_two_unets_take_what_was_planned(parents: Callable[[str], Path], model: Relay | Ensemble) -> None:
+    folder, grid, of = parents("sd1"), grid_of(512), Candidate(name="m", model=model)
+    with simulated(shapes_only=True, limit=24 * GIB) as gpu:
+        counted = to_run(gpu, Workbench(device="cuda", root=folder, steps=grid.steps), of, grid)
+    assert counted == pytest.approx(planned(folder, of, grid), rel=0.1)
+    assert counted > planned(folder, Candidate(name="a", model="a"), grid) + 1.5 * GIB
 
 
 def test_weights_that_no_card_of_this_size_holds_are_refused_with_a_way_out_that_works(parents: Callable[[str], Path]) -> None:
