@@ -16,6 +16,7 @@ from harness.commands.arguments import positive_minutes
 from harness.commands.terminal import add_examples, say
 from harness.declare import Suite
 from harness.declare.load_suite import load_suite
+from harness.declare.ways_out import as_options
 from harness.first_suite.clip_files import choose
 from harness.first_suite.extent import Extent, extents, fitting
 from harness.first_suite.given_files import UnfitFileError, described, left_out, look
@@ -157,7 +158,7 @@ def _sound(file: Path) -> Suite:
     """The suite in the file. Raises UnfitFileError with all its problems."""
     suite = load_suite(file)
     if wrong := problems(suite, Path.cwd()):
-        raise UnfitFileError("\n".join(wrong))
+        raise UnfitFileError("\n".join(map(as_options, wrong)))
     assert isinstance(suite, Suite)  # anything else is a problem
     return suite
 

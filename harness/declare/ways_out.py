@@ -1,4 +1,4 @@
-"""How a refusal spells a way out: in Python for suites, as flags for the command line, in TOML for recipe files."""
+"""How a refusal spells a way out: in Python for suites, as flags and options for the command line, in TOML for recipe files."""
 
 from __future__ import annotations
 
@@ -30,6 +30,23 @@ _WORDS: Final = (
     (re.compile(r"\bgive (alpha|beta)=\.\.\."), r"give --\1"), (re.compile(r"\b[Oo]ut of parts\b"), "out of --parts"),
     (re.compile(r"\bin the merge's parts\b"), "with --parts"), (re.compile(r"\bfrom parts\b"), "from --parts"))
 """Phrases of refusals about merges, and what to type instead."""
+_OPTIONS: Final = (
+    (re.compile(r"say Grid\(\.\.\., adapter_folder='\.\.\.'\)"), "give --adapter-folder FOLDER"),
+    (re.compile(r"give the grid syntax='a1111' or syntax='comfyui', or remove adapter_folder"),
+     "give --syntax a1111 or --syntax comfyui, or leave out --adapter-folder"),
+    (re.compile(r"say (?:Prompt|Grid)\(\.\.\., syntax='(\w+)'\)"), r"give --syntax \1"),
+    (re.compile(r"say (?:Prompt|Grid)\(\.\.\., syntax='(\w+)' or syntax='(\w+)'\)"), r"give --syntax \1 or --syntax \2"),
+    (re.compile(r", with the folder of the file as the Grid's adapter_folder"), ", with --adapter-folder FOLDER"),
+    (re.compile(r", and for a file of prompts read_prompts\(file, syntax=\.\.\.\)"), ""),
+    (re.compile(r"say Prompt\(\.\.\., literal=True(?:, syntax='')?\)"), "say literal = true in a .toml file of prompts"))
+"""Phrases of refusals about prompts, and what to give to `sweetspot try` and `init`, which write the suite."""
+
+
+def as_options(text: str) -> str:
+    """A refusal of a suite that a command writes, with its ways out as the options of that command."""
+    for pattern, words in _OPTIONS:
+        text = pattern.sub(words, text)
+    return text
 
 
 def parts(names: tuple[str, ...]) -> str:

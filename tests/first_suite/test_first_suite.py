@@ -140,8 +140,27 @@ def test_prompts_with_markup_are_read_in_the_syntax_that_they_are_written_in(tex
 def test_loras_that_prompts_name_are_looked_up_in_the_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("p.txt").write_text("\n".join(f"a blue car number {i} <lora:sketch:0.5>" for i in range(8)))
     assert main(["init", "zoo:photo", "zoo:anime", "--prompts", "p.txt"]) == 2
-    assert "adapter_folder" in capsys.readouterr().err
+    assert "--adapter-folder FOLDER" in capsys.readouterr().err
     assert init("zoo:photo", "zoo:anime", "--prompts", "p.txt", "--adapter-folder", ".").grid.adapter_folder == "."
+
+
+@pytest.mark.parametrize(("text", "options", "says", "way"), [
+    ("a cat <lora:ink:0.5>", (), "--adapter-folder FOLDER", ("--adapter-folder", "loras")),
+    ("a (cat:1.2) --ar 3:2", (), "--syntax a1111", ()),
+    ("a cat", ("--adapter-folder", "loras"), "leave out --adapter-folder", None)])
+def test_what_prompts_lack_is_said_as_an_option_and_giving_it_is_enough(
+        text: str, options: tuple[str, ...], says: str, way: tuple[str, ...] | None, folder: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "loras").mkdir()
+    (folder / "loras" / "ink.safetensors").symlink_to(folder / "sketch.safetensors")
+    (folder / "p.txt").write_text(f"{text}\n")
+    words = ["init", "zoo:photo", "zoo:anime", "--prompts", "p.txt"]
+    assert main([*words, *options]) == 2
+    refusal = capsys.readouterr().err
+    assert says in refusal
+    assert not {"Grid(", "Prompt(", "read_prompts(", "adapter_folder="} & set(refusal.split())
+    if way != ():
+        assert main([*words, *(way or ())]) == 0
 
 
 def test_two_prompts_make_a_suite_without_looks(folder: Path) -> None:
