@@ -10,7 +10,7 @@ from typing import Any, Final
 from harness.records.values import WEIGHTS
 from reports.comparable import costs_otherwise, sampled_as
 from reports.read.run import Run
-from reports.verdict.costs import SIZES, UNEVEN, comparable_bytes, incomparable, seconds_per_image
+from reports.verdict.costs import SIZES, UNEVEN, comparable_bytes, incomparable, pace, seconds_per_image
 
 BETTER: Final = "better"
 WORSE: Final = "worse"
@@ -87,17 +87,16 @@ def _seconds(a: Run, b: Run, names: tuple[str, str], why: str) -> Cost:
         if (mine.batch_size, mine.guidance) != (theirs.batch_size, theirs.guidance):
             why = "not compared: timed at another batch size or guidance"
         elif mine.yardstick and theirs.yardstick:
-            pace = statistics.median(theirs.yardstick) / (statistics.median(mine.yardstick) or 1.0)
-            if max(pace, 1 / pace if pace else UNEVEN + 1) > UNEVEN:
-                how = f"{pace:.2f} times as slow as" if pace > 1 or not pace else f"{1 / pace:.2f} times as fast as"
+            ratio = statistics.median(theirs.yardstick) / (statistics.median(mine.yardstick) or 1.0)
+            if max(ratio, 1 / ratio if ratio else UNEVEN + 1) > UNEVEN:
+                how = f"{ratio:.2f} times as slow as" if ratio > 1 or not ratio else f"{1 / ratio:.2f} times as fast as"
                 why = f"not compared: by a fixed small computation the machine of B was {how} that of A"
     if why or not before.median or after.median is None or after.slowest is None or before.slowest is None:
         return Cost(candidate=name, cost="seconds_per_image", ratio=None, word=ABSENT, why=why or "no time was taken")
     if a.latency[old] == b.latency[name]:
         return Cost(candidate=name, cost="seconds_per_image", ratio=None, word=SAME, why=SAME_READINGS)
-    faster, slower = after.slowest < (before.fastest or 0.0), (after.fastest or 0.0) > before.slowest
     return Cost(candidate=name, cost="seconds_per_image", ratio=after.median / before.median,
-                word=BETTER if faster else WORSE if slower else TIED)
+                word={"faster": BETTER, "slower": WORSE}.get(pace(after, before), TIED))
 
 
 def _bytes(a: Run, b: Run, names: tuple[str, str], value: str, why: str) -> Cost:

@@ -28,6 +28,9 @@ its work within another phase, and what it takes there is not known."""
 UNEVEN: Final = 1.2
 """Above this ratio of two median yardsticks the machine was not the same for both, and their latencies are not compared."""
 
+FEWEST_ROUNDS: Final = 2
+"""Timed rounds of each of two candidates without which nothing is said of which is faster."""
+
 RETIME: Final = "run again with --retime, which times all together and samples nothing"
 """What to do where latencies cannot be compared."""
 
@@ -235,7 +238,7 @@ def timed_apart(run: Run, candidate: str, other: str) -> bool:
 def speed(run: Run, candidate: str, baseline: str) -> tuple[float | None, str]:
     """Ratio of the median seconds per image (candidate / baseline) and a word: "faster", "slower" or "no clear difference".
 
-    Faster means that every round of the candidate beat every round of the baseline; anything else is noise until shown.
+    Faster means that every round of the candidate beat every round of the baseline (see `pace`).
     The ratio is None, and the word "not measured", when one of the two was not timed or their batch sizes differ; or
     "not comparable: ...", when the machine was slower for one of them.
     """
@@ -246,10 +249,17 @@ def speed(run: Run, candidate: str, baseline: str) -> tuple[float | None, str]:
         return None, "not measured"
     if why := incomparable(run, candidate, baseline):
         return None, why
-    ratio = mine.median / theirs.median
-    if mine.slowest < (theirs.fastest or 0.0):
-        return ratio, "faster"
-    return ratio, "slower" if (mine.fastest or 0.0) > theirs.slowest else "no clear difference"
+    return mine.median / theirs.median, pace(mine, theirs)
+
+
+def pace(mine: Seconds, theirs: Seconds) -> str:
+    """"faster" if every timed round of one beat every round of the other, "slower" for the reverse, else "no clear difference":
+    noise until shown. One round of either shows nothing, for by chance alone it beats another in half of all cases."""
+    if min(mine.rounds, theirs.rounds) < FEWEST_ROUNDS:
+        return "no clear difference"
+    if (mine.slowest or 0.0) < (theirs.fastest or 0.0):
+        return "faster"
+    return "slower" if (mine.fastest or 0.0) > (theirs.slowest or 0.0) else "no clear difference"
 
 
 def phases(run: Run) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from harness.records import ValueSpec, values
 from reports.read.lacking import asked_places, lacking
 from reports.read.run import Run
 from reports.statistics.intervals import CLUSTER, Estimate, clustered, holm, of_means, paired_difference
-from reports.verdict.costs import footprint, incomparable, seconds_per_image
+from reports.verdict.costs import FEWEST_ROUNDS, footprint, incomparable, seconds_per_image
 
 FRONT: Final = "on the front"
 MAYBE: Final = "perhaps beaten"
@@ -92,8 +92,8 @@ def front_of(run: Run, value: str, scales: Mapping[str, float | None], kind: str
 
     Differences in quality are paired by prompt and seed, and their intervals hold for all pairs of candidates together
     (Holm's steps). Those in seconds reach from one's fastest round less the other's slowest to the reverse; candidates that
-    were timed on a machine of another speed are not compared. Memory is one number. Candidates that lack either, or some
-    of the images, are left out; of a value that has no better side there is no front.
+    were timed on a machine of another speed, or once only, are not compared. Memory is one number. Candidates that lack either,
+    or some of the images, are left out; of a value that has no better side there is no front.
     """
     at = run.images["candidate"].map(scales).astype(float)
     rows = run.images[at.isna() | (run.images["guidance"] == at)]
@@ -117,7 +117,7 @@ def front_of(run: Run, value: str, scales: Mapping[str, float | None], kind: str
         return (low, high) if sign > 0 else (-high, -low)
 
     def costlier(a: str, b: str) -> Gap | None:
-        if kind == SECONDS and incomparable(run, a, b):
+        if kind == SECONDS and (incomparable(run, a, b) or min(seconds_per_image(run, n).rounds for n in (a, b)) < FEWEST_ROUNDS):
             return None
         return spread[a][0] - spread[b][2], spread[a][2] - spread[b][0]
 

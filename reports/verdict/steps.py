@@ -10,7 +10,7 @@ from reports.read.run import Run
 from reports.statistics.intervals import Estimate, holm, paired_difference
 from reports.verdict.candidates import label, present
 from reports.verdict.cells import select_rows
-from reports.verdict.costs import seconds_per_image, speed
+from reports.verdict.costs import FEWEST_ROUNDS, seconds_per_image, speed
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.shown_scales import shown_rows
 
@@ -98,14 +98,10 @@ def _faster(run: Run, name: str, longest: str) -> tuple[tuple[float, float, floa
     ratio, word = speed(run, longest, name)
     mine, theirs = seconds_per_image(run, name), seconds_per_image(run, longest)
     if ratio is None or word != "slower" or None in (mine.fastest, mine.slowest, theirs.fastest, theirs.slowest):
-        return None, word if ratio is None else "the timed rounds show no clear difference in speed"
+        once = min(mine.rounds, theirs.rounds) < FEWEST_ROUNDS
+        return None, (word if ratio is None else "one timed round shows no difference in speed" if once else
+                      "the timed rounds show no clear difference in speed")
     return (ratio, (theirs.fastest or 0.0) / (mine.slowest or 1.0), (theirs.slowest or 0.0) / (mine.fastest or 1.0)), ""
-
-
-def _reach(faster: tuple[float, float, float]) -> str:
-    """The interval of a ratio of seconds in words; a single timed round has none."""
-    _, low, high = faster
-    return "(one timed round, so without an interval)" if low == high else f"[{low:.1f}, {high:.1f}]"
 
 
 def steps_reasons(run: Run, rec: Recommendation) -> tuple[str, ...]:
@@ -117,7 +113,7 @@ def steps_reasons(run: Run, rec: Recommendation) -> tuple[str, ...]:
         whose = f"With {saving.line.name}, " if several else ""
         word = "tied with" if saving.difference.word == "tied" else "better than"
         quality = f"{words.signed(saving.difference.mean)} {words.interval(saving.difference.low, saving.difference.high)}"
-        pace = (f"{saving.faster[0]:.1f} times faster {_reach(saving.faster)}" if saving.faster else
+        pace = (f"{saving.faster[0]:.1f} times faster [{saving.faster[1]:.1f}, {saving.faster[2]:.1f}]" if saving.faster else
                 f"how much faster is not known ({saving.why})")
         sentences.append(f"{whose}{saving.fewest} steps are {word} {saving.most} (objective {quality}, "
                          f"{words.plural(saving.difference.prompts, 'prompt')}): {pace}.")
