@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from harness.declare import Suite, plain
 from harness.declare.models import references
@@ -18,7 +19,12 @@ from harness.records.regular_files import LARGEST_RUN_JSON, read_regular
 
 MOST_RUNS: Final = 200
 _LARGEST_JOURNAL: Final = 64 << 20
-_SAME: Final = ("sampler", "steps", "width", "height")
+_SIZED: Final = ("sampler", "steps", "width", "height")
+_ELSE: Final = ("schedule", "guidance_start", "guidance_end", "stages", "controls", "references", "inpaint", "post")
+"""What else than sampler, steps, size and guidance decides how long an image takes."""
+
+Way: TypeAlias = str
+"""How images are sampled, as far as it decides how long they take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +37,18 @@ class Pace:
 
 
 def pace(suite: Suite, runs: Path, device: str) -> Pace | None:
-    """The pace of the latest run below `runs` on this machine's `device` that sampled a model of the suite in the same size and
-    steps; None if there is none."""
-    try:
-        heads = sorted(runs.glob("*/run.json"), key=lambda file: file.stat().st_mtime, reverse=True)[:MOST_RUNS]
-    except OSError:
-        return None
-    for file in heads:
-        if _is_alike(suite, _read(file), device) and (found := _pace(file.parent)):
-            return found
+    """The mean pace of a suite's images by the latest runs below `runs` on this machine's `device` that sampled a model of the
+    suite in the same ways; None if there is none for one of the ways."""
+    needed = _images_by_way(plain(suite))
+    known: dict[Way, Pace] = {}
+    for folder, head in _alike(suite, runs, device):
+        for way, of_run in _paces(folder, head["suite"]).items():
+            known.setdefault(way, of_run)
+        if needed.keys() <= known.keys():
+            used = [known[way] for way in needed]
+            seconds = sum(count * known[way].seconds_per_image for way, count in needed.items())
+            return Pace(seconds_per_image=seconds / max(1, sum(needed.values())), images=sum(one.images for one in used),
+                        run=" and ".join(dict.fromkeys(one.run for one in used)))
     return None
 
 
@@ -54,7 +63,8 @@ def expected(suite: Suite, images: int, runs: Path, device: str) -> str:
     """How long so many images take, in words."""
     known = pace(suite, runs, device)
     if known is None:
-        return f"how long they take is not known yet: no run of these models on this machine's {device}"
+        how = " was sampled in these ways" if any(True for _ in _alike(suite, runs, device)) else ""
+        return f"how long they take is not known yet: no run of these models on this machine's {device}{how}"
     return (f"about {duration(images * known.seconds_per_image)} on {device} at {known.seconds_per_image:.2g} s an image, "
             f"as in {known.run}")
 
@@ -67,43 +77,77 @@ def _read(file: Path) -> Mapping[str, Any]:
     return head if isinstance(head, dict) else {}
 
 
+def _alike(suite: Suite, runs: Path, device: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """The latest runs on this machine's device that sampled a model of the suite: folder and content of run.json."""
+    try:
+        heads = sorted(runs.glob("*/run.json"), key=lambda file: file.stat().st_mtime, reverse=True)[:MOST_RUNS]
+    except OSError:
+        return
+    yield from ((file.parent, head) for file in heads if _is_alike(suite, head := _read(file), device))
+
+
 def _is_alike(suite: Suite, head: Mapping[str, Any], device: str) -> bool:
     machine, declared = head.get("environment"), head.get("suite")
-    if not isinstance(machine, dict) or not isinstance(declared, dict) or not isinstance(grid := declared.get("grid"), dict):
+    if not isinstance(machine, dict) or not isinstance(declared, dict):
         return False
     here = (device, processor(), os.cpu_count())
     if (machine.get("device"), machine.get("cpu"), machine.get("cores")) != here:
         return False
-    if any(grid.get(name) != getattr(suite.grid, name) for name in _SAME):
-        return False
-    candidates = declared.get("candidates")
-    if _ways(plain(suite)["candidates"]) != _ways(candidates):
-        return False
-    models = {reference for candidate in suite.candidates for model in candidate.models
-              for reference in references(model)}
-    text = json.dumps(candidates)
+    models = {reference for candidate in suite.candidates for reference in references(candidate.model)}
+    text = json.dumps(declared.get("candidates"))
     return any(json.dumps(model) in text for model in models)
 
 
-def _ways(candidates: object) -> set[str]:
-    """The different ways in which candidates, as plain data, are sampled otherwise than their grid says."""
-    return {json.dumps(one.get("sampling"), sort_keys=True) for one in candidates if isinstance(one, dict)
-            } if isinstance(candidates, list) else set()
+def _ways(declared: Mapping[str, Any]) -> list[tuple[str, Way, int]]:
+    """Name, way and number of images of each candidate of a suite as plain data. A damaged one has none."""
+    grid, candidates = declared.get("grid"), declared.get("candidates")
+    if not isinstance(grid, dict) or not isinstance(candidates, list):
+        return []
+    ways = []
+    for one in (one for one in candidates if isinstance(one, dict)):
+        own = {**_given(grid.get("sampling")), **_given(one.get("sampling"))}
+        scales = _listed(own.get("guidance") or grid.get("guidance_scales"))
+        way = [own.get(name, grid.get(name)) for name in _SIZED] + [own.get(name, one.get(name)) for name in _ELSE]
+        # Without guidance the denoiser runs half as often.
+        shares = sum(scale == 1 for scale in scales) / max(1, len(scales))
+        images = len(scales) * len(_listed(grid.get("prompts"))) * len(_listed(grid.get("seeds")))
+        ways.append((str(one.get("name")), json.dumps([*way, round(shares, 2)]), images))
+    return ways
 
 
-def _pace(folder: Path) -> Pace | None:
-    """The pace of a run's finished candidates, those alone that were sampled."""
-    images, seconds = 0, 0.0
+def _given(sampling: object) -> dict[str, Any]:
+    return {name: value for name, value in sampling.items() if value is not None} if isinstance(sampling, dict) else {}
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _images_by_way(declared: Mapping[str, Any]) -> Counter[Way]:
+    counts: Counter[Way] = Counter()
+    for _, way, images in _ways(declared):
+        counts[way] += images
+    return counts
+
+
+def _paces(folder: Path, declared: Mapping[str, Any]) -> dict[Way, Pace]:
+    """The pace of each way in which a run sampled, by its finished candidates, those alone that were sampled."""
+    ways = {name: way for name, way, _ in _ways(declared)}
+    only = next(iter(ways.values())) if len(set(ways.values())) == 1 else None
+    images: Counter[Way] = Counter()
+    seconds: defaultdict[Way, float] = defaultdict(float)
     journal = Journal(folder / "journal.jsonl")
     try:
         if journal.path.stat().st_size > _LARGEST_JOURNAL:
-            return None
+            return {}
         for line in journal.lines():
             if b'"finished"' not in line[:200]:
                 continue
             record = from_line(line.decode(errors="replace"))
-            if isinstance(record, Finished) and record.sampled > 0 and 0 < record.seconds < float("inf"):
-                images, seconds = images + record.sampled, seconds + record.seconds
+            if isinstance(record, Finished) and record.sampled > 0 and 0 < record.seconds < float("inf") and (
+                    way := ways.get(record.candidate, only)):
+                images[way] += record.sampled
+                seconds[way] += record.seconds
     except (OSError, ValueError):
-        return None
-    return Pace(seconds_per_image=seconds / images, images=images, run=folder.name) if images else None
+        return {}
+    return {way: Pace(seconds_per_image=seconds[way] / count, images=count, run=folder.name) for way, count in images.items()}

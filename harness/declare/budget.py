@@ -47,7 +47,7 @@ class Search:
     merge: Merge
     """The merge whose alpha is searched."""
     guidance: float
-    """The guidance scale of the trials."""
+    """The guidance scale of the trials, one of the grid's."""
     blocks: int = 25
     """How many values: 26, 25, 20 or 19."""
     trials: int = 40

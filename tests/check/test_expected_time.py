@@ -12,7 +12,7 @@ import pytest
 
 from harness.check import extent
 from harness.check.expected_time import duration
-from harness.declare import Budget, Sampling, plain
+from harness.declare import Budget, Sampling, Suite, plain
 from harness.probes.environment import processor
 from harness.records import Finished, Journal
 from tests.fakes import tiny_suite
@@ -47,8 +47,27 @@ def test_a_run_elsewhere_or_of_other_settings_says_nothing(other: dict[str, Any]
 def test_a_run_of_candidates_that_were_sampled_otherwise_says_nothing(tmp_path: Path) -> None:
     ran(tmp_path, (10, 30.0))
     few = replace(SUITE, candidates=tuple(replace(c, sampling=Sampling(steps=1)) for c in SUITE.candidates))
-    assert "not known yet" in extent(few, tmp_path)
+    assert "no run of these models on this machine's cpu was sampled in these ways" in extent(few, tmp_path)
     assert "not known yet" not in extent(SUITE, tmp_path)
+
+
+def swept(*steps: int, name: str) -> Suite:
+    candidates = [replace(SUITE.candidates[0], name=f"steps={count}", sampling=Sampling(steps=count)) for count in steps]
+    return replace(SUITE, name=name, candidates=candidates, baseline=candidates[0].name)
+
+
+def test_each_way_of_sampling_has_its_own_pace_of_the_latest_run_that_has_it(tmp_path: Path) -> None:
+    for number, (declared, seconds) in enumerate([(swept(4, 8, name="old"), {"steps=4": 99.0, "steps=8": 30.0}),
+                                                  (swept(2, 4, name="new"), {"steps=2": 5.0, "steps=4": 10.0})]):
+        folder = tmp_path / declared.name
+        folder.mkdir()
+        (folder / "run.json").write_text(json.dumps({"environment": HERE, "suite": plain(declared)}))
+        os.utime(folder / "run.json", (number, number))
+        Journal(folder / "journal.jsonl").add([Finished(candidate=name, identity="x", sampled=10, reused=0, seconds=each)
+                                               for name, each in seconds.items()])
+    both = swept(4, 8, name="both")
+    assert f"about {duration(both.images * 2.0)} on cpu at 2 s an image, as in new and old" in extent(both, tmp_path)
+    assert "not known yet" in extent(swept(4, 8, 16, name="more"), tmp_path)
 
 
 def test_without_an_earlier_run_nothing_is_guessed(tmp_path: Path) -> None:
