@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -12,10 +12,13 @@ from harness.declare.candidate import Candidate
 from harness.declare.grid import Prompt
 from harness.declare.guiding import STAGE_BEFORE, Canny, Control
 from harness.declare.listing import first_of
+from harness.declare.prompt_texts import texts_in_key
 from harness.declare.stage_candidates import as_candidates
 from harness.declare.suite import Suite
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp")
+PICTURES: Final = "pictures"
+"""In run.json: the hash of every picture of a prompt that a candidate uses, by its file as declared."""
 MAP: Final = "map"
 SOURCE: Final = "source"
 REFERENCE: Final = "reference"
@@ -51,6 +54,21 @@ def uses_of(candidate: Candidate) -> Iterator[PictureUse]:
 def names_of(candidate: Candidate) -> tuple[str, ...]:
     """The names of the pictures that a candidate uses, each once."""
     return tuple(dict.fromkeys(use.name for use in uses_of(candidate)))
+
+
+def parts_in_key(candidate: Candidate | None, prompt: Prompt, chunked: Collection[str],
+                 contents: Mapping[str, str]) -> tuple[str, ...]:
+    """What of a prompt determines a candidate's images, for `sample_key`: the texts, and the contents of the pictures that it
+    uses, if it uses any. `contents` are hashes by the files' names as declared."""
+    names = () if candidate is None else names_of(candidate)
+    pictures = {name: contents.get(prompt.pictures[name], "") for name in names if name in prompt.pictures}
+    return (*texts_in_key(prompt, chunked), *(f"{name} {content}" for name, content in sorted(pictures.items())))
+
+
+def files_used(suite: Suite) -> tuple[str, ...]:
+    """The files of the prompts' pictures that any candidate uses, as declared."""
+    names = {name for candidate in suite.candidates for name in names_of(candidate)}
+    return tuple(sorted({file for prompt in suite.grid.prompts for name, file in prompt.pictures.items() if name in names}))
 
 
 def measured_control(suite: Suite) -> Control | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from harness.declare import Candidate, Grid
-from harness.declare.prompt_texts import texts_in_key
+from harness.declare.picture_uses import PICTURES, parts_in_key
 from harness.declare.same_text import prompts_hash
 from harness.materialise import Workbench
 from harness.promotion.errors import PromotionError
@@ -98,10 +98,11 @@ def _batch_size(evidence: Evidence, sample: Sample) -> int:
     prompt = next(p for p in evidence.grid.prompts if p.id == sample.cell.prompt)
     chunked = chunked_places((row for row in evidence.run.coverage if row.candidate == evidence.candidate),
                              prompts_hash(evidence.grid.prompts))
+    parts = parts_in_key(evidence.run.candidate(evidence.candidate), prompt, chunked, evidence.head.get(PICTURES, {}))
     size = evidence.grid.images_per_batch
     while size > 1:
         setting = {**evidence.sampled_as, "batch_size": size}
-        if sample_key(evidence.identity, sample.cell, texts_in_key(prompt, chunked), setting) == sample.key:
+        if sample_key(evidence.identity, sample.cell, parts, setting) == sample.key:
             return size
         size //= 2
     return 1

@@ -140,10 +140,11 @@ class NoiseFloor:
     setting: str = ""
 
 
-def sample_key(identity: str, cell: Cell, texts: tuple[str, str], setting: Mapping[str, Any]) -> str:
+def sample_key(identity: str, cell: Cell, texts: tuple[str, ...], setting: Mapping[str, Any]) -> str:
     """Key of an image: 16 hex digits of the SHA-256 of everything that determines it.
 
-    `identity` is that of the weights, `texts` the prompt and its negative, `setting` the sampling block of run.json
+    `identity` is that of the weights, `texts` the prompt, its negative, and the contents of its pictures that the candidate uses
+    (`picture_uses.parts_in_key`), `setting` the sampling block of run.json
     (sampler, steps, size, batch size, kind of device, version of the sampling code).
     """
     parts = [identity, cell.noise_seed, float(cell.guidance), *texts, sorted(setting.items())]

@@ -76,8 +76,8 @@ class GridKeys:
     """The keys of all cells of a grid, equal to those of records.sample_key, at a tenth of the cost: the part of cells and
     texts is serialised once for all identities."""
 
-    def __init__(self, cells: Sequence[Cell], texts: Mapping[str, tuple[str, str]], setting: Mapping[str, Any]) -> None:
-        """`texts` is (prompt, negative) by prompt id, `setting` the sampling block of run.json."""
+    def __init__(self, cells: Sequence[Cell], texts: Mapping[str, tuple[str, ...]], setting: Mapping[str, Any]) -> None:
+        """`texts` are those of `sample_key` by prompt id, `setting` the sampling block of run.json."""
         ends = {prompt: ",".join(map(_json, (*pair, sorted(setting.items())))) for prompt, pair in texts.items()}
         self._cells = tuple(cells)
         self._ends = [f",{c.noise_seed},{_json(float(c.guidance))},{ends[c.prompt]}]".encode() for c in cells]

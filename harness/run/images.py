@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 
 from harness.cache import ImageCache, shared_key
-from harness.declare import Candidate, Grid, Sampling, Suite, grid_of
+from harness.declare import Candidate, Grid, Prompt, Sampling, Suite, grid_of
 from harness.declare.effective_grid import picture_size, sampling_block
-from harness.declare.prompt_texts import texts_in_key
+from harness.declare.picture_uses import PICTURES, names_of, parts_in_key
 from harness.declare.same_text import prompts_hash
 from harness.probes.environment import deciding_pixels
 from harness.probes.fits import free_memory, not_fitting, out_of_memory
@@ -79,7 +79,8 @@ class Gallery:
         self.ledger, self.cache = ledger, cache
         self._setting: Mapping[str, Any] = head["sampling"]
         self._environment: Mapping[str, Any] = head["environment"]
-        self._grids: dict[Sampling | None, _CellsOfGrid] = {}
+        self._contents: Mapping[str, str] = head.get(PICTURES, {})
+        self._grids: dict[tuple[Sampling | None, tuple[str, ...]], _CellsOfGrid] = {}
         self._prompts = prompts_hash(suite.grid.prompts)
         self.take(suite)
         self._sizes: dict[tuple[str, bool], int] = {}
@@ -305,12 +306,13 @@ class Gallery:
     def _of(self, name: str) -> _CellsOfGrid:
         """The cells of a candidate. What a search only tries is sampled as the grid says."""
         candidate = self._candidates.get(name)
-        sampling = None if candidate is None else candidate.sampling
-        if sampling not in self._grids:
+        place = (None, ()) if candidate is None else (candidate.sampling, names_of(candidate))
+        if place not in self._grids:
             grid = grid_of(self.suite, candidate)
             block = self._setting if candidate is None else sampling_block(self._setting, self.suite, candidate)
-            self._grids[sampling] = _CellsOfGrid(grid, block, self._environment)
-        return self._grids[sampling]
+            self._grids[place] = _CellsOfGrid(grid, block, self._environment, lambda prompt, chunked: parts_in_key(
+                candidate, prompt, chunked, self._contents))
+        return self._grids[place]
 
     def _smaller(self, name: str) -> list[int]:
         return smaller_batches(self.suite.grid.images_per_batch, self.ledger.fits(name))
@@ -319,9 +321,11 @@ class Gallery:
 class _CellsOfGrid:
     """The cells of one effective grid, with the keys of their images."""
 
-    def __init__(self, grid: Grid, block: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """`block` is the grid's sampling block, `facts` the environment in run.json, which is that of the suite's own grid."""
-        self.grid = grid
+    def __init__(self, grid: Grid, block: Mapping[str, Any], facts: Mapping[str, Any],
+                 parts: Callable[[Prompt, frozenset[str]], tuple[str, ...]]) -> None:
+        """`block` is the grid's sampling block, `facts` the environment in run.json, which is that of the suite's own grid, and
+        `parts` is what of a prompt determines an image, of whose texts those at some places are read in chunks."""
+        self.grid, self._parts = grid, parts
         self._environment = deciding_pixels({**facts, "threads_per_operation": threads_per_operation(grid, str(block["device"]))}
                                             if "threads_per_operation" in facts else facts)
         self.cells = tuple(cell for batch in batches(grid) for cell in batch)
@@ -332,7 +336,7 @@ class _CellsOfGrid:
         """The key of each cell's image, made of weights of `identity` in batches of this size; `chunked` are the places of texts
         that are read in chunks."""
         if (batch_size, chunked) not in self._keys:
-            texts = {prompt.id: texts_in_key(prompt, chunked) for prompt in self.grid.prompts}
+            texts = {prompt.id: self._parts(prompt, chunked) for prompt in self.grid.prompts}
             self._keys[batch_size, chunked] = GridKeys(self.cells, texts, {**self._block, "batch_size": batch_size})
         return self._keys[batch_size, chunked].of(identity)
 

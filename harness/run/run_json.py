@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare import Candidate, Suite, plain, restore, short_hash
+from harness.declare.picture_uses import PICTURES
 from harness.metrics import METRICS
 from harness.records import RUN_FORMAT, write_atomically
 from harness.records.harmless_text import without_credentials
@@ -27,7 +28,8 @@ REFUSED: Final = "refused"
 class Session:
     """What a session writes to run.json: the suite file, the command line, the machine (`environment`), the sampling block, by
     metric the hash of everything else that determines its values, the candidates that the device refuses, with the reason, the
-    batch size that was fitted to a device, if one was, and the candidates that run in bf16 because they overflow in fp16."""
+    batch size that was fitted to a device, if one was, the candidates that run in bf16 because they overflow in fp16, and the
+    contents of the prompts' pictures that candidates use."""
 
     suite_file: str
     command: Sequence[str]
@@ -37,6 +39,7 @@ class Session:
     not_offered: Mapping[str, str]
     fitted_batch: Mapping[str, Any] | None = None
     in_bf16: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Mapping[str, str] = field(default_factory=dict)
 
 
 class RunJson:
@@ -134,7 +137,7 @@ def heading(declared: Suite, suite: Suite, session: Session, before: Mapping[str
         "sampling": session.sampling, "metric_settings": session.metric_settings,
         "clip_definition": before.get("clip_definition", "") if same_settings else "", "not_selected": [],
         "not_offered": session.not_offered, **({} if session.fitted_batch is None else {FITTED_BATCH: session.fitted_batch}),
-        **({IN_BF16: session.in_bf16} if session.in_bf16 else {}),
+        **({IN_BF16: session.in_bf16} if session.in_bf16 else {}), **({PICTURES: session.pictures} if session.pictures else {}),
         "earlier_environments": earlier[:-1] if earlier[-1:] == [session.environment] else earlier,
     }
 

@@ -15,6 +15,7 @@ from harness.cache import ImageCache, open_cache
 from harness.check import load_rows
 from harness.declare import Candidate, Grid, Suite, grid_of, short_hash
 from harness.declare.effective_grid import largest_image, whole_grid
+from harness.declare.picture_uses import files_used
 from harness.declare.prompt_texts import change_along_steps
 from harness.declare.same_text import prompts_hash
 from harness.materialise import MaterialiseError, Prepared, WiderFormats, Workbench
@@ -421,7 +422,8 @@ class SuiteRun:
             "threads_per_operation": threads_per_operation(self.declared.grid, self.options.device)}
         session = Session(suite_file=suite_file, command=self.options.command, environment=environs,
                           sampling=setting(self.declared.grid, self.options.device), metric_settings=self._clip.settings(),
-                          not_offered=self.not_offered, fitted_batch=self._fitted, in_bf16=self._in_bf16)
+                          not_offered=self.not_offered, fitted_batch=self._fitted, in_bf16=self._in_bf16,
+                          pictures={file: self.bench.content(file) for file in files_used(self.declared)})
         return RunJson(self.folder, self.declared, session, self.ledger.head())
 
     def _doing(self, name: str, stage: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from harness.declare import Candidate, Suite, grid_of
 from harness.declare.effective_grid import sampling_block
 from harness.declare.pairing import with_baseline
-from harness.declare.prompt_texts import texts_in_key
+from harness.declare.picture_uses import PICTURES, parts_in_key
 from harness.declare.same_text import prompts_hash
 from harness.records import (
     BatchCurve,
@@ -134,7 +134,8 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks
     fits = [r for r in last if isinstance(r, Fit) and r.candidate in weights]
     chunked = {name: chunked_places((r for r in last if isinstance(r, Coverage) and r.candidate == name),
                                     prompts_hash(suite.grid.prompts)) for name in weights}
-    samples = {place: sample for place, sample in _samples(own, suite, weights, (head["sampling"], fits, chunked)).items()
+    made, contents = (head["sampling"], fits, chunked), head.get(PICTURES, {})
+    samples = {place: sample for place, sample in _samples(own, suite, weights, made, contents).items()
                if parts is None or place[1] in parts.get(place[0], ())}
     keys = {sample.key for sample in samples.values()}
     failures = tuple(r for r in last if isinstance(r, Failure) and not _is_of_dropped_metric(r, suite))
@@ -196,18 +197,20 @@ def changed_files(records: Sequence[Record], weights: Mapping[str, Weights]) -> 
     return {file: names for file, names in found.items() if names}
 
 
-def _cells(suite: Suite, candidate: Candidate, chunked: frozenset[str]) -> Iterator[tuple[Cell, tuple[str, str]]]:
-    """Every cell of a candidate with its prompt's text and negative, of which those at the places `chunked` are read in
-    chunks."""
+def _cells(suite: Suite, candidate: Candidate, chunked: frozenset[str],
+           contents: Mapping[str, str]) -> Iterator[tuple[Cell, tuple[str, ...]]]:
+    """Every cell of a candidate with what of its prompt determines the image: the texts, of which those at the places `chunked`
+    are read in chunks, and the pictures, whose files have these contents."""
     grid = grid_of(suite, candidate)
     for p in grid.prompts:
         for seed in grid.seeds:
             for guidance in grid.guidance_scales:
-                yield Cell(prompt=p.id, seed=seed, guidance=float(guidance)), texts_in_key(p, chunked)
+                yield Cell(prompt=p.id, seed=seed, guidance=float(guidance)), parts_in_key(candidate, p, chunked, contents)
 
 
 def _samples(records: Sequence[Record], suite: Suite, weights: Mapping[str, Weights],
-             made: tuple[Mapping[str, Any], Sequence[Fit], Mapping[str, frozenset[str]]]) -> dict[Place, Sample]:
+             made: tuple[Mapping[str, Any], Sequence[Fit], Mapping[str, frozenset[str]]],
+             contents: Mapping[str, str]) -> dict[Place, Sample]:
     """The sample of every declared cell whose key follows from the candidate's weights, the texts and the settings,
     wherever in the journal it stands. Where memory refused a batch, one of the halved batches counts as well."""
     block, fits, chunked = made
@@ -217,7 +220,7 @@ def _samples(records: Sequence[Record], suite: Suite, weights: Mapping[str, Weig
         sizes = smaller_batches(suite.grid.images_per_batch, (fit for fit in fits if fit.candidate == candidate.name))
         sampling = sampling_block(block, suite, candidate)
         settings = [{**sampling, "batch_size": size} for size in sizes]
-        for cell, texts in _cells(suite, candidate, chunked[candidate.name]):
+        for cell, texts in _cells(suite, candidate, chunked[candidate.name], contents):
             for setting in (sampling, *settings):
                 key = sample_key(weights[candidate.name].identity, cell, texts, setting)
                 if (sample := by_key.get((candidate.name, cell, key))) is not None:
@@ -337,6 +340,6 @@ def _image_gaps(records: Sequence[Record], suite: Suite, plan: tuple[Mapping[str
         unraced = suite.budget is not None and parts is None
         return f"not sampled yet{'; the adaptive sweep was not run' if unraced else ''}"
 
-    counted = Counter((c.name, why(c, cell)) for c in suite.candidates for cell, _ in _cells(suite, c, frozenset())
+    counted = Counter((c.name, why(c, cell)) for c in suite.candidates for cell, _ in _cells(suite, c, frozenset(), {})
                       if (c.name, cell) not in samples and (parts is None or c.name not in parts or cell in parts[c.name]))
     return [Gap(candidate=name, value="image", count=n, why=reason) for (name, reason), n in counted.items()]
