@@ -13,6 +13,7 @@ import pytest
 from harness import Grid
 from harness.declare import Candidate
 from harness.materialise import Workbench
+from harness.post import PostProcess
 from harness.probes.clock import Stopwatch
 from harness.records import PHASES, Cell, Coverage
 from harness.run.suite_run import SuiteRun
@@ -22,10 +23,10 @@ class PaintedBench(Workbench):
     """Plans and identifies candidates as the real one does; what it prepares is a colour."""
 
     def prepare(self, candidate: Candidate) -> Any:
-        return colour(candidate.name, self.weights(candidate).identity)
+        return colour(candidate.name, self.raw_identity(candidate), self.post(candidate))
 
 
-def colour(candidate: str, key: str) -> Any:
+def colour(candidate: str, key: str, post: PostProcess | None = None) -> Any:
     """A candidate ready to be painted: every image follows from its key and the cell."""
     import torch
 
@@ -33,7 +34,7 @@ def colour(candidate: str, key: str) -> Any:
     branch = SimpleNamespace(enter=lambda: SimpleNamespace(device="cpu", parts={"unet": part}, denoiser=part))
     phase = SimpleNamespace(enter=branch.enter, branches=(branch,), key=key)
     rows = tuple(Coverage(candidate=candidate, stage="merge", component=part, keys={}) for part in ("unet", "vae"))
-    return SimpleNamespace(phases=(phase,), coverage=rows, stages=(), pipeline=phase.enter())
+    return SimpleNamespace(phases=(phase,), coverage=rows, stages=(), post=post, pipeline=phase.enter())
 
 
 def paint(phases: Any, grid: Grid, todo: Any, texts: object = None, broken: Callable[[Cell, str], None] | None = None,
@@ -47,7 +48,7 @@ def paint(phases: Any, grid: Grid, todo: Any, texts: object = None, broken: Call
             for cell in cells)])
 
 
-def pass_time(phases: Sequence[Any], grid: Grid, cell: Cell, watch: Stopwatch, stages: object = ()) -> None:
+def pass_time(phases: Sequence[Any], grid: Grid, cell: Cell, watch: Stopwatch, *_: object) -> None:
     """In place of timing an image: every phase passes, in no time."""
     for name in PHASES:
         if name != "total":

@@ -13,6 +13,7 @@ from harness.materialise.library import Library, adapters_of, frame_of, leaves, 
 from harness.materialise.merged_parts import opened, with_named_parts
 from harness.materialise.text_treatment import clip_file
 from harness.merge import MERGE_METHODS
+from harness.post import POST_STEPS, files_of
 from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES
 from harness.records import Weights
 from harness.runtimes import RUNTIMES
@@ -57,6 +58,7 @@ def references_of(candidate: Candidate) -> tuple[str, ...]:
     references += [config for model in models_of(candidate.model) if (config := frame_of(model).config)]
     if candidate.aesthetic is not None:
         references += [candidate.aesthetic.path, clip_file(candidate.aesthetic.clip)]
+    references += files_of(candidate.post)
     return tuple(dict.fromkeys(references))
 
 
@@ -95,6 +97,7 @@ def _versions(candidate: Candidate, library: Library) -> dict[str, int | list[in
         versions[kind] = TREATMENT_VERSIONS[kind]
     if candidate.aesthetic is not None:
         versions["aesthetic"] = TREATMENT_VERSIONS["aesthetic"]
+    versions |= {f"post {type(step).__name__}": POST_STEPS[type(step)].version for step in candidate.post}
     return versions
 
 

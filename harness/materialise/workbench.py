@@ -34,6 +34,7 @@ from harness.materialise.similarity_ranges import surveyed
 from harness.materialise.text_treatment import said_of, treatment_of
 from harness.materialise.wider_format import Overflow, WiderFormats, in_wider_format
 from harness.merge import Expression, Source, Target, finite, sources, write_live
+from harness.post import PostProcess, process_of
 from harness.probes.fits import free_memory
 from harness.quantize import LIVE_DTYPES, MADE_ON_HOST, QUANTIZATION_MODES, QuantizeReport, live_in
 from harness.records import Coverage, Weights
@@ -67,6 +68,7 @@ class Prepared:
     phases: tuple[Phase, ...]
     coverage: tuple[Coverage, ...]
     stages: tuple[LiveStage, ...] = ()
+    post: PostProcess | None = None
 
     @property
     def pipeline(self) -> Pipeline:
@@ -310,6 +312,14 @@ class Workbench:
         """The BLAKE3 of the file or folder of a path or `zoo:` name."""
         return self.library.content(reference)
 
+    def post(self, candidate: Candidate) -> PostProcess | None:
+        """The candidate's post-steps with their files read; None if it has none. Raises PictureError and CubeError."""
+        return process_of(candidate.post, self.library.path, self.content) if candidate.post else None
+
+    def raw_identity(self, candidate: Candidate) -> str:
+        """The identity of what is sampled for a candidate, before its post-steps."""
+        return self.weights(replace(candidate, post=())).identity
+
     def prepare(self, candidate: Candidate) -> Prepared:
         """The live pipelines of `candidate`, with the coverage of every tensor."""
         self.inspect(candidate)
@@ -326,7 +336,7 @@ class Workbench:
         # Every phase is made live once, so that errors are known before the first image.
         phases[0].enter()
         self.library.refuse_changed(references_of(candidate))
-        return Prepared(phases=phases, coverage=coverage, stages=stages)
+        return Prepared(phases=phases, coverage=coverage, stages=stages, post=self.post(candidate))
 
     def _live_stages(self, candidate: Candidate, phases: Sequence[tuple[Phase, ...]]) -> tuple[LiveStage, ...]:
         """The later stages of a candidate, of whose stages these are the phases."""

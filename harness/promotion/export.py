@@ -39,6 +39,11 @@ class SavedFile:
                 "sums in another order than the CPU, which wrote the file")
 
 
+BESIDE_WEIGHTS: Final = {"emphasis": "prompts", "aesthetic": "prompts", "stages": "pictures", "controls": "pictures",
+                         "references": "pictures", "inpaint": "pictures", "post": "pictures"}
+"""The fields of a candidate that no model file holds, and what they change."""
+
+
 def as_one_file(candidate: Candidate, bench: Workbench) -> Candidate:
     """The candidate with its adapters fused into the model. Raises PromotionError for anything that no file can hold."""
     who = f"candidate {candidate.name!r}"
@@ -51,9 +56,9 @@ def as_one_file(candidate: Candidate, bench: Workbench) -> Candidate:
         raise PromotionError(f"{who} is quantized ({candidate.quantization}), which happens when a model is loaded and cannot be "
                              "stored in a single file. Promote the candidate without quantization; for 16 bits merge with "
                              f"dtype, and with adapters use {fused}")
-    for field, given in (("emphasis", candidate.emphasis), ("aesthetic", candidate.aesthetic)):
-        if given is not None:
-            raise PromotionError(f"{who} has {field}, which changes prompts and cannot be stored in a model file. Measure and "
+    for field, changed in BESIDE_WEIGHTS.items():
+        if getattr(candidate, field):
+            raise PromotionError(f"{who} has {field}, which changes {changed} and cannot be stored in a model file. Measure and "
                                  f"promote a candidate without it; adapters of weights can be fused: {fused}")
     frame = bench.library.open(frame_of(candidate.model))
     for adapter in candidate.adapters:

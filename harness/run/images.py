@@ -3,7 +3,6 @@ shape."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -17,13 +16,14 @@ from harness.declare import Candidate, Grid, Prompt, Sampling, Suite, grid_of
 from harness.declare.effective_grid import picture_size, sampling_block
 from harness.declare.picture_uses import PICTURES, names_of, parts_in_key
 from harness.declare.same_text import prompts_hash
+from harness.post import PostProcess
 from harness.probes.environment import deciding_pixels
 from harness.probes.fits import free_memory, not_fitting, out_of_memory
-from harness.records import Cell, Defect, Fit, NoiseFloor, Sample
+from harness.records import Cell, Fit, Intermediate, NoiseFloor, Sample
 from harness.records.reusable import smaller_batches
 from harness.run.batch_packing import GridKeys, pack
+from harness.run.image_making import FIRST, RAW, ImageMaking, Written
 from harness.run.overflow import Fp16OverflowError
-from harness.run_folder.folder import slug
 from harness.run_folder.ledger import Ledger
 from harness.sampling import (
     NOT_FINITE,
@@ -36,7 +36,6 @@ from harness.sampling import (
     lengths_of,
     sample,
     threads_per_operation,
-    to_png,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +44,8 @@ if TYPE_CHECKING:
     from harness.sampling import Images
 
 WRITES_AHEAD: Final = 4
+DERIVED_AT_ONCE: Final = 16
+"""Images whose post-steps are applied before they are written."""
 FLOOR_CELLS: Final = 4
 """Number of images that are sampled again at batch 1, to measure the effect of batching."""
 FLOOR_MEAN_LEVELS: Final = 2.0
@@ -59,7 +60,8 @@ Done: TypeAlias = "Callable[[Sequence[Sample], Images], None]"
 @dataclass(frozen=True, kw_only=True)
 class PreparedCandidate:
     """A candidate ready to sample: its declaration, the identity of its weights, the phases of its first stage, the later stages,
-    and the text embeddings of all. One that `may_widen` is made once more in bf16 where it overflows."""
+    and the text embeddings of all. One that `may_widen` is made once more in bf16 where it overflows. With `post`, what
+    is sampled are the raw pictures, whose keys follow from `raw_identity`."""
 
     candidate: Candidate
     identity: str
@@ -67,6 +69,8 @@ class PreparedCandidate:
     stages: tuple[LiveStage, ...] = ()
     texts: Mapping[str, TextState]
     may_widen: bool = False
+    post: PostProcess | None = None
+    raw_identity: str = ""
 
 
 class Gallery:
@@ -209,7 +213,9 @@ class Gallery:
         records = []
         for (cell,), (alone,) in sample(prepared.phases, of_grid.grid, [(cell,) for cell in chosen], prepared.texts,
                                               later=Later(stages=prepared.stages)):
-            batched = from_png(self.ledger.read(self.ledger.samples[prepared.candidate.name, cell])).astype(int)
+            stored: Sample | Intermediate = self.ledger.samples[prepared.candidate.name, cell]
+            raw = next((one for one in self.ledger.made_of(stored.key) if one.name == RAW), None)
+            batched = from_png(self.ledger.read(stored if raw is None else raw)).astype(int)
             distance = np.abs(batched - alone)
             if distance.mean() > FLOOR_MEAN_LEVELS:
                 raise SamplingError(
@@ -231,7 +237,10 @@ class Gallery:
         try:
             grid = self._of(prepared.candidate.name).grid
             todo = pack(grid, absent, size, lengths_of(prepared.phases, prepared.texts, grid, prepared.stages))
-            self._make(prepared, todo, self._keys(prepared.candidate.name, prepared.identity, size), done)
+            name = prepared.candidate.name
+            raw = {} if prepared.post is None else self._keys(name, prepared.raw_identity, size)
+            self._make(prepared, todo, ImageMaking(candidate=name, keys=self._keys(name, prepared.identity, size),
+                                                   post=prepared.post, raw_keys=raw), done)
         except Exception as error:
             refused = out_of_memory(error, str(prepared.phases[0].enter().device))
             if refused is not None and size == 1:
@@ -244,24 +253,27 @@ class Gallery:
     def _refusal(self, refused: OutOfMemory, prepared: PreparedCandidate, size: int) -> Fit:
         return replace(not_fitting(refused, prepared.candidate.name, size), setting=self.ledger.setting(prepared.candidate.name))
 
-    def _make(self, prepared: PreparedCandidate, todo: Sequence[tuple[Cell, ...]], keys: Mapping[Cell, str], done: Done) -> None:
+    def _make(self, prepared: PreparedCandidate, todo: Sequence[tuple[Cell, ...]], making: ImageMaking, done: Done) -> None:
         """Samples batches. A second thread writes images and journal while the next batch is computed. Raises Fp16OverflowError
         at the first image that overflows, if the candidate may widen."""
         pending: list[Future[None]] = []
-        defects: dict[Cell, str] = {}
         of_grid = self._of(prepared.candidate.name)
 
         def note(cell: Cell, why: str) -> None:
             if prepared.may_widen and why == NOT_FINITE:
                 raise Fp16OverflowError(why)
-            defects[cell] = why
+            making.defects[cell] = why
+
+        def beside(cells: Sequence[Cell], name: str, pictures: Images) -> None:
+            for cell, picture in of_grid.own(cells, pictures).items():
+                making.stages.setdefault(cell, {})[name] = picture
 
         with ThreadPoolExecutor(max_workers=1) as writer:
             try:
                 for cells, images in sample(prepared.phases, of_grid.grid, todo, prepared.texts, note,
-                                            Later(stages=prepared.stages)):
+                                            Later(stages=prepared.stages, beside=beside)):
                     new = of_grid.own(cells, images)
-                    pending.append(writer.submit(self._write, prepared.candidate, new, (keys, defects), done))
+                    pending.append(writer.submit(self._write, making, new, done))
                     if len(pending) > WRITES_AHEAD:  # a full disk is noticed now, and memory stays bounded
                         pending.pop(0).result()
             finally:
@@ -269,35 +281,68 @@ class Gallery:
                     written.result()
         self.ledger.flush()
 
-    def _write(self, candidate: Candidate, images: Mapping[Cell, Images],
-               about: tuple[Mapping[Cell, str], Mapping[Cell, str]],
-               done: Done) -> None:
-        keys, defects = about
-        of_grid = self._of(candidate.name)
-        written = [(self._sample(candidate, cell, keys[cell], data), data)
-                   for cell, data in ((cell, to_png(image)) for cell, image in images.items())]
-        if bad := [Defect(candidate=candidate.name, cell=cell, sample=keys[cell], why=defects[cell])
-                   for cell in images if cell in defects]:
+    def _write(self, making: ImageMaking, images: Mapping[Cell, Images], done: Done) -> None:
+        self._store(making, [making.of(cell, image) for cell, image in images.items()], done)
+
+    def _store(self, making: ImageMaking, images: Sequence[Written], done: Done) -> None:
+        """Puts images on record, with what they were made of, and into the shared cache."""
+        of_grid = self._of(making.candidate)
+        if bad := [defect for image in images for defect in image.defects]:
             # Defects are written before the images: an image must never be on record without its defect.
             self.ledger.add(bad)
-        self.ledger.store(written)
-        for record, data in written:
-            if record.cell not in defects:
-                self.cache.put(of_grid.shared_key(record.key), data)
-        done([record for record, _ in written], np.stack([*images.values()]))
+        self.ledger.store([file for image in images for file in image.files])
+        for image in images:
+            for record, data in image.files if not image.defects else ():
+                if data and (isinstance(record, Sample) or record.name == RAW):
+                    self.cache.put(of_grid.shared_key(record.key), data)
+        done([image.sample for image in images], np.stack([image.pixels for image in images]))
+
+    def derive(self, candidate: Candidate, identities: tuple[str, str], post: PostProcess, absent: Sequence[Cell],
+               done: Done) -> list[Cell]:
+        """The cells that are still absent when the post-steps were applied to all raw pictures that are there: those of another
+        candidate, of this one before its post-steps were changed, or in the shared cache. `identities` are those of the candidate
+        and of its raw pictures."""
+        name, remaining = candidate.name, list(absent)
+        for size in (self.suite.grid.images_per_batch, *self._smaller(name)):
+            making = ImageMaking(candidate=name, post=post, keys=self._keys(name, identities[0], size),
+                                 raw_keys=self._keys(name, identities[1], size))
+            for start in range(0, len(remaining), DERIVED_AT_ONCE):
+                part = [self._derived(making, cell) for cell in remaining[start:start + DERIVED_AT_ONCE]]
+                if images := [image for image in part if image is not None]:
+                    self._store(making, images, done)
+            present = {cell for cell in remaining if not self.ledger.missing(name, [(cell, making.keys[cell])])}
+            remaining = [cell for cell in remaining if cell not in present]
+        self.ledger.flush()
+        return remaining
+
+    def _derived(self, making: ImageMaking, cell: Cell) -> Written | None:
+        key, raw_key = making.keys[cell], making.raw_keys[cell]
+        raw = self.ledger.picture(raw_key)
+        if raw is None:
+            if (data := self.cache.get(self._of(making.candidate).shared_key(raw_key), None)) is None:
+                return None
+            return making.of(cell, from_png(data)) if not making.needs_first_stage else None
+        if why := self.ledger.defect(raw_key):
+            making.defects[cell] = why
+        stages = tuple(one for one in self.ledger.made_of(raw.key if isinstance(raw, Sample) else raw.sample)
+                       if one.name != RAW and one.sample != key)
+        first = next((one for one in stages if one.name == FIRST), None)
+        if making.needs_first_stage and first is None:
+            return None
+        pixels = [None if one is None else from_png(self.ledger.read(one)) for one in (raw, first)]
+        return making.derived(cell, raw, (pixels[0], pixels[1]), stages)
 
     def _fetched(self, candidate: Candidate, identity: str, missing: Sequence[Cell]) -> list[Cell]:
-        """The cells that are still missing after adopting the images that the shared cache has."""
+        """The cells that are still missing after adopting the images that the shared cache has. An image with post-steps is made
+        of its raw picture there, which is kept beside it (`derive`)."""
+        if candidate.post:
+            return list(missing)
         of_grid, size = self._of(candidate.name), self._shape(candidate.name)
         keys = self._keys(candidate.name, identity, self.suite.grid.images_per_batch)
         asked = {cell: self.cache.get(of_grid.shared_key(keys[cell]), size) for cell in missing}
         fetched = {cell: data for cell, data in asked.items() if data is not None}
-        self.ledger.store([(self._sample(candidate, cell, keys[cell], data), data) for cell, data in fetched.items()])
+        self.ledger.store([ImageMaking(candidate=candidate.name, keys=keys).image(cell, data) for cell, data in fetched.items()])
         return [cell for cell in missing if cell not in fetched]
-
-    def _sample(self, candidate: Candidate, cell: Cell, key: str, data: bytes) -> Sample:
-        path = f"images/{slug(candidate.name)}/{slug(cell.prompt)}-seed{cell.seed}-cfg{cell.guidance:g}-{key[:8]}.png"
-        return Sample(key=key, candidate=candidate.name, cell=cell, path=path, sha256=hashlib.sha256(data).hexdigest())
 
     def _keys(self, name: str, identity: str, size: int) -> dict[Cell, str]:
         """The key of each cell's image of a candidate with weights of this identity, in batches of this size."""

@@ -150,7 +150,7 @@ def _visits(suite: Suite, costs: Mapping[str, _Costs], enter: Callable[[str], Pr
 
         def make(watch: Stopwatch) -> None:
             with threads_for(grid, device):
-                time_one(prepared.phases, grid, timed_cell(grid), watch, prepared.stages)
+                time_one(prepared.phases, grid, timed_cell(grid), watch, prepared.stages, prepared.post)
 
         return make
 

@@ -219,7 +219,11 @@ class SuiteRun:
         # Images that an earlier look requested were counted then.
         self._shown = max(reused, self._counted)
         self.progress.advance(self._shown - self._counted, f"{self.suite.name} {candidate.name}")
-        self._make(candidate, identity, absent, failures)
+        if candidate.post and not fresh:
+            with self._stages.stage(candidate.name, "post-steps", failures):
+                absent = self._derived(candidate, identity, absent)
+        if not failures:
+            self._make(candidate, identity, absent, failures)
         if not failures:
             # Even if nothing was sampled now: unusable images stay unusable.
             with self._stages.stage(candidate.name, "sample", failures):
@@ -276,6 +280,15 @@ class SuiteRun:
         reading = self._readings.of(candidate, self._read_grid(candidate), self.bench)
         return "" if reading is None else reading.problem
 
+    def _derived(self, candidate: Candidate, identity: str, absent: Sequence[Cell]) -> list[Cell]:
+        """The absent cells whose raw picture is not there yet either; of the others, the post-steps were applied to it."""
+        post = self.bench.post(candidate)
+        if post is None or not absent:
+            return list(absent)
+        self._meter.begin(candidate.name)
+        return self.gallery.derive(candidate, (identity, self.bench.raw_identity(candidate)), post, absent,
+                                   partial(self._took, candidate, sampled=False))
+
     def _make(self, candidate: Candidate, identity: str, absent: Sequence[Cell], failures: list[Failure]) -> None:
         """Materialises the candidate if anything is missing, and samples the absent cells. Returns when all images are written
         and measured."""
@@ -296,7 +309,8 @@ class SuiteRun:
             return
         with self._stages.stage(candidate.name, "sample", failures):
             ready = PreparedCandidate(candidate=candidate, identity=identity, phases=prepared.phases, texts=texts,
-                                      stages=prepared.stages, may_widen=self.bench.may_widen(candidate))
+                                      stages=prepared.stages, may_widen=self.bench.may_widen(candidate), post=prepared.post,
+                                      raw_identity=self.bench.raw_identity(candidate) if prepared.post else "")
             self._meter.begin(candidate.name)
             try:
                 self.gallery.make(ready, absent, partial(self._took, candidate))
@@ -312,12 +326,14 @@ class SuiteRun:
             self._fitted = {**self._fitted, REFUSED: refusals}
             self.run_json.note(**{FITTED_BATCH: self._fitted})
 
-    def _took(self, candidate: Candidate, samples: Sequence[Sample], pixels: Images) -> None:
-        """Called when images were written: measures them while the next are sampled."""
+    def _took(self, candidate: Candidate, samples: Sequence[Sample], pixels: Images, *, sampled: bool = True) -> None:
+        """Called when images were written, `sampled` or made of raw pictures that were there: measures them while the next are
+        made."""
         self._shown += len(samples)
-        self.images_made += len(samples)
-        self.work_made += sum(image_work(grid_of(self.suite, candidate), sample.cell.guidance) for sample in samples)
-        self.progress.advance(len(samples), f"{self.suite.name} {candidate.name}: sample")
+        if sampled:
+            self.images_made += len(samples)
+            self.work_made += sum(image_work(grid_of(self.suite, candidate), sample.cell.guidance) for sample in samples)
+        self.progress.advance(len(samples), f"{self.suite.name} {candidate.name}: {'sample' if sampled else 'post-steps'}")
         self._meter.feed(samples, pixels)
 
     def _refuse_nothing(self, candidate: Candidate) -> None:

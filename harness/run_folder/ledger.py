@@ -93,6 +93,7 @@ class Ledger:
 
     def store(self, images: Iterable[tuple[Sample | Intermediate, bytes]]) -> None:
         """Writes images to their paths and their records to the journal in this order: what an image was made of comes first.
+        Without data, the file is one that is there already.
 
         They survive a killed process from now on, and a power cut after the next `flush`, which happens automatically.
         """
@@ -100,7 +101,8 @@ class Ledger:
             written: list[Sample | Intermediate] = []
             try:
                 for sample, data in images:
-                    self._images.write(sample, data)
+                    if data:
+                        self._images.write(sample, data)
                     written.append(sample)
             finally:
                 self._add([*self._session_due(), *written] if written else [], sync=False)
@@ -182,10 +184,12 @@ class Ledger:
         candidate or cell has under the same key is adopted."""
         with self._turn:
             absent: list[Cell] = []
-            adopted: list[Sample] = []
+            adopted: list[Sample | Intermediate] = []
             for cell, key in cells:
                 sample = self._content.by_key.get(key)
-                if sample is None or not self._whole(sample):
+                if sample is None and (raw := self._raw(key, candidate)):
+                    adopted += raw
+                elif sample is None or not self._whole(sample):
                     absent.append(cell)
                 elif (here := self.samples.get((candidate, cell))) is sample:
                     continue
@@ -202,6 +206,16 @@ class Ledger:
         """An intact picture of this key: an image, or one that images were made of."""
         known = (self._content.by_key.get(key), self._intermediates.get(key))
         return next((one for one in known if one is not None and self._images.intact(one)), None)
+
+    def _raw(self, key: str, candidate: str) -> list[Sample | Intermediate]:
+        """The picture before the post-steps of another candidate's image, as the image of this one, with what it was made of;
+        nothing if there is none of this key, or it is not intact."""
+        raw = self._intermediates.get(key)
+        if raw is None or not self._images.intact(raw):
+            return []
+        stages = [replace(one, candidate=candidate, sample=key) for one in self.made_of(raw.sample) if one.key != key]
+        image = Sample(key=key, candidate=candidate, cell=raw.cell, path=raw.path, sha256=raw.sha256)
+        return [*stages, image] if all(self._images.intact(one) for one in stages) else []
 
     def _whole(self, sample: Sample) -> bool:
         """Whether an image is intact, and every picture that it was made of."""

@@ -12,6 +12,7 @@ from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from harness.declare import Grid
+from harness.post import PostProcess
 from harness.probes.clock import Stopwatch
 from harness.records import Cell
 from harness.sampling.arriving import Arriving, Images, arrived
@@ -202,10 +203,11 @@ def pool_of_single_threads(workers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
 
 
-def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch, stages: Sequence[LiveStage] = ()) -> None:
+def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch, stages: Sequence[LiveStage] = (),
+             post: PostProcess | None = None) -> None:
     """Samples one image at batch 1 as a user would, with each phase timed by `watch`: text, denoise, decode, and switch if the
-    adapters change between steps, and `LENDING`. Those of a later stage are named after it, as "stage 2 denoise"; "stage 2
-    begin" is what it takes to hand over the picture or the latents."""
+    adapters change between steps, "post" for the post-steps, and `LENDING`. Those of a later stage are named after it, as
+    "stage 2 denoise"; "stage 2 begin" is what it takes to hand over the picture or the latents."""
     pipeline = phases[0].enter()
     if pipeline.called is not None:
         prompt = next(p for p in grid.prompts if p.id == cell.prompt)
@@ -214,23 +216,33 @@ def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch, 
         with watch.phase("denoise"):
             latents = called(pipeline, grid, (cell,), text)
         with watch.phase("decode"):
-            decode(pipeline, latents).images()
+            made = decode(pipeline, latents).images()
+        _timed_post(post, made, None, watch)
         return
     with watch.phase("denoise"):
         run = Denoising(pipeline, grid, (cell,))
     _timed_run(run, phases, grid, watch, "", switches=len(phases) > 1)
+    first: Images | None = None
     for stage in stages:
-        images = None
+        images: Images | None = None
         if stage.through != "latents":
             with watch.phase(f"{stage.name} begin"):
                 images = decode(pipeline, run.latents).images()
+        first = images if first is None else first
         with watch.phase(f"{stage.name} switch"):
             pipeline = stage.phases[0].enter()
         with watch.phase(f"{stage.name} begin"):
             run = _begun(pipeline, stage, ((cell,), run, images))
         _timed_run(run, stage.phases, stage.grid, watch, f"{stage.name} ", switches=True)
     with watch.phase("decode"):
-        decode(pipeline, run.latents).images()
+        finished = decode(pipeline, run.latents).images()
+    _timed_post(post, finished, first, watch)
+
+
+def _timed_post(post: PostProcess | None, images: Images, first: Images | None, watch: Stopwatch) -> None:
+    if post is not None:
+        with watch.phase("post"):
+            post.apply(images[0], images[0] if first is None else first[0])
 
 
 def _timed_run(run: Denoising, phases: Sequence[Phase], grid: Grid, watch: Stopwatch, stage: str, *, switches: bool) -> None:

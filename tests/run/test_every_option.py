@@ -203,7 +203,15 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Candidate.controls": (of(controls=(Control(path="nowhere", picture="edges"),)), "controls"),
     "Candidate.references": (of(references=(Reference(path="nowhere", picture="face"),)), "references"),
     "Candidate.inpaint": (of(inpaint=Inpaint(picture="photo", mask="mask")), "inpaint"),
-    "Candidate.post": (of(post=(Upscale(factor=2),)), "post"),
+    "Candidate.post": (of(post=(Upscale(factor=1),)), "post-step 1"),
+    "ColourTransfer.to": (of(post=(ColourTransfer("nowhere.png"),)), "'nowhere.png'"),
+    "ColourTransfer.method": (of(post=(ColourTransfer("first stage", method="reinhart"),)), "'reinhart'"),
+    "ColourTransfer.strength": (of(post=(ColourTransfer("nowhere.png", strength=0),)), "strength"),
+    "Lut.path": (of(post=(Lut("nowhere.cube"),)), "'nowhere.cube'"),
+    "Lut.strength": (of(post=(Lut("nowhere.cube", strength=2),)), "strength"),
+    "Temperature.max_kelvin": (of(post=(Temperature(max_kelvin=100),)), "max_kelvin"),
+    "Upscale.factor": (of(post=(Upscale(factor=0),)), "factor"),
+    "Upscale.method": (of(post=(Upscale(factor=2, method="lanzcos"),)), "'lanzcos'"),
     "Candidate.precision": (of(precision="fp17"), "'fp17'"),
     "Candidate.axes": (of(axes={"seed": 1}), "'seed'"),
     "Penalty.metric": (judged(penalties=(Penalty(metric="sharpness", weight=1),)), "'sharpness'"),
@@ -272,10 +280,6 @@ NOT_YET = {
     Control: (of(controls=(Control(path="nowhere", picture="edges"),)), "controls"),
     Reference: (of(references=(Reference(path="nowhere", picture="face"),)), "references"),
     Inpaint: (of(inpaint=Inpaint(picture="photo", mask="mask")), "inpaint"),
-    ColourTransfer: (of(post=(ColourTransfer("nowhere.png"),)), "post"),
-    Lut: (of(post=(Lut("nowhere.cube"),)), "post"),
-    Temperature: (of(post=(Temperature(max_kelvin=6500),)), "post"),
-    Upscale: (of(post=(Upscale(factor=2),)), "post"),
 }
 """Declarations that are refused as a whole until they can be sampled."""
 OPTIONS |= {f"{kind.__name__}.{field.name}": row for kind, row in NOT_YET.items() for field in fields(kind)}

@@ -364,7 +364,7 @@ def test_images_from_a_cache_that_are_not_the_candidates_fail_the_baseline(tmp_p
     Image.new("RGB", (64, 64), (255, 0, 0)).save(red, "png")
     suite_of_one = suite(grid=tiny_grid(batch_size=4))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.run.images.to_png", lambda _: red.getvalue())
+        patch.setattr("harness.run.image_making.to_png", lambda _: red.getvalue())
         go(tmp_path / "attacker", suite_of_one, cache=f"folder:{tmp_path / 'cache'}")
     done = go(tmp_path, suite_of_one, cache=f"folder:{tmp_path / 'cache'}")
     failure = done["photo"][0]  # type: ignore[index]
