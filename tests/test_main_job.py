@@ -5,25 +5,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from harness import Suite, alpha_sweep
 from harness.records import Finished
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
-from reports import load_run, recommend, write_page
+from reports import load_run, write_page
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean, paired_difference
 from reports.verdict.recommendation import Recommendation
 from tests.browser import browser
 from tests.reports.page.test_browser import visit
 from tests.rows import row
-from tests.zoo import oracle
+from tests.zoo.obedience import advice, judged
 
-__all__ = ["browser"]
+__all__ = ["advice", "browser", "judged"]
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
@@ -51,22 +49,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     assert all(isinstance(job.candidate(c), Finished) for c in suite.candidates)
     job.close()
     return load_run(root / "runs" / "alpha_cfg")
-
-
-@pytest.fixture(scope="module")
-def advice(run: Run) -> Recommendation:
-    return recommend(run)
-
-
-@pytest.fixture(scope="module")
-def judged(run: Run) -> pd.DataFrame:
-    """The run's table with a column `obeyed`: the colour of the main part is the one the prompt named."""
-    table = run.images.copy()
-    named = {p.id: p.tags.get("colour") for p in run.suite.grid.prompts}
-    table["colour"] = table["prompt"].map(named)
-    table["found"] = [oracle.main_colour(np.asarray(Image.open(run.folder / path))).name for path in table["path"]]
-    table["obeyed"] = (table["found"] == table["colour"]).astype(float).where(table["colour"].notna())
-    return table
 
 
 def cell(table: pd.DataFrame, candidate: str, guidance: float) -> pd.DataFrame:

@@ -3,16 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from harness.declare.load_suite import load_suite
 from harness.records import Finished
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
-from reports import load_run, recommend
+from reports import load_run
 from reports.read.run import Run
 from reports.statistics.intervals import paired_difference
 from reports.verdict.pareto import front_of
@@ -20,8 +18,9 @@ from reports.verdict.recommendation import Recommendation
 from reports.verdict.shown_scales import shown_scales
 from reports.verdict.steps import lines_of, savings
 from tests.rows import row
-from tests.zoo import oracle
+from tests.zoo.obedience import advice, judged
 
+__all__ = ["advice", "judged"]
 pytestmark = pytest.mark.slow
 
 
@@ -41,24 +40,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return load_run(root / "runs" / "steps")
 
 
-@pytest.fixture(scope="module")
-def advice(run: Run) -> Recommendation:
-    return recommend(run)
-
-
-@pytest.fixture(scope="module")
-def judged(run: Run) -> pd.DataFrame:
-    """The run's table with a column `obeyed`: the colour of the main part is the one the prompt named."""
-    table = run.images.copy()
-    table["colour"] = table["prompt"].map({p.id: p.tags.get("colour") for p in run.suite.grid.prompts})
-    table = table[table["colour"].notna()]
-    found = [oracle.main_colour(np.asarray(Image.open(run.folder / path))).name for path in table["path"]]
-    return table.assign(obeyed=(pd.Series(found, index=table.index) == table["colour"]).astype(float))
-
-
 def word(judged: pd.DataFrame, name: str, other: str) -> str:
     """How the oracle finds one candidate beside another."""
-    rows = [judged[judged["candidate"] == one] for one in (name, other)]
+    named = judged.dropna(subset=["obeyed"])
+    rows = [named[named["candidate"] == one] for one in (name, other)]
     return paired_difference(*rows, row("obeyed"), by=("prompt", "seed")).word
 
 
