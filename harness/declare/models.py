@@ -205,8 +205,11 @@ def weights_by_model(ensemble: Ensemble) -> tuple[tuple[Recipe, float], ...]:
 def one_recipe(model: Model) -> Recipe:
     """The model, if it is one set of weights. Raises ValueError for a relay or an ensemble."""
     if isinstance(model, Relay | Ensemble):
+        what, instead = ("a relay", "") if isinstance(model, Relay) else ("an ensemble", (
+            ", or measure the merge of the same weights, Merge(...), which one file holds"))
         raise ValueError(  # noqa: TRY004, the type is right elsewhere
-            f"{type(model).__name__} has no one set of weights, so no single file holds it; merge or fuse its models one by one")
+            f"its model is {what}, which has several sets of weights, so no single file holds it; write its models to files one "
+            f"by one, each as a candidate's or a recipe's only model{instead}")
     return model
 
 

@@ -13,7 +13,8 @@ from reports.verdict.candidates import label
 
 
 def recipe_section(run: Run, pick: str | None) -> dict[str, str] | None:
-    """`text` is the pick's recipe as JSON, `notes` what it does not hold; None where nothing was merged or picked."""
+    """`text` is the pick's recipe as JSON, `one_file` whether `sweetspot merge` can write it, and `notes` what it does not hold;
+    None where nothing was merged or picked."""
     if pick is None:
         return None
     candidate = run.candidate(pick)
@@ -24,7 +25,13 @@ def recipe_section(run: Run, pick: str | None) -> dict[str, str] | None:
         notes.append(f"It is written in full precision; {words.visible(candidate.quantization)} is made of it when it is loaded.")
     if candidate.emphasis or candidate.aesthetic:
         notes.append("The treatment of the prompts' embedding is no part of a model file; the suite as declared has it.")
-    return {"text": json.dumps(short(model), indent=1, ensure_ascii=True), "name": label(run, pick), "notes": " ".join(notes)}
+    if isinstance(model, Relay | Ensemble):
+        kind = type(model).__name__.lower()
+        notes.insert(0, f"This is a{'n' if kind == 'ensemble' else ''} {kind} of models that are live together, so no single "
+                        "file holds it; those of its models that are merges can be written one by one.")
+    several = isinstance(model, Relay | Ensemble)
+    return {"one_file": "" if several else "yes", "text": json.dumps(short(model), indent=1, ensure_ascii=True),
+            "name": label(run, pick), "notes": " ".join(notes)}
 
 
 def _whole(candidate: Candidate) -> tuple[Any, list[str]]:
@@ -35,7 +42,7 @@ def _whole(candidate: Candidate) -> tuple[Any, list[str]]:
         return candidate.model, ["Its adapters are on for a part of the steps only, so they cannot be fused: the suite as "
                                  "declared has them."]
     if isinstance(candidate.model, Relay | Ensemble):
-        return candidate.model, ["Its adapters act in each of its models: the suite as declared has them."]
+        return candidate.model, ["Its adapters act in each of its models; the suite as declared has them."]
     return Fused(model=candidate.model, adapters=candidate.adapters), []
 
 

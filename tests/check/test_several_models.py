@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,3 +60,12 @@ def test_a_sweeps_ends_are_the_models_alone() -> None:
     late, early, at = relay_sweep("a", "b", (0, 1, 0.4), vae="last")
     assert (late.model, early.model, at.name) == ("b", "a", "at=0.4")
     assert at.model == Relay(models=("a", "b"), at=(0.4,), vae="last")
+
+
+def test_the_manuals_candidates_are_sound(tmp_path: Path) -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "several_models.md").read_text(encoding="utf-8")
+    code = manual.split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code.replace("photo.safetensors", "zoo:photo").replace("anime.safetensors", "zoo:anime"), names)
+    candidates = (names["relay"], names["both"], *(replace(one, axes={}) for one in names["swept"]))
+    assert problems(tiny_suite(candidates=candidates, baseline="relay", grid=tiny_grid(steps=4)), tmp_path) == []

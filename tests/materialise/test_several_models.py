@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
 
 from harness import Adapter, Candidate, Checkpoint, Ensemble, Merge, Relay
 from harness.materialise import MaterialiseError, Prepared, Workbench
 from harness.records import Cell
-from harness.samplers import build_scheduler
+from harness.samplers import SAMPLERS, build_scheduler, set_steps, step_options
 from harness.sampling import Denoising, batches, embedded, encode, entered, initial_noise, sample
+from harness.sampling.predictions import converted, prediction_of, signal_and_noise
+from harness.zoo import resolve
 from tests.fakes import PROMPTS, tiny_grid
 
 CELL = Cell(prompt="star", seed=1, guidance=4)
@@ -100,10 +110,6 @@ def test_adapters_act_in_every_model_and_their_spans_end_at_the_hand_over(bench:
 
 
 def test_the_decoder_is_the_declared_models(bench: Workbench, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    from harness.zoo import resolve
-
     tensors = load_file(str(resolve(ANIME)))
     key = next(key for key in tensors if key.startswith("first_stage_model.decoder.conv_out.bias"))
     save_file({**tensors, key: tensors[key] + 0.25}, tmp_path / "other.safetensors")
@@ -129,3 +135,132 @@ def test_pictures_are_the_same_in_any_batch_and_order(bench: Workbench) -> None:
 def test_a_model_without_a_step_is_refused_by_number(bench: Workbench, at: tuple[float, float], number: int) -> None:
     with pytest.raises(MaterialiseError, match=f"model number {number} "):
         bench.inspect(candidate(Relay(models=(PHOTO, ANIME, PHOTO), at=at)))
+
+
+def written(folder: Path, name: str, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Checkpoint:
+    """The photo model of the zoo with changed tensors, as a file of its own."""
+    save_file(change(load_file(str(resolve(PHOTO)))), folder / f"{name}.safetensors")
+    return Checkpoint(path=f"{name}.safetensors", config="zoo:config")
+
+
+def drawn(tensor: torch.Tensor, size: float) -> torch.Tensor:
+    return (tensor.float() + size * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(7))).to(tensor.dtype)
+
+
+def test_an_ensemble_of_models_that_differ_in_the_last_layer_is_their_merge(tmp_path: Path) -> None:
+    """The last layer is linear, so the mean of predictions is the prediction of the mean."""
+    other = written(tmp_path, "other", lambda tensors: {**tensors, **{
+        key: drawn(tensors[key], 0.05) for key in tensors if key.startswith("model.diffusion_model.out.2.")}})
+    bench = Workbench(device="cpu", root=tmp_path, steps=STEPS)
+    merge = latents(bench, candidate(Merge(a=PHOTO, b=other, alpha=0.25, dtype="fp32")))
+    ensemble = latents(bench, candidate(Ensemble(models=(PHOTO, other), weights=(0.75, 0.25))))
+    assert torch.allclose(ensemble, merge, atol=2e-4)
+    assert not torch.allclose(ensemble, latents(bench, candidate(PHOTO)), atol=2e-2)
+
+
+def test_ensemble_and_merge_part_with_the_square_of_the_difference(bench: Workbench) -> None:
+    """Predictions of models that lie half as far from each other differ a quarter as much between ensemble and merge."""
+    distances = []
+    for share in (0.5, 0.25, 0.125):
+        near = Merge(a=PHOTO, b=ANIME, alpha=share, dtype="fp32")
+        merge = predicted(bench, Merge(a=PHOTO, b=ANIME, alpha=share / 2, dtype="fp32"))
+        mean = 0.5 * predicted(bench, PHOTO) + 0.5 * predicted(bench, near)
+        distances.append(float((mean - merge).square().mean().sqrt()))
+    ratios = [before / after for before, after in pairwise(distances)]
+    assert all(2.5 < ratio < 5 for ratio in ratios), ratios
+
+
+def predicted(bench: Workbench, model: object) -> torch.Tensor:
+    """What the denoiser makes of one noisy latent at one time."""
+    pipeline = bench.prepare(candidate(model)).pipeline
+    noise = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        output: torch.Tensor = pipeline.unet(torch.randn(1, 8, 8, 8, generator=noise), 500,
+                                             encoder_hidden_states=torch.randn(1, 24, 96, generator=noise)).sample
+    return output
+
+
+@pytest.mark.parametrize("sampler", sorted(name for name, row in SAMPLERS.items() if not row.flow))
+def test_a_models_prediction_is_converted_at_the_noise_of_the_step(sampler: str) -> None:
+    """For every sampler: a denoiser that knows the clean latents predicts them as noise and as v; the other gives one from the
+    other."""
+    torch.manual_seed(0)
+    clean, noise = torch.randn(2, 1, 4, 8, 8)
+    config = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
+    scheduler = build_scheduler(sampler, config)
+    set_steps(scheduler, sampler, 4)
+    options = step_options(sampler, None, [torch.Generator().manual_seed(0)])
+    for at in range(len(scheduler.timesteps)):
+        timestep = scheduler.timesteps[at]
+        scheduler.scale_model_input(clean, timestep)
+        a, s = signal_and_noise(scheduler, timestep)
+        x = (a * clean + s * noise).float()
+        v = a * noise - s * clean
+        assert torch.allclose(converted(noise, "epsilon", "v_prediction", x, a, s), v.float(), atol=1e-4 / float(a))
+        assert torch.allclose(converted(v.float(), "v_prediction", "epsilon", x, a, s), noise, atol=1e-4)
+        assert torch.allclose(converted(clean, "sample", "v_prediction", x, a, s), v.float(), atol=1e-4 / float(s))
+        assert float(a) == pytest.approx(trained_signal(scheduler, float(timestep)), abs=0.02)
+        scheduler.step(noise, timestep, clean * float(scheduler.init_noise_sigma), **options)
+
+
+def trained_signal(scheduler: Any, timestep: float) -> float:
+    """The share of the clean latents at a time, between those of the training."""
+    kept = scheduler.alphas_cumprod.double().sqrt().numpy()
+    return float(np.interp(timestep, np.arange(len(kept)), kept))
+
+
+def test_a_relay_to_a_model_that_predicts_otherwise_goes_on_as_one_that_predicts_alike(bench: Workbench) -> None:
+    """A denoiser that gives the same as v instead of noise: the same pictures."""
+    relay = bench.prepare(candidate(Relay(models=(PHOTO, ANIME), at=(0.5,))))
+    alike = run(relay, "euler")
+    (later,) = relay.phases[1].branches
+    pipeline = later.enter()
+    own = prediction_of(pipeline.scheduler_config)
+    other = "epsilon" if own == "v_prediction" else "v_prediction"
+
+    class Otherwise(torch.nn.Module):
+        """The denoiser, whose output means the same in another prediction."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv_in, self.config = pipeline.unet.conv_in, pipeline.unet.config
+
+        def forward(self, x: torch.Tensor, timestep: torch.Tensor, **given: Any) -> Any:
+            kept = build_scheduler("ddim", pipeline.scheduler_config).alphas_cumprod.double()
+            a = np.interp(float(timestep), np.arange(len(kept)), (((1 - kept) / kept) ** 0.5).numpy())
+            a = torch.tensor((1 + a ** 2) ** -0.5)
+            output = pipeline.unet(x, timestep, **given).sample
+            return SimpleNamespace(sample=converted(output, own, other, x, a, (1 - a ** 2) ** 0.5).float())
+
+    foreign = replace(pipeline, parts={**pipeline.parts, "unet": Otherwise()},
+                      scheduler_config={**pipeline.scheduler_config, "prediction_type": other})
+    phases = (relay.phases[0], replace(relay.phases[1], branches=(replace(later, enter=lambda: foreign),)))
+    assert torch.allclose(run(replace(relay, phases=phases), "euler"), alike, atol=1e-3)
+
+
+@pytest.mark.parametrize(("change", "fact"), [
+    ({"scaling_factor": 0.13025}, "scaled by 0.13025"), ({"scheduler": {"beta_end": 0.02}}, "to 0.02"),
+    ({"scheduler": {"rescale_betas_zero_snr": True}}, "zero terminal SNR")])
+def test_models_that_cannot_share_latents_are_refused_with_what_each_has(
+        tmp_path: Path, change: dict[str, Any], fact: str) -> None:
+    shutil.copytree(resolve("zoo:config"), tmp_path / "other")
+    scheduler = dict(change).pop("scheduler", {})
+    for file, values in (("scheduler/scheduler_config.json", scheduler), ("vae/config.json", {} if scheduler else change)):
+        path = tmp_path / "other" / file
+        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    foreign = Checkpoint(path=ANIME, config="other")
+    bench = Workbench(device="cpu", root=tmp_path, steps=STEPS)
+    for model in (Relay(models=(PHOTO, foreign), at=(0.5,)), Ensemble(models=(PHOTO, foreign), weights=(0.5, 0.5))):
+        with pytest.raises(MaterialiseError, match=fact) as refused:
+            bench.inspect(candidate(model))
+        assert all(part in str(refused.value) for part in (f"model 1 ({PHOTO})", f"model 2 ({ANIME})"))
+
+
+def test_weight_and_order_are_part_of_the_identity(bench: Workbench) -> None:
+    models = [Relay(models=(PHOTO, ANIME), at=(0.5,)), Relay(models=(ANIME, PHOTO), at=(0.5,)),
+              Relay(models=(PHOTO, ANIME), at=(0.25,)), Relay(models=(PHOTO, ANIME), at=(0.5,), vae="last"),
+              Ensemble(models=(PHOTO, ANIME), weights=(0.5, 0.5)), Ensemble(models=(PHOTO, ANIME), weights=(0.25, 0.75)),
+              Ensemble(models=(PHOTO, ANIME), weights=(0.5, 0.5), texts="first"), PHOTO]
+    identities = [bench.weights(candidate(model)).identity for model in models]
+    assert len(set(identities)) == len(models)
+    assert set(bench.weights(candidate(models[0])).inputs) == {PHOTO, ANIME, "zoo:config"}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from harness import Adapter, Candidate, Gate
+from harness import Adapter, Candidate, Ensemble, Gate, Merge, Relay
 from harness.commands import promote as command
 from harness.materialise import Workbench
 from harness.promotion import PromotionError, promoting, resampling
@@ -150,6 +150,20 @@ def test_a_hypernetwork_is_refused_with_what_to_do(tmp_path):
     candidate = Candidate(name="x", model="zoo:base", adapters=(Adapter(path=str(tmp_path / "net.pt")),))
     with pytest.raises(PromotionError, match=r"works only at run time \(.*hypernetwork.*Fused\(model"):
         fusing.as_one_file(candidate, Workbench(device="cpu", root=Path()))
+
+
+BOTH = ("zoo:photo", "zoo:anime")
+
+
+@pytest.mark.parametrize(("model", "said"), [
+    (Relay(models=BOTH, at=(0.5,)), "a relay"), (Ensemble(models=BOTH, weights=(0.5, 0.5)), "an ensemble.*Merge")])
+def test_several_models_are_refused_with_what_to_do_which_works(model, said):
+    bench = Workbench(device="cpu", root=Path())
+    with pytest.raises(PromotionError, match=f"'x'.*{said}"):
+        fusing.as_one_file(Candidate(name="x", model=model), bench)
+    for instead in (*BOTH, Merge(a=BOTH[0], b=BOTH[1], alpha=0.5)):
+        alone = Candidate(name="x", model=instead)
+        assert fusing.as_one_file(alone, bench) == alone
 
 
 def test_an_unfinished_run_is_refused(work, sweetspot):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.declare import Adapter, Alphas, Blocks, Candidate, Checkpoint, Fused, Gradient, Merge, Model
+from harness.declare import Adapter, Alphas, Blocks, Candidate, Checkpoint, Ensemble, Fused, Gradient, Merge, Model, Relay
 from harness.declare.recipe_files import read_recipe
 from reports.page.pick_recipe import recipe_section
 from reports.read.run import Run
@@ -50,6 +50,14 @@ def test_what_a_file_cannot_hold_is_said(merge_run: Run) -> None:
     assert found is not None
     assert "cannot be fused" in found["notes"]
     assert "int8_weight_only is made of it when it is loaded" in found["notes"]
+
+
+@pytest.mark.parametrize("model", [Relay(models=("a", "b"), at=(0.5,)), Ensemble(models=("a", INNER), weights=(0.5, 0.5))])
+def test_a_recipe_of_several_models_is_shown_and_not_offered_to_merge(merge_run: Run, model: Model) -> None:
+    found = section(merge_run, Candidate(name="it", model=model))
+    assert found is not None
+    assert json.loads(found["text"])["is"] == type(model).__name__
+    assert (found["one_file"], "no single file" in found["notes"]) == ("", True)
 
 
 def test_fields_that_are_as_usual_are_left_out(merge_run: Run) -> None:
