@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,5 +66,6 @@ def test_the_manuals_candidates_are_sound(tmp_path: Path) -> None:
     code = manual.split("```python\n")[1].split("```")[0]
     names: dict[str, Any] = {}
     exec(code.replace("photo.safetensors", "zoo:photo").replace("anime.safetensors", "zoo:anime"), names)
-    candidates = (names["relay"], names["both"], *(replace(one, axes={}) for one in names["swept"]))
-    assert problems(tiny_suite(candidates=candidates, baseline="relay", grid=tiny_grid(steps=4)), tmp_path) == []
+    for candidates in ((names["relay"], names["both"]), names["turns"], names["shares"]):
+        suite = tiny_suite(candidates=candidates, baseline=candidates[0].name, grid=tiny_grid(steps=4))
+        assert problems(suite, tmp_path) == []
