@@ -63,7 +63,7 @@ def test_a_sweeps_ends_are_the_models_alone() -> None:
 
 def test_the_manuals_candidates_are_sound(tmp_path: Path) -> None:
     manual = (Path(__file__).parents[2] / "docs" / "several_models.md").read_text(encoding="utf-8")
-    code = manual.split("```python\n")[1].split("```")[0]
+    code = manual.split("## Relay")[1].split("```python\n")[1].split("```")[0]
     names: dict[str, Any] = {}
     exec(code.replace("photo.safetensors", "zoo:photo").replace("anime.safetensors", "zoo:anime"), names)
     for candidates in ((names["relay"], names["both"]), names["turns"], names["shares"]):
