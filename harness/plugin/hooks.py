@@ -74,7 +74,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Generator[
         return collectors
     collected(parent.config).any_file = True
     others = collectors if may_hold_tests(file_path, parent.config) else [
-        other for other in collectors if not isinstance(other, pytest.Module)]
+        other for other in collectors if type(other) is not pytest.Module]  # doctests have a subclass of it
     return [SuiteFile.from_parent(parent, path=file_path), *others]
 
 

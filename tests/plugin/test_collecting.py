@@ -214,3 +214,13 @@ def test_a_file_in_a_suites_folder_that_holds_nothing_is_named(pytester: pytest.
     result = pytester.runpytest()
     result.assert_outcomes(passed=1)
     assert [line.split()[1] for line in result.outlines if line.startswith("note: ")] == ["suites/lonely.py"]
+
+
+def test_the_doctests_of_a_suite_file_are_run_too(pytester: pytest.Pytester) -> None:
+    put(pytester, "suites/x.py", f'"""\n>>> 1 + 1\n2\n"""\n{SUITE.format(name="SUITE", suite="x")}')
+    pytester.runpytest("suites/x.py", "--doctest-modules").assert_outcomes(passed=2)
+
+
+def test_one_item_of_a_suite_file_can_be_named(pytester: pytest.Pytester) -> None:
+    put(pytester, "suites/x.py")
+    pytester.runpytest("suites/x.py::declaration").assert_outcomes(passed=1)
