@@ -63,7 +63,8 @@ def look(paths: Sequence[str], adapters: Sequence[str]) -> tuple[list[GivenModel
         models += [one] if isinstance(one, GivenModel) else []
         found += [one] if isinstance(one, GivenAdapter) else []
     known = {Path(adapter.path).absolute() for adapter in found}
-    found += [_adapter(path) for path in _expanded(adapters) if Path(path).absolute() not in known]
+    # Of a pattern that the shell replaced the first file alone is behind --lora, and the others are among the paths.
+    found = [*(_adapter(path) for path in _expanded(adapters) if Path(path).absolute() not in known), *found]
     if not models:
         raise UnfitFileError(f"{found[0].path if found else 'no file'}: there is no model among the files; give the model that "
                              "it is used with first, as in: sweetspot try model.safetensors --lora lora.safetensors")
