@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from harness.adapters.kinds import KINDS
-from harness.declare import Candidate, Ensemble, Model, Relay, plain, short_hash
+from harness.control.edge_map import EDGES_VERSION
+from harness.control.residuals import CONTROL_VERSION
+from harness.declare import Candidate, Canny, Ensemble, Model, Relay, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
 from harness.declare.models import models_of
 from harness.materialise.library import Library, adapters_of, frame_of, leaves, merges_of
@@ -55,6 +57,7 @@ def references_of(candidate: Candidate) -> tuple[str, ...]:
     the config folder with its tokenizer, the aesthetic gradient and its CLIP model."""
     references = [*(leaf.path for leaf in leaves(candidate.model)),
                   *(a.path for a in (*adapters_of(candidate.model), *candidate.adapters))]
+    references += [control.path for control in candidate.controls]
     references += [config for model in models_of(candidate.model) if (config := frame_of(model).config)]
     if candidate.aesthetic is not None:
         references += [candidate.aesthetic.path, clip_file(candidate.aesthetic.clip)]
@@ -90,6 +93,10 @@ def _versions(candidate: Candidate, library: Library) -> dict[str, int | list[in
         versions["blocks"] = TREATMENT_VERSIONS["blocks"]
     if len(candidate.adapters) > 1 or any((adapter.start, adapter.end) != (0, 1) for adapter in candidate.adapters):
         versions["together"] = TREATMENT_VERSIONS["together"]
+    if candidate.controls:
+        versions["control"] = CONTROL_VERSION
+    if any(isinstance(control.picture, Canny) for control in candidate.controls):
+        versions["canny"] = EDGES_VERSION
     if candidate.emphasis is not None:
         versions[f"emphasis {candidate.emphasis.method}"] = WEIGHTINGS[candidate.emphasis.method].version
     if isinstance(candidate.model, Relay | Ensemble):

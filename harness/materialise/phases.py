@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from harness.declare import Adapter, Candidate, Ensemble, Relay
+from harness.declare import Adapter, Candidate, Control, Ensemble, Reference, Relay
 from harness.declare.models import models_of, weights_by_model
 from harness.declare.step_shares import first_step, hand_overs
 from harness.materialise.library import MaterialiseError
 from harness.text import Treatment
 from harness.weights import Pipeline
+
+_Acting = TypeVar("_Acting", bound=Adapter | Control | Reference)
+_Kind = TypeVar("_Kind")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +61,11 @@ def legs_of(candidate: Candidate, steps: int) -> list[Leg]:
     them."""
     model, edges = candidate.model, _edges(candidate.model, steps) if isinstance(candidate.model, Relay) else []
     legs = []
-    for first, adapters in spans_of(candidate.adapters, steps, edges):
-        singles = [replace(candidate, model=one, adapters=adapters) for one in models_of(model)]
+    every: tuple[Adapter | Control | Reference, ...] = (*candidate.adapters, *candidate.controls, *candidate.references)
+    for first, acting in spans_of(every, steps, edges):
+        here = replace(candidate, adapters=of_kind(acting, Adapter), controls=of_kind(acting, Control),
+                       references=of_kind(acting, Reference))
+        singles = [replace(here, model=one) for one in models_of(model)]
         decoding = singles[-1] if isinstance(model, Relay) and model.vae == "last" else singles[0]
         if isinstance(model, Relay):
             taking_part = [(singles[bisect_right(edges, first)], 1.0)]
@@ -87,18 +94,22 @@ def _edges(relay: Relay, steps: int) -> list[int]:
         raise MaterialiseError(str(error)) from error
 
 
-def spans_of(adapters: Sequence[Adapter], steps: int, edges: Sequence[int] = ()) -> list[tuple[int, tuple[Adapter, ...]]]:
-    """(first step, the adapters that are active from it) for every span of the `steps` steps, in order. A span also ends at each
-    of the `edges`.
+def spans_of(acting: Sequence[_Acting], steps: int, edges: Sequence[int] = ()) -> list[tuple[int, tuple[_Acting, ...]]]:
+    """(first step, the adapters, controls and references that are active from it) for every span of the `steps` steps, in order.
+    A span also ends at each of the `edges`.
 
-    An adapter is active in step i if start <= i / steps < end. Raises MaterialiseError for an adapter that is never active.
+    One is active in step i if start <= i / steps < end. Raises MaterialiseError for one that is never active.
     """
-    within = {index: (first_step(adapter.start, steps), first_step(adapter.end, steps)) for index, adapter in enumerate(adapters)}
+    within = {index: (first_step(one.start, steps), first_step(one.end, steps)) for index, one in enumerate(acting)}
     for index, (first, stop) in within.items():
         if first >= stop:
-            adapter = adapters[index]
-            raise MaterialiseError(f"adapter {adapter.path!r} from {adapter.start:g} to {adapter.end:g} is active in none of the "
-                                   f"{steps} steps; give it a longer range, or sample with more steps")
+            one = acting[index]
+            raise MaterialiseError(f"{type(one).__name__.lower()} {one.path!r} from {one.start:g} to {one.end:g} is active in "
+                                   f"none of the {steps} steps; give it a longer range, or sample with more steps")
     cuts = sorted({0, *edges, *(edge for pair in within.values() for edge in pair if edge < steps)})
-    return [(cut, tuple(adapter for index, adapter in enumerate(adapters) if within[index][0] <= cut < within[index][1]))
-            for cut in cuts]
+    return [(cut, tuple(one for index, one in enumerate(acting) if within[index][0] <= cut < within[index][1])) for cut in cuts]
+
+
+def of_kind(acting: Iterable[object], kind: type[_Kind]) -> tuple[_Kind, ...]:
+    """Those of the adapters, controls and references that are of one kind."""
+    return tuple(one for one in acting if isinstance(one, kind))

@@ -6,11 +6,13 @@ import copy
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.adapters import AdapterPlan, Reading, live_plan
 from harness.adapters.kinds import is_additive
+from harness.control.maps import map_identity
 from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Grid, Model, Relay, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
 from harness.declare.models import models_of
@@ -23,6 +25,7 @@ from harness.materialise.denoiser_kind import foreign_prediction, kind_of_result
 from harness.materialise.equal_candidates import equality_problems
 from harness.materialise.equal_weights import same_component
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
+from harness.materialise.live_controls import ControlNets
 from harness.materialise.live_model import Frame, Working
 from harness.materialise.live_stages import LiveStage, asks_for_latents, live_stages, named, refuse_other_latents, vae_config
 from harness.materialise.number_format import computing_of, homes_of, in_its_format
@@ -117,6 +120,7 @@ class Workbench:
         self._loading: dict[_Place, float] = {}
         self._copies = CompiledCopies()
         self._uploads = Uploads()
+        self._nets = ControlNets(library=self.library)
         self._vaes: dict[tuple[str, ...], bool] = {}
         self._grid: Grid | None = None
         self._inspected: dict[tuple[str, str | None, bool], tuple[TextEncoder, ...]] = {}
@@ -173,6 +177,8 @@ class Workbench:
         if place not in self._inspected:
             self._inspected[place] = inspect_pipeline(self.library.open(base),
                                                       self.library.path(base.config) if base.config else None)
+        if candidate.controls:
+            self._nets.inspect(candidate, self._shape(base))
         spans = self.spans(candidate)
         if self.family(candidate) in FLOW_FAMILIES and (len(spans) > 1 or candidate.emphasis or candidate.aesthetic):
             raise MaterialiseError(f"models of the family {self.family(candidate)} are sampled by their own pipeline, which "
@@ -329,6 +335,7 @@ class Workbench:
         frames = self._frames_of(own)
         for frame in frames.values():
             frame.detach({adapter.path for stage in own for adapter in stage.adapters})
+        self._nets.keep(own)
         (phases, coverage), *later = [self._phases(stage, frames) for stage in own]
         coverage = (*coverage, *(replace(row, stage=f"{named(number)}: {row.stage}")
                                  for number, (_, rows) in enumerate(later, 1) for row in rows))
@@ -362,7 +369,7 @@ class Workbench:
                 name = repr(single.model)
                 branch, report = self._branch(single, frames[name], numbers[name])
                 branches.append(replace(self._sharing(branch, single, leg, frames), weight=weight))
-                covered.setdefault(name, (replace(single, adapters=candidate.adapters), report))
+                covered.setdefault(name, (replace(single, adapters=candidate.adapters, controls=candidate.controls), report))
             phases.append(Phase(first=leg.first, branches=tuple(branches)))
         several = len(models_of(candidate.model)) > 1
         # After all phases: only then is known which tensors of a hypernetwork have no effect.
@@ -410,6 +417,7 @@ class Workbench:
         if self._lends_layers:
             lend_layers(pipeline.denoiser, pipeline.device)
         run, refresh = self._executed(candidate, frame, pipeline, number)
+        run = self._controlled(candidate, run)
 
         def enter() -> Pipeline:
             # Needed even if the denoiser is a quantised copy: the text encoders and the VAE are the frame's, and may hold the
@@ -420,6 +428,29 @@ class Workbench:
 
         return Branch(treatment=self._treatment(candidate, readings), enter=enter,
                       text_identity=self._text_identity(candidate, frame, readings)), report
+
+    def _controlled(self, candidate: Candidate, pipeline: Pipeline) -> Pipeline:
+        """The pipeline with the candidate's control networks beside its U-Net."""
+        if not candidate.controls:
+            return pipeline
+        shape = self._shape(frame_of(candidate.model))
+        return replace(pipeline, controls=self._nets.live(candidate, pipeline, shape, partial(self._merged, candidate, shape)))
+
+    def _merged(self, candidate: Candidate, shape: Pipeline, names: Collection[str]) -> dict[str, torch.Tensor]:
+        """Tensors of the candidate's merged U-Net, without its adapters, in float32 on the host."""
+        import torch
+
+        plan, shapes = self._plan(candidate.model), shape.unet.state_dict()
+        part = plan.parts["unet"]
+        merged = {name: torch.empty(shapes[name].shape) for name in names}
+
+        def read(source: Source) -> torch.Tensor:
+            return self._load(source.model, source.component)[source.key]
+
+        keys = surveyed(part.keys, read, self._limits)
+        write_live([Target(key=name, expression=keys[name], dtype=part.stored[name].dtype, live=live)
+                    for name, live in merged.items()], read, plan.precision)
+        return merged
 
     def _executed(self, candidate: Candidate, frame: Frame, pipeline: Pipeline,
                   number: int) -> tuple[Pipeline, Callable[[], None]]:
@@ -451,7 +482,8 @@ class Workbench:
         return short_hash([base.path, base.config, base.ema, repr(holds), *(
             plain(adapter) for adapter, reading in zip(candidate.adapters, readings, strict=True)
             if reading.embeddings or any(component.startswith("text_encoder") for component, _ in reading.changes)),
-            plain(candidate.emphasis), plain(candidate.aesthetic), *([] if skipped is None else [skipped])])
+            plain(candidate.emphasis), plain(candidate.aesthetic), *([] if skipped is None else [skipped]),
+            *(["controls", *(map_identity(control.picture) for control in candidate.controls)] if candidate.controls else [])])
 
     def _enter(self, candidate: Candidate, frame: Frame) -> Pipeline:
         """Changes the frame's parameters and layers to the candidate's, where they differ. Raises MaterialiseError for a frame
@@ -482,6 +514,7 @@ class Workbench:
                                                       *self._arithmetic(frame, part)])))
         yield from self._beside(candidate)
         yield from self._adapter_rows(candidate, frame)
+        yield from self._nets.coverage(candidate)
         keys = {"quantized": report.quantized, "kept": report.kept}
         yield Coverage(candidate=candidate.name, stage=f"quantize {candidate.quantization}", component=frame.denoiser,
                        keys={status: names for status, names in keys.items() if names}, notes=report.notes)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.control.residuals import control_inputs
 from harness.declare import Grid, Sampling
 from harness.declare.grid import guidance_problem
 from harness.declare.prompt_texts import NEGATIVE, POSITIVE, ROLES, text_at
@@ -82,6 +83,7 @@ class Denoising:
                                           noised(self._scheduler, self._first, start.latents, noise))
         # The noise that a sampler adds at its steps is drawn by each cell's own generator.
         self._options = step_options(grid.sampler, self._knobs.eta, drawing)
+        self._control_maps: dict[str, torch.Tensor] = {}
         self._sends = SAMPLERS[grid.sampler].sends and pipeline.device.type == "cuda"
         self._guided = guided_steps(self._knobs, grid.steps) if cells[0].guidance != 1 else range(0)
         self._guidance = sent(torch.tensor([c.guidance for c in cells]), pipeline.device).view(-1, 1, 1, 1)
@@ -115,7 +117,7 @@ class Denoising:
         scaled = self._scheduler.scale_model_input(self.latents, timestep)
         predictions = []
         for branch, given in zip(branches, inputs, strict=True):
-            output = self._predicted(branch.pipeline, scaled, evaluation, given, guided=guided)
+            output = self._predicted(branch, scaled, evaluation, given, guided=guided)
             if (predicts := prediction_of(branch.pipeline.scheduler_config)) != self._prediction:
                 output = converted(output, predicts, self._prediction, scaled, *signal_and_noise(self._scheduler, timestep))
             predictions.append(output)
@@ -124,16 +126,29 @@ class Denoising:
             options = {**self._options, **(history_options(self.grid.sampler, self.step) if self._later else {})}
             self.latents = self._scheduler.step(output, timestep, self.latents, **options).prev_sample
 
-    def _predicted(self, pipeline: Pipeline, scaled: torch.Tensor, evaluation: int, given: dict[str, Any], *,
+    def _predicted(self, branch: LiveBranch, scaled: torch.Tensor, evaluation: int, given: dict[str, Any], *,
                    guided: bool) -> torch.Tensor:
         """One denoiser's guided prediction in float32."""
         import torch
 
+        pipeline, timestep = branch.pipeline, self._timesteps[evaluation]
         scaled = scaled.to(pipeline.unet.conv_in.weight.dtype)
         if guided:
             scaled = torch.cat([scaled, scaled])
-        output: torch.Tensor = pipeline.unet(scaled, self._timesteps[evaluation], **given).sample.float()
+        added = control_inputs(pipeline.controls, self._maps(branch), scaled, timestep, given, guided=guided)
+        output: torch.Tensor = pipeline.unet(scaled, timestep, **given, **added).sample.float()
         return guided_output(output, self._guidance, self._knobs.guidance_rescale or 0.0) if guided else output
+
+    def _maps(self, branch: LiveBranch) -> dict[str, torch.Tensor]:
+        """The control maps of the cells (n, 3, h, w) from 0 to 1, by the control's `picture`."""
+        import torch
+
+        dtype = branch.pipeline.unet.conv_in.weight.dtype
+        for control in branch.pipeline.controls:
+            if control.weight != 0 and control.picture not in self._control_maps:
+                drawn = torch.stack([branch.text.pictures[control.picture, cell.prompt] for cell in self.cells])
+                self._control_maps[control.picture] = (sent(drawn, branch.pipeline.device).float() / 255).to(dtype)
+        return self._control_maps
 
     def _texts(self, step: int, *, guided: bool) -> tuple[Text, ...]:
         """The texts of the cells at a step; if `guided`, negative prompts first."""

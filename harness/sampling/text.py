@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.declare import Prompt
@@ -38,6 +38,8 @@ class TextState:
     positive: Mapping[Text, Conditions]
     negative: Mapping[Text, Conditions]
     occurring: frozenset[str] = frozenset()
+    pictures: Mapping[tuple[str, str], torch.Tensor] = field(default_factory=dict)
+    """By the identity of what is guided by it and by the prompt's id: a control map (3, h, w), uint8 on the host."""
 
 
 def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment | None = None, *, steps: int = 1,
@@ -79,7 +81,17 @@ def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment |
     positive, negative = map(conditions, ROLES)
     # A word that occurs as the name of its file does occur.
     occurring |= {word.token for word, written in zip(declared.words, treated.words, strict=True) if written.token in occurring}
-    return TextState(positive=positive, negative=negative, occurring=frozenset(occurring))
+    return TextState(positive=positive, negative=negative, occurring=frozenset(occurring),
+                     pictures=control_maps(pipeline, listed))
+
+
+def control_maps(pipeline: Pipeline, prompts: Iterable[Prompt]) -> dict[tuple[str, str], torch.Tensor]:
+    """The maps of a pipeline's controls, by the control's `picture` and the prompt's id."""
+    import torch
+
+    readers = {control.picture: control.read for control in pipeline.controls if control.weight != 0 and control.read is not None}
+    return {(picture, prompt.id): torch.from_numpy(read(prompt)).permute(2, 0, 1).contiguous()
+            for picture, read in readers.items() for prompt in prompts}
 
 
 @contextmanager

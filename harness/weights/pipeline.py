@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
+
+    from harness.declare import Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,19 @@ class TextEncoder:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LiveControl:
+    """A control network beside a live U-Net. `picture` tells its maps from those of others, and `read` gives the map (h, w, 3) of
+    a prompt, uint8 RGB; None for the maps of a stage before. `weight` multiplies what it adds; at 0 there is no `network`. With
+    `guess` only the positive half is controlled."""
+
+    picture: str
+    network: Any
+    weight: float
+    guess: bool
+    read: Callable[[Prompt], NDArray[np.uint8]] | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pipeline:
     """The live modules of a model, in evaluation mode and without gradients. They compute on `device`; text encoders may be kept
     on the host (`placing.lent`).
@@ -51,6 +68,8 @@ class Pipeline:
     family: str = "sd1"
     notes: tuple[str, ...] = ()
     called: Any | None = None
+    controls: tuple[LiveControl, ...] = ()
+    """The control networks that act on the U-Net."""
 
     @property
     def unet(self) -> Any:
