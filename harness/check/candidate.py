@@ -17,6 +17,7 @@ from harness.check.guiding import control_problems
 from harness.check.merge import merge_problems
 from harness.check.not_yet import not_yet
 from harness.check.phrases import number, unknown
+from harness.check.post import post_problems
 from harness.check.several_models import several_models_problems
 from harness.check.sizes import size_problem
 from harness.check.stages import first_stage_problems, later_stage_problems
@@ -50,6 +51,7 @@ def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
     yield from _controls(candidate.controls, root)
     yield from _treatments(candidate, root)
     yield from later_stage_problems(candidate)
+    yield from post_problems(candidate.post, root, 1 + len(candidate.stages))
     for place, stage in enumerate(candidate.stages, 2):
         phrases = (*(_sampled_model(stage.model, root) if stage.model else ()), *_adapters(stage.adapters, root),
                    *_controls(stage.controls, root, later=True))

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from harness.check.phrases import number, unknown
-from harness.declare import ColourTransfer, Lut, PostStep, Temperature, Upscale
+from harness.declare import Candidate, ColourTransfer, Lut, PostStep, Suite, Temperature, Upscale
+from harness.declare.effective_grid import picture_size
 from harness.declare.picture_file import PictureError, size_of_picture
 from harness.declare.post_steps import FIRST_STAGE
 from harness.post.colour_transfer import METHODS as COLOUR_METHODS
@@ -20,18 +21,22 @@ LARGEST_SIDE: Final = 16_384
 """Of a finished picture, in pixels."""
 
 
-def post_problems(steps: Sequence[PostStep], size: tuple[int, int] | None, root: Path, stages: int) -> Iterator[str]:
-    """One phrase per problem of the post-steps of pictures of `size` (width, height), if it is known, of a candidate with so many
-    stages."""
+def post_problems(steps: Sequence[PostStep], root: Path, stages: int) -> Iterator[str]:
+    """One phrase per problem of the post-steps of a candidate with so many stages."""
     for place, step in enumerate(steps, 1):
         where = f"post-step {place}, {type(step).__name__}"
         yield from (f"{where}: {phrase}" for phrase in _problems(step, root, stages))
-    factor = 1.0
-    for step in steps:
-        factor *= step.factor if isinstance(step, Upscale) and number(step.factor) else 1.0
-    if size is not None and max(size) * factor > LARGEST_SIDE:
-        yield (f"post: pictures of {size[0]} x {size[1]} become {round(size[0] * factor)} x {round(size[1] * factor)}; expected "
-               f"at most {LARGEST_SIDE} pixels a side. Give a smaller factor")
+
+
+def enlarged_too_far(suite: Suite, candidate: Candidate) -> str:
+    """Why the finished pictures of a candidate would be too large; empty if they are not."""
+    if not all(number(step.factor) and 0 < step.factor <= LARGEST_FACTOR for step in candidate.post if isinstance(step, Upscale)):
+        return ""  # which is said of the step
+    width, height = picture_size(suite, candidate)
+    if not candidate.post or max(width, height) <= LARGEST_SIDE:
+        return ""
+    return (f"post: the finished pictures have {width} x {height} pixels; expected at most {LARGEST_SIDE} a side. Give Upscale a "
+            "smaller factor")
 
 
 def _problems(step: PostStep, root: Path, stages: int) -> Iterator[str]:

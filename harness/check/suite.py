@@ -16,6 +16,7 @@ from harness.check.guiding import picture_problems, picture_remarks
 from harness.check.objective_and_gates import gate_problems, objective_problems
 from harness.check.phrases import doubles, lookalikes, number, unknown
 from harness.check.picture_settings import unused_settings
+from harness.check.post import enlarged_too_far
 from harness.check.prompt_adapters import prompt_adapter_problems, with_prompt_adapters
 from harness.check.prompt_markup import brackets, phrases
 from harness.check.prompt_words import invisible_characters, mistyped_weight, unknown_inversions
@@ -177,6 +178,7 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
         yield from together(staged_sampling_problems(suite))
         yield from together(_hand_overs(suite))
         yield from together(picture_problems(suite, root))
+        yield from together([(repr(c.name), why) for c in suite.candidates if (why := enlarged_too_far(suite, c))])
         yield from (*idle_grid_problems(suite), *size_problems(suite))
         yield from (f"grid: {phrase}" for phrase in shared_texts(whole_grid(suite)))
     if not outside and not inside:

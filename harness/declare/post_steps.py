@@ -13,13 +13,14 @@ FIRST_STAGE: Final = "first stage"
 
 @dataclass(frozen=True)
 class ColourTransfer:
-    """Gives a picture the colours of another, in CIE Lab. `to` is a picture file, or FIRST_STAGE. `method` is "reinhard" (mean
-    and standard deviation of each channel) or "histogram" (the whole distribution). `strength` mixes with the picture as it
-    was."""
+    """Gives a picture the colours of another, in CIE Lab."""
 
     to: str
+    """A picture file, or "first stage" for the picture of the candidate's first stage."""
     method: str = field(default="reinhard", kw_only=True)
+    """"reinhard" (mean and standard deviation of each channel) or "histogram" (the whole distribution)."""
     strength: float = field(default=1.0, kw_only=True)
+    """Mixes with the picture as it was."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -27,10 +28,12 @@ class ColourTransfer:
 
 @dataclass(frozen=True)
 class Lut:
-    """A colour look-up table in a .cube file, with linear interpolation. `strength` mixes with the picture as it was."""
+    """A colour look-up table, with linear interpolation."""
 
     path: str
+    """A .cube file with a table of one or three dimensions."""
     strength: float = field(default=1.0, kw_only=True)
+    """Mixes with the picture as it was."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -38,9 +41,10 @@ class Lut:
 
 @dataclass(frozen=True, kw_only=True)
 class Temperature:
-    """Warms pictures whose correlated colour temperature is above `max_kelvin`, to that temperature. Others stay as they are."""
+    """Warms pictures whose correlated colour temperature is too high. Others stay as they are."""
 
     max_kelvin: float
+    """The highest temperature, from 4000 to 25000 K. Neutral gray has 6504 K."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -48,10 +52,12 @@ class Temperature:
 
 @dataclass(frozen=True, kw_only=True)
 class Upscale:
-    """Enlarges a picture by `factor`; `method` is "lanczos", "bicubic" or "nearest"."""
+    """Enlarges a picture."""
 
     factor: float
+    """Of width and height; up to 8."""
     method: str = "lanczos"
+    """"lanczos", "bicubic" or "nearest", by Pillow."""
 
     def __post_init__(self) -> None:
         settle(self)
