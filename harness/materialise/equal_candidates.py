@@ -48,20 +48,24 @@ def equality_problems(candidates: Sequence[Candidate], plan_of: _Planned, librar
         problems |= {recipe.name: f"candidate {recipe.name!r}: nothing changes: its weights are those of "
                      f"{recipe.plan.frame.path!r}, tensor by tensor, as the other models or the adapters add nothing to them. "
                      "Merge other parts or models, or remove it" for recipe in idle}
-        problems |= _pairs([recipe for recipe in named if recipe not in idle], declared)
+        problems |= _pairs(changing, declared) if (changing := [recipe for recipe in named if recipe not in idle]) else {}
     return problems
 
 
 def _pairs(group: Sequence[Weighed], declared: dict[str, Candidate]) -> dict[str, str]:
     own = [recipe for recipe in group if not _stands_for_a_parent(declared[recipe.name], recipe.plan)]
     parents = [recipe for recipe in group if recipe not in own]
-    others = [*own[1:], *(parent for parent in parents if own and parent.tokens != own[0].tokens)]
+    models = [recipe for recipe in parents if isinstance(recipe.plan.model, str | Checkpoint)
+              and not declared[recipe.name].adapters]
+    first, *others = [*own, *(parent for parent in parents if parent.tokens != own[0].tokens)] if own else models or parents[:1]
     problems = {}
     for other in others:
-        how = ("they do the same to the same files" if other.tokens == own[0].tokens else
+        if declared[other.name].key == declared[first.name].key:  # as in a calibration; elsewhere the check refuses it
+            continue
+        how = ("they do the same to the same files" if other.tokens == first.tokens else
                "what is merged holds the same values in their files, or their numbers round to the same")
         problems[other.name] = (
-            f"candidates {own[0].name!r} and {other.name!r} have equal weights, tensor by tensor, so every picture would be made "
+            f"candidates {first.name!r} and {other.name!r} have equal weights, tensor by tensor, so every picture would be made "
             f"twice: {how}. Remove one, or change what it merges")
     return problems
 

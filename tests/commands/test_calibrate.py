@@ -102,6 +102,15 @@ def test_a_baseline_that_this_device_does_not_offer_is_named(tmp_path: Path, cap
 
 
 
+@pytest.mark.parametrize("baseline", [
+    'Candidate(name="b", model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.5))',
+    'Candidate(name="b", model="zoo:photo", adapters=(Adapter(path="zoo:sketch"),))'])
+def test_a_baseline_that_is_a_merge_or_has_an_adapter_is_calibrated(tmp_path: Path, baseline: str) -> None:
+    (tmp_path / "made.py").write_text("from harness import Adapter, Candidate, Merge\n" + FILE.replace(
+        "tiny_suite(metrics", f"tiny_suite(candidates=({baseline},), baseline='b', metrics"))
+    assert main(["calibrate", "made.py"]) == 0
+
+
 @pytest.mark.parametrize(("suite", "head", "words"), [
     ({}, {}, ""), ({"grid": replace(synthetic.SMALL, seeds=(3, 4))}, {}, ""),
     ({"grid": replace(synthetic.SMALL, steps=7)}, {}, "sampled with other settings (steps 7 and 20)"),

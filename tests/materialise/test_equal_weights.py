@@ -186,6 +186,7 @@ EQUAL: list[tuple[str, list[Candidate], tuple[str, ...]]] = [
     ("copies of an adapter", [Candidate(name=name, model="a.safetensors", adapters=(Adapter(path=path, weight=0.5),))
                               for name, path in (("x", "lora.safetensors"), ("y", "lora-copy.safetensors"))],
      ("'x' and 'y'",)),
+    ("copies of a model", named(A="a.safetensors", B="b.safetensors", copy="copy.safetensors"), ("'A' and 'copy'",)),
     ("an adapter that adds nothing", [Candidate(name="x", model="a.safetensors", adapters=(Adapter(path="idle.safetensors"),))],
      ("'x': nothing changes",)),
 ]
@@ -212,6 +213,8 @@ def with_adapter(name: str, weight: float, **more: object) -> Candidate:
     [Candidate(name=mode, model=merge(), quantization=mode) for mode in ("fp32", "fp16", "bf16")],
     [Candidate(name=name, model=merge(), quantization="int8_weight_only", precision=name) for name in ("fp32", "fp16", "bf16")],
     [with_adapter("x", 1), with_adapter("y", 0.5)],
+    [with_adapter("x", 1), with_adapter("x again", 1)],
+    [*named(x=merge()), *named(**{"x again": merge()})],
     [with_adapter("x", 0), with_adapter("y", 1), *named(A="a.safetensors")],
     [with_adapter("x", 1, end=0.5), with_adapter("y", 1, start=0.5), with_adapter("z", 1)],
     [with_adapter("x", 1), Candidate(name="y", model=Fused(model="a.safetensors", adapters=(Adapter(path="lora.safetensors"),)))],
