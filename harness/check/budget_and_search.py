@@ -16,7 +16,7 @@ from harness.check.candidate import reference_problems
 from harness.check.phrases import doubles, number
 from harness.check.values import known_values
 from harness.declare import Alphas, Blocks, Budget, Candidate, Search, Suite, grid_of
-from harness.declare.interpolate import RefiningError, between
+from harness.declare.interpolate import RefiningError, between, counts_steps
 from harness.declare.nearest import did_you_mean
 from harness.merge import MERGE_METHODS
 from harness.merge.search_space import SearchError, preset_values, slots_of_search
@@ -59,7 +59,7 @@ def budget_problems(suite: Suite, budget: Budget) -> Iterator[str]:
         yield ("candidates differ in quantization or runtime: such a suite measures the loss against the baseline, but a budget "
                "searches for the best candidate by the objective. Remove the budget, or use a separate suite")
     if budget.refine:
-        yield from _refine(suite, budget.refine)
+        yield from _refine(suite, budget.refine, budget.finest)
     elif budget.finest != Budget().finest:
         yield f"finest is {budget.finest!r}, but no axis is refined; name one, such as refine='alpha', or remove finest"
 
@@ -77,7 +77,7 @@ def _of_all_images(suite: Suite) -> Iterator[str]:
         yield from (f"the gate {gate.name!r} asks for {value!r}, which {_DERIVED}" for gate in suite.gates if gate.value == value)
 
 
-def _refine(suite: Suite, axis: str) -> Iterator[str]:
+def _refine(suite: Suite, axis: str, finest: float) -> Iterator[str]:
     """Why no candidates can be added between the declared ones of an axis."""
     on = {c.name: (c, float(c.axes[axis])) for c in suite.candidates if number(c.axes.get(axis))}
     known = {name for c in suite.candidates for name, value in c.axes.items() if number(value)}
@@ -87,12 +87,16 @@ def _refine(suite: Suite, axis: str) -> Iterator[str]:
         return
     yield from _several_axes([candidate for candidate, _ in on.values()], axis)
     ordered = sorted(on.values(), key=lambda one: one[1])
+    whole = any(counts_steps(low, high) for (low, _), (high, _) in pairwise(ordered))
+    if whole and finest != 1:
+        yield f"finest is {finest:g}, but candidates differ in steps, which are whole numbers; give finest=1"
+        return
     troubles = []
     for (low, below), (high, above) in pairwise(ordered):
         if below == above:
             continue
         try:
-            between(low, high, axis, (below + above) / 2)
+            between(low, high, axis, below + ((above - below) // 2 if whole else (above - below) / 2))
         except RefiningError as error:
             troubles.append(str(error))
         else:

@@ -12,6 +12,8 @@ Leaf: TypeAlias = tuple[str, Any, Any]
 
 _NAMED: Final = ("name", "axes")
 _WHOLE: Final = ("steps", "seed", "clip_skip", "width", "height")
+_COUNTED: Final = "steps"
+"""The whole number between two of which others make sense; sizes are multiples, and seeds and layers have no order."""
 _DIGITS: Final = 9
 """Decimals kept, so that a name and a candidate's hash hold 0.425 and not 0.42500000000000004."""
 
@@ -33,8 +35,11 @@ def between(low: Candidate, high: Candidate, axis: str, value: float) -> Candida
         raise RefiningError(f"between {low.name!r} and {high.name!r} there is no {axis}={value:g}: their values are "
                             f"{ends[0]!r} and {ends[1]!r}; expected a smaller and a larger number")
     share = (value - at[0]) / (at[1] - at[0])
-    one, other = ({k: v for k, v in plain(c).items() if k not in _NAMED} for c in (low, high))
-    if difference := next((leaf for leaf in _differences(one, other, "") if not _is_between(leaf)), None):
+    one, other = _unnamed(low), _unnamed(high)
+    if difference := next((leaf for leaf in _differences(one, other, "") if not _is_between(leaf, share)), None):
+        if _name(difference) == _COUNTED and all(map(_is_number, difference[1:])):
+            raise RefiningError(f"between {low.name!r} and {high.name!r} there is no candidate at {axis}={value:g}: its "
+                                f"{difference[0]} would not be a whole number")
         raise RefiningError(f"between {low.name!r} and {high.name!r} there is no candidate: {difference[0]} is "
                             f"{_short(difference[1])} for one and {_short(difference[2])} for the other, and only "
                             "numeric fields can be interpolated. Declare "
@@ -64,12 +69,30 @@ def _mixed(one: Any, other: Any, share: float) -> Any:
         return {key: _mixed(one[key], other[key], share) for key in one}
     if isinstance(one, list):
         return [_mixed(x, y, share) for x, y in zip(one, other, strict=True)]
-    return one if one == other else round(one + share * (other - one), _DIGITS)
+    if one == other:
+        return one
+    number = round(one + share * (other - one), _DIGITS)
+    return int(number) if isinstance(one, int) and isinstance(other, int) and number == int(number) else number
 
 
-def _is_between(leaf: Leaf) -> bool:
-    """Whether the two values can be interpolated: numbers can, except counts and seeds."""
-    return all(map(_is_number, leaf[1:])) and leaf[0].rpartition(".")[2] not in _WHOLE
+def counts_steps(one: Candidate, other: Candidate) -> bool:
+    """Whether two candidates differ in a number of steps, so that only whole numbers are between them."""
+    return any(_name(leaf) == _COUNTED for leaf in _differences(_unnamed(one), _unnamed(other), ""))
+
+
+def _unnamed(candidate: Candidate) -> dict[str, Any]:
+    return {name: value for name, value in plain(candidate).items() if name not in _NAMED}
+
+
+def _is_between(leaf: Leaf, share: float) -> bool:
+    """Whether the two values can be interpolated: numbers can, except sizes and seeds; numbers of steps where it is whole."""
+    if not all(map(_is_number, leaf[1:])):
+        return False
+    return _name(leaf) not in _WHOLE or (_name(leaf) == _COUNTED and isinstance(_mixed(*leaf[1:], share), int))
+
+
+def _name(leaf: Leaf) -> str:
+    return leaf[0].rpartition(".")[2]
 
 
 def _is_number(value: Any) -> bool:

@@ -104,7 +104,7 @@ def _unfinished(run: Run, name: str, recommendation: Recommendation) -> list[str
     finished, weights = run.finished.get(name), run.weights.get(name)
     if finished is None or weights is None or finished.identity != weights.identity:
         gaps.append(f"candidate {name!r} did not go through all stages as it is declared now")
-    return [*gaps, *_unconfirmed(run, name), *([] if recommendation.pick else [recommendation.sentence])]
+    return [*gaps, *_unconfirmed(run, name), *([] if recommendation.pick else [recommendation.sentence.rstrip(".")])]
 
 
 def _unconfirmed(run: Run, name: str) -> list[str]:

@@ -118,6 +118,12 @@ def _no_pick(run: Run, cells: tuple[Scored, ...]) -> str:
         nearest = max(ruled, key=lambda c: c.objective.mean or 0.0)
         return (f"No recommendation: no cell keeps the constraints; {label(run, nearest.candidate)} at CFG {nearest.guidance:g}, "
                 f"the best of them, is ruled out by {nearest.ruled_out}.")
+    sampled = set(run.images["candidate"])
+    if lacking := [g for g in run.missing if g.value == "objective" and g.candidate in sampled]:
+        why = first_of([f"{label(run, g.candidate)}: {g.why}" for g in lacking], between="; ")
+        way = "maximise a value that every candidate has" if all(g.expected for g in lacking) else "run the suite again"
+        return (f"No recommendation: only {label(run, measured[0].candidate)} has an objective, so there is nothing to compare "
+                f"it with ({why}); {way}.")
     return (f"No recommendation yet: only {label(run, measured[0].candidate)} has images, so there is nothing to compare "
             "it with; run the other candidates too.")
 

@@ -32,6 +32,7 @@ from harness import (
     Sampling,
     Search,
     alpha_sweep,
+    sampling_sweep,
 )
 from harness.check import problems, remarks, same_name
 from harness.check.prompt_markup import markup_problems
@@ -43,6 +44,8 @@ from tests.fakes import PROMPTS, tiny_grid, tiny_suite
 SWEEP = alpha_sweep("zoo:photo", "zoo:anime", (0, 0.5, 1))
 BY_SAMPLER = tuple(replace(c, name=f"{sampler} {c.axes['alpha']:g}", sampling=Sampling(sampler=sampler),
                            axes={**c.axes, "sampler": sampler}) for sampler in ("euler", "heun") for c in SWEEP)
+TWICE = (Adapter(path="zoo:sketch", weight=0.5), Adapter(path="zoo:sketch", weight=0.8))
+BY_STEPS: dict[str, Any] = {"candidates": sampling_sweep("zoo:photo", steps=(4, 8, 20)), "baseline": "steps=20"}
 ALONE = Objective(penalties=())
 AB: dict[str, Any] = {"a": "zoo:photo", "b": "zoo:anime"}
 ABC: dict[str, Any] = {**AB, "c": "zoo:base"}
@@ -136,6 +139,9 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
                                                                 model=Merge(**AB, alpha=0.6)))},
      "rename the candidate", budgeted(refine="alpha") | {"candidates": (*SWEEP, replace(
          SWEEP[1], name="alpha=0.6", axes={"alpha": 0.6}, model=Merge(**AB, alpha=0.6)))}),
+    (one(adapters=TWICE), "Give it once", one(adapters=TWICE[:1])),
+    (one(adapters=TWICE), "or for other steps", one(adapters=(replace(TWICE[0], end=0.5), replace(TWICE[1], start=0.5)))),
+    (budgeted(refine="steps") | BY_STEPS, "give finest=1", budgeted(refine="steps", finest=1) | BY_STEPS),
     (budgeted(refine="alpha") | {"candidates": BY_SAMPLER, "baseline": "euler 0"}, "Remove refine",
      budgeted() | {"candidates": BY_SAMPLER, "baseline": "euler 0"}),
     (budgeted(refine="alpha") | {"candidates": BY_SAMPLER, "baseline": "euler 0"}, "use a separate suite for each sampler",
@@ -340,6 +346,8 @@ OTHERS = (
     "prompt 'a': A1111 reads the number in '(b:1,3)' as a word, not as a weight. Write it as (word:1.3) if it is one",
     "prompt 'a': 'b' is the name of the textual inversion 'b.pt', which takes the place of the word, as in A1111. Rename the "
     "file if the word is meant",
+    "prompt 'a': the text holds the invisible character U+200B (zero width space), which changes the image like a word; remove "
+    "it if it came along when the text was copied",
     "'a' is the name of a widespread textual inversion, ...; give the candidates an Adapter with its file",
     "precision is 'bf16', but mine:MODE computes in fp32; remove precision, or measure bf16 without quantization",
     "gate 'a' cannot be decided for candidate 'b' at CFG 1, because 'c', with which it compares, is sampled at CFG 3, 7; give "
@@ -381,6 +389,7 @@ def refusals_that_advise() -> list[tuple[str, str]]:
      grid(prompts=[replace(p, negative="blurry") for p in PROMPTS], guidance_scales=(1, 4))),
     (grid(prompts=[Prompt(id="p", text="a (cat:1,3)")], syntax="a1111"), "Write it as (word:1.3)",
      grid(prompts=[Prompt(id="p", text="a (cat:1.3)")], syntax="a1111")),
+    (grid(prompts=[Prompt(id="p", text="a\u200b cat")]), "remove it", grid(prompts=[Prompt(id="p", text="a cat")])),
     (gate("seconds_per_image", at_most=9) | {"latency_rounds": 2}, "set latency_rounds to at least",
      gate("seconds_per_image", at_most=9) | {"latency_rounds": 6})])
 def test_the_way_out_of_a_remark_works_when_it_is_followed(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness import Adapter, Alphas, Blocks, Candidate, Checkpoint, Merge, adapter_sweep, alpha_sweep
+from harness import Adapter, Alphas, Blocks, Candidate, Checkpoint, Merge, Sampling, adapter_sweep, alpha_sweep, sampling_sweep
 from harness.declare import AestheticGradient
 from harness.declare.interpolate import RefiningError, between
 
@@ -66,3 +66,20 @@ def test_a_second_axis_that_differs_is_interpolated_too() -> None:
     low = Candidate(name="l", model=Merge(a="a", b="b", alpha=0.0, beta=0.0), axes={"alpha": 0.0, "beta": 0.0, "kind": "x"})
     high = Candidate(name="h", model=Merge(a="a", b="b", alpha=1.0, beta=0.5), axes={"alpha": 1.0, "beta": 0.5, "kind": "x"})
     assert between(low, high, "alpha", 0.5).axes == {"alpha": 0.5, "beta": 0.25, "kind": "x"}
+
+
+@pytest.mark.parametrize(("value", "steps"), [(6, 6), (5, 5), (7, 7)])
+def test_steps_are_interpolated_to_whole_numbers(value: float, steps: int) -> None:
+    few, many = sampling_sweep("zoo:base", steps=(4, 8))
+    middle = between(few, many, "steps", value)
+    assert middle.sampling == Sampling(steps=steps)
+    assert type(middle.sampling.steps) is int
+    assert (middle.name, middle.key) == (f"steps={steps}", sampling_sweep("zoo:base", steps=(4, steps))[1].key)
+
+
+@pytest.mark.parametrize(("sampling", "value"), [(("steps", 4, 8), 6.5), (("width", 64, 128), 96.0), (("clip_skip", 1, 3), 2.0)])
+def test_no_fraction_of_a_step_and_no_size_or_layer_is_interpolated(sampling: tuple[str, int, int], value: float) -> None:
+    field, *ends = sampling
+    low, high = (Candidate(name=str(end), model="zoo:base", sampling=Sampling(**{field: end}), axes={"x": end}) for end in ends)
+    with pytest.raises(RefiningError, match=field):
+        between(low, high, "x", value)

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from harness import Gate, Suite, alpha_sweep
+from harness import Gate, Suite, alpha_sweep, sampling_sweep
 from harness.check import problems
 from harness.declare import Budget, Candidate, Merge, Search
 from harness.declare.sampling import Sampling
@@ -338,6 +338,16 @@ def test_only_what_stays_the_controls_and_what_a_gate_names_are_timed(tmp_path: 
     timed: Any = of.costs()
     of.close()
     assert timed == ["alpha=0", "alpha=0.5", "alpha=0.75", "alpha=1"]
+
+
+def test_the_axis_of_steps_is_refined_to_whole_numbers_of_steps(tmp_path: Path, judged: Callable[..., None]) -> None:
+    declared = suite(Budget(first_prompts=1, step_prompts=1, refine="steps", finest=1), baseline="steps=4",
+                     candidates=sampling_sweep("zoo:photo", steps=(4, 8, 20)))
+    names = tuple(candidate.name for candidate in declared.candidates)
+    best = {"best": ("steps=8", 4.0), "pick": ("steps=8", 4.0), "candidates": names}
+    judged(best, {**best, "done": True, "best": None, "pick": None}, best)
+    go(tmp_path, declared, names)
+    assert {name for name in images(tmp_path) if name not in names} == {"steps=6", "steps=14"}
 
 
 def test_a_look_takes_back_those_of_its_number_and_beyond() -> None:

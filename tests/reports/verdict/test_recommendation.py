@@ -11,6 +11,7 @@ from harness.declare import Candidate, Grid, Sampling
 from harness.records import Journal
 from reports.gates import judge
 from reports.gates.decision import WORSE, headline
+from reports.read.current_records import Gap
 from reports.read.run import Run, load_run
 from reports.statistics.intervals import Estimate, holm, paired_difference
 from reports.statistics.tied_set import from_best
@@ -213,3 +214,17 @@ def test_the_bootstrap_contradicts_only_the_word_that_is_shown(
     shown = next(c for c in merge_verdict.comparisons if c.value == "objective" and c.other_guidance == c.guidance)
     compared = replace(shown, word=word, difference=replace(shown.difference, prompts=9))
     assert bool(_shaky(merge_run, str(merge_verdict.pick), (compared,))) == warned
+
+
+@pytest.mark.parametrize(("by_definition", "way"), [
+    (True, "maximise a value that every candidate has"), (False, "run the suite again")])
+def test_where_one_candidate_alone_has_an_objective_the_reason_of_the_others_and_what_to_do_are_said(
+        merge_run: Run, by_definition: bool, way: str) -> None:
+    alone = merge_run.images.assign(objective=merge_run.images["objective"].where(merge_run.images["candidate"] == "alpha=0.45"))
+    others = [c.name for c in merge_run.suite.candidates if c.name != "alpha=0.45"]
+    gaps = tuple(Gap(candidate=name, value="objective", count=4, why="no psnr_db", expected=by_definition) for name in others)
+    rec = recommend(replace(merge_run, images=alone, missing=gaps))
+    assert rec.pick is None
+    assert "only alpha 0.45 has an objective" in rec.sentence
+    assert "alpha 0: no psnr_db" in rec.sentence
+    assert rec.sentence.endswith(f"; {way}.")
