@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.declare import Suite, grid_of
-from harness.declare.swept_axis import axes_of_pick, sides_of_pick
+from harness.declare.swept_axis import CHEAPER, axes_of_pick, sides_of_pick
 from reports.statistics.plateau import SweetSpot, place, sweet_spot
 from reports.statistics.surface import Surface, fit_surface
 from reports.verdict.candidates import axis_of, parents
@@ -109,16 +109,19 @@ def surface_of(table: pd.DataFrame, suite: Suite, cells: Sequence[Scored]) -> Ma
 
 
 def _as_measured(suite: Suite, tied: Sequence[Scored], free: tuple[Scored, ...]) -> Pick:
-    """Of the free cells within one standard error of the best the guidance that is preferred, there the preferred value of each
-    axis that the objective names, and last that of the swept axis; the middle is that of the tied values."""
+    """Of the free cells within one standard error of the best those with the preferred value of an axis that costs, of these the
+    guidance that is preferred, there the preferred value of each axis that the objective names, and last that of the swept axis;
+    the middle is that of the tied values."""
     near = [c for c in free if -(c.behind.mean or 0.0) <= (c.behind.error or 0.0)] or [max(free, key=_mean)]
     prefer = sides_of_pick(suite)
     decisive = axes_of_pick(suite)
     named = [axis for axis in prefer if axis in decisive]
     row = near
-    if scales_apart(suite):
-        for axis in named:
+    # What an axis of CHEAPER saves comes before a guidance scale, which costs nothing.
+    for axis in named:
+        if axis in CHEAPER or scales_apart(suite):
             row = _along(suite, axis, row, tied)
+    if scales_apart(suite):
         scales = {c.name: frozenset(map(float, grid_of(suite, c).guidance_scales)) for c in suite.candidates}
         best = max(row, key=_mean)
         row = [c for c in row if scales[c.candidate] == scales[best.candidate]]

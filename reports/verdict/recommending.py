@@ -49,9 +49,9 @@ SWEEP_RULE: Final = (
     "Romano and Wolf, JASA 100, 2005). The pick is a tied cell that is not a parent. On a numeric axis of three values or more a "
     "smooth surface through all cells decides which: of the tied cells within one standard deviation of the surface's best (the"
     " one-standard-error rule: Breiman et al., Classification and Regression Trees, 1984) the one that the objective prefers: "
-    "unless the suite says otherwise that of the lowest guidance scale, and there the axis value nearest the middle of the "
-    "plateau, of steps the fewest. Without a surface, or where it does not fit, the same is done with the cells as measured and "
-    "their standard errors, with the middle of the tied range (without a numeric axis: the highest mean). The choice is then "
+    "unless the suite says otherwise that of the fewest steps, of these of the lowest guidance scale, and there the axis value "
+    "nearest the middle of the plateau. Without a surface, or where it does not fit, the same is done with the cells as measured "
+    "and their standard errors, with the middle of the tied range (without a numeric axis: the highest mean). The choice is then "
     "checked on the confirm prompts, which had no part in it, against all controls together (Holm's intervals by t).")
 OWN_SCALES_RULE: Final = (
     " Some candidates here have guidance scales of their own, which are no setting of the others. So the axis values that the "

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from harness.declare import DESIRABILITY, Objective, Suite
-from harness.declare.swept_axis import axes_of_pick, sides_of_pick
+from harness.declare.swept_axis import CHEAPER, axes_of_pick, sides_of_pick
 from harness.records import ValueSpec
 from harness.records.values import spec_of
 from reports import formatting as words
@@ -15,6 +15,7 @@ from reports.read.roles import numeric_axes
 from reports.read.run import Run
 from reports.statistics.intervals import spans_range, within_range
 from reports.verdict.candidates import label, label_with_role, parents
+from reports.verdict.picking import scales_apart
 from reports.verdict.race_summary import spent
 from reports.verdict.recommendation import Comparison, Recommendation
 from reports.verdict.steps import steps_reasons
@@ -94,9 +95,13 @@ def preferred_ends(suite: Suite, pick: str, near: int) -> str:
     chosen = next(c for c in suite.candidates if c.name == pick)
     decisive = axes_of_pick(suite)
     sides = {axis: side for axis, side in sides_of_pick(suite).items() if axis in decisive and side != "middle"}
-    ends = [f"the {side} {words.visible(axis)} ({chosen.axes[axis]:g}"
-            f"{', the earliest of these' if axis in TRAINED and side == 'lowest' else ''})" for axis, side in sides.items()]
-    return words.listed(ends) if ends else ""
+    ends = {axis: f"the {side} {words.visible(axis)} ({chosen.axes[axis]:g}"
+                  f"{', the earliest of these' if axis in TRAINED and side == 'lowest' else ''})" for axis, side in sides.items()}
+    first, later = ([end for axis, end in ends.items() if (axis in CHEAPER) == cheap] for cheap in (True, False))
+    scale = sides_of_pick(suite).get("guidance", "middle")
+    if later and scale != "middle" and len(suite.grid.guidance_scales) > 1 and not scales_apart(suite):
+        later = [f"the {scale} CFG, and there {words.listed(later)}"]
+    return words.listed([*first, *later]) if ends else ""
 
 
 def preference_reasons(suite: Suite, pick: str, near: int) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ def test_among_the_tied_of_two_axes_the_earliest_step_is_preferred_and_the_page_
     table = rows.assign(objective=rows["objective"] - 20.0 * worse)
     rec = recommend(with_table(merge_run, given, table))
     assert (rec.pick or "").startswith("step=200")
-    assert any("the lowest step (200, the earliest of these)" in reason for reason in rec.reasons)
+    assert any("the lowest CFG, and there the lowest step (200, the earliest of these)" in reason for reason in rec.reasons)
 
 
 @pytest.mark.parametrize("samplers", [("euler",), ("euler", "heun")])
@@ -157,3 +157,13 @@ def sampled_in_steps(samplers: tuple[str, ...], prefer: dict[str, str], best: fl
     last = (table["candidate"] == made[-1].name) & (table["guidance"] == table["guidance"].min())
     odd = table["prompt"].map({p: i % 2 for i, p in enumerate(sorted(table["prompt"].unique()))})
     return given, table.assign(objective=table["objective"] + best * last * (1 + 2.5 * (2 * odd - 1)))
+
+
+def test_fewer_steps_come_before_a_lower_guidance(merge_run: Run) -> None:
+    given, table = sampled_in_steps(("euler", "heun"), {"guidance": "lowest"}, best=0.0)
+    lowest = table["guidance"] == table["guidance"].min()
+    few = table["candidate"].str.startswith("steps=4 ")
+    rec = recommend(with_table(merge_run, given, table.assign(objective=table["objective"] - 20.0 * (few & lowest))))
+    assert (rec.pick or "").startswith("steps=4 ")
+    assert rec.guidance == sorted(table["guidance"].unique())[1]
+    assert any("the pick has the lowest steps (4)" in reason for reason in rec.reasons)
