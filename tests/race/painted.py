@@ -45,6 +45,9 @@ class DeclaredBench:
     def encoded_by(self, _: Candidate) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         return (), ()
 
+    def readers(self, candidate: Candidate) -> tuple[Candidate, ...]:
+        return (candidate,)
+
     def may_widen(self, _: Candidate) -> bool:
         return False
 
