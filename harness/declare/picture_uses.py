@@ -10,7 +10,7 @@ from typing import Final
 
 from harness.declare.candidate import Candidate
 from harness.declare.grid import Prompt
-from harness.declare.guiding import STAGE_BEFORE, Canny, Control
+from harness.declare.guiding import STAGE_BEFORE, Canny, Control, Reference
 from harness.declare.listing import first_of
 from harness.declare.prompt_texts import texts_in_key
 from harness.declare.stage_candidates import as_candidates
@@ -76,6 +76,13 @@ def measured_control(suite: Suite) -> Control | None:
     map stands for all candidates, so that they can be compared."""
     controls = (control for candidate in suite.candidates for one in as_candidates(candidate) for control in one.controls)
     return next((control for control in controls if _source(control) != STAGE_BEFORE), None)
+
+
+def measured_reference(suite: Suite) -> Reference | None:
+    """The reference whose pictures images are measured against: the first that a candidate declares. One picture of a prompt
+    stands for all candidates, so that they can be compared."""
+    return next((reference for candidate in suite.candidates for one in as_candidates(candidate)
+                 for reference in one.references), None)
 
 
 def _source(control: Control) -> str:

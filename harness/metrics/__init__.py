@@ -9,6 +9,7 @@ from harness.metrics.clip_score import NO_LENGTH, measure_clip_score
 from harness.metrics.contract import ImageScore, ImageSet, Metric
 from harness.metrics.edges import NO_EDGES_IN_BOTH, NO_LINES, NO_OTHER_MAP, measure_control_edges, measure_edges
 from harness.metrics.exposure import measure_exposure
+from harness.metrics.likeness import NO_OTHER, NO_REFERENCE, measure_likeness
 from harness.metrics.ms_ssim import measure_ms_ssim
 from harness.metrics.palette import measure_palette
 from harness.metrics.psnr import IDENTICAL, measure_psnr
@@ -97,6 +98,19 @@ METRICS: Final[Rows[Metric]] = Rows({
                       shown=("figure", "caption"), undefined=NO_EDGES_IN_BOTH,
                       definition="F1 of the image's edges with those of the baseline's image, within 0.4 % of the short side, at "
                                  "least 1 pixel"),
+        )),
+    "likeness": Metric(
+        measure=measure_likeness, version=1, needs_clip=True, uses_pictures=True, paper="https://arxiv.org/abs/2208.12242",
+        values=(
+            ValueSpec(name="likeness", title="Likeness to the reference", unit="points", better="higher", low=-100.0, high=100.0,
+                      shown=PLACES, undefined=NO_REFERENCE,
+                      definition="100 x cosine of the CLIP embeddings of the image and of its prompt's reference picture"),
+            ValueSpec(name="likeness_margin", title="Likeness before other references", unit="points", better="higher",
+                      low=-200.0, high=200.0, shown=(), undefined=NO_OTHER,
+                      definition="likeness less the mean of that to the references of the other prompts"),
+            ValueSpec(name="reference_recognised", title="Reference recognised", unit="share", better="higher", kind="flag",
+                      display="percent", shown=("column",), undefined=NO_OTHER,
+                      definition="1 where no reference of another prompt is as near to the image as its own"),
         )),
     "styles": Metric(
         measure=measure_styles, version=1, needs_clip=True, uses_styles=True, paper="https://arxiv.org/abs/2103.00020",

@@ -103,6 +103,14 @@ class ClipScorer:
             text_embeddings = torch.stack([self._text_embedding(text) for text in texts])
             return np.asarray((100.0 * (image_embeddings * text_embeddings).sum(dim=-1)).double().cpu().numpy(), dtype=np.float64)
 
+    def embeddings(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """The embeddings of uint8 RGB images (n, h, w, 3), each of length 1: (n, width)."""
+        import torch
+
+        with torch.inference_mode():
+            embedded = self._image_embeddings(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2))
+            return np.asarray(embedded.double().cpu().numpy(), dtype=np.float64)
+
     def against(self, images: NDArray[np.uint8], texts: Sequence[str]) -> NDArray[np.float64]:
         """Like `scores`, for every image (n, h, w, 3) with every one of k texts, shape (n, k); images are embedded once."""
         import torch

@@ -41,6 +41,10 @@ class ImageSet:
     """For each image the map that the suite's controls follow, in the same form; empty if no candidate has a control."""
     other_maps: tuple[NDArray[np.uint8] | None, ...] = ()
     """For each image the control map of the next prompt, for what chance alone gives."""
+    shown: tuple[NDArray[np.uint8] | None, ...] = ()
+    """For each image the picture that the suite's references show, in the same form; empty if no candidate has a reference."""
+    all_shown: tuple[NDArray[np.uint8], ...] = ()
+    """The reference pictures of all prompts of the suite."""
 
     def __post_init__(self) -> None:
         for name, array in (("images", self.images), ("references", self.references)):
@@ -48,7 +52,8 @@ class ImageSet:
                 raise ValueError(f"{name}: expected uint8 of shape (n, h, w, 3), given {array.dtype} {array.shape}")
         if len(self.texts) != len(self.images):
             raise ValueError(f"{len(self.images)} images but {len(self.texts)} texts; give one prompt per image")
-        for name, listed in (*self.pictures.items(), ("control_maps", self.control_maps), ("other_maps", self.other_maps)):
+        for name, listed in (*self.pictures.items(), ("control_maps", self.control_maps), ("other_maps", self.other_maps),
+                             ("shown", self.shown)):
             if len(listed) not in (0, len(self.images)):
                 raise ValueError(f"{len(self.images)} images but {len(listed)} {name}; give one per image")
         if self.references is not None and self.references.shape != self.images.shape:
@@ -89,6 +94,8 @@ class Metric:
     """Asks for the suite's CLIP model."""
     uses_styles: bool = False
     """The values also depend on the suite's styles."""
+    uses_pictures: bool = False
+    """The values also depend on the pictures of the prompts."""
 
     @property
     def paired(self) -> bool:

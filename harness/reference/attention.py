@@ -14,27 +14,27 @@ is 0, so that nothing is computed."""
 
 
 class PicturesBesideText:
-    """An attention processor for the cross attention with this number, in the order of files. It is given text alone, or
-    (text, what each reference shows), and holds nothing itself: several batches may run with it at once."""
+    """An attention processor for the cross attention with this number, in the order of files. It is given the text, and what each
+    reference shows, as `ip_hidden_states`: a name that diffusers lets pass to every processor without a warning. It holds nothing
+    itself, so that several batches may run with it at once."""
 
     def __init__(self, number: int, plain: Any) -> None:
         """`plain` is the processor that was there before, for text alone."""
         self.number, self.plain = number, plain
 
     def __call__(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Any = None,
-                 attention_mask: Tensor | None = None, temb: Tensor | None = None) -> Tensor:
+                 attention_mask: Tensor | None = None, temb: Tensor | None = None,
+                 ip_hidden_states: tuple[Shown, ...] = ()) -> Tensor:
         """The attention of (n, positions, width)."""
-        if not isinstance(encoder_hidden_states, tuple):
+        seen = [one for layers in ip_hidden_states if (one := layers[self.number]) is not None]
+        if not seen:
             plain: Tensor = self.plain(attn, hidden_states, encoder_hidden_states=encoder_hidden_states,
                                        attention_mask=attention_mask, temb=temb)
             return plain
-        text, shown = encoder_hidden_states
         query = _heads(attn, attn.to_q(hidden_states))
-        total = _attended(query, _heads(attn, attn.to_k(text)), _heads(attn, attn.to_v(text)))
-        for layers in shown:
-            if (one := layers[self.number]) is not None:
-                key, value, weight = one
-                total = total + weight * _attended(query, _heads(attn, key), _heads(attn, value))
+        total = _attended(query, *(_heads(attn, layer(encoder_hidden_states)) for layer in (attn.to_k, attn.to_v)))
+        for key, value, weight in seen:
+            total = total + weight * _attended(query, _heads(attn, key), _heads(attn, value))
         out: Tensor = attn.to_out[1](attn.to_out[0](total))
         return out
 

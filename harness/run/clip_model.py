@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import RLock
 from typing import Any
 
@@ -42,15 +42,22 @@ class ClipModel:
         """Releases the model."""
         self._scorer = None
 
-    def settings(self) -> dict[str, str]:
-        """{metric: hash of everything else that determines its values}. The CLIP model is later loaded as it is now."""
+    def settings(self, pictures: Mapping[str, str]) -> dict[str, str]:
+        """{metric: hash of everything else that determines its values}. The CLIP model is later loaded as it is now. `pictures`
+        are the contents of the prompts' pictures by file."""
         asked = sorted(name for name in {*self._suite.metrics} if METRICS[name].needs_clip)
         clip = self._noted = self.setting() if asked else ""
         styles = short_hash([clip, [*self._suite.styles.items()]])
         settings = {name: styles if METRICS[name].uses_styles else clip for name in asked}
+        shown = short_hash([self._files_by_prompt(), sorted(pictures.items())])
+        settings |= {name: short_hash([settings.get(name, ""), shown]) for name in sorted({*self._suite.metrics})
+                     if METRICS[name].uses_pictures}
         # A user's metric is measured again when its code changes.
         return settings | {name: short_hash([settings.get(name, ""), styles if METRICS[name].uses_styles else "", source])
                            for name in sorted({*self._suite.metrics}) if (source := METRICS.source(name))}
+
+    def _files_by_prompt(self) -> list[list[str]]:
+        return [[prompt.id, name, file] for prompt in self._suite.grid.prompts for name, file in sorted(prompt.pictures.items())]
 
     def setting(self) -> str:
         """Hash of the model's file and architecture. A file that cannot be read fails later, when it is loaded."""

@@ -18,6 +18,7 @@ from harness.metrics.user_metrics import ScoreCountError
 from harness.records import Cell, Measurement, Sample
 from harness.records.events import METRIC_STAGE
 from harness.run.images import Gallery
+from harness.run.prompt_pictures import PromptPictures
 from harness.run_folder.ledger import Ledger
 from harness.sampling import cores, pool_of_single_threads, small
 
@@ -52,6 +53,7 @@ class Meter:
     device: str
     settings: Mapping[str, str]
     clip: Callable[[], Any]
+    pictures: PromptPictures
     _ahead: list[tuple[Future[None], ...]] = field(default_factory=list)
     """By batch: what measures it."""
     _pool: ThreadPoolExecutor | None = None
@@ -192,12 +194,14 @@ class Meter:
         """The input of a metric; with `why_not`, without references."""
         prompts = {p.id: scored_text(p) for p in self.suite.grid.prompts}
         references = [self._baseline[s.cell] for s in batch.samples] if METRICS[name].paired and not why_not else []
+        asks = METRICS[name].uses_pictures
         return ImageSet(
             images=self.gallery.pixels(batch.samples) if batch.pixels is None else np.asarray(batch.pixels),
             texts=tuple(prompts[s.cell.prompt] for s in batch.samples), device=self.device,
             references=self.gallery.pixels(references) if references else None,
             clip=self.clip() if METRICS[name].needs_clip else None, styles=self.suite.styles,
-            why_no_reference=why_not)
+            shown=self.pictures.shown([s.cell.prompt for s in batch.samples]) if asks else (),
+            all_shown=self.pictures.all_shown() if asks else (), why_no_reference=why_not)
 
     def _records(self, name: str, batch: ImageBatch, scores: Sequence[ImageScore]) -> Iterator[Measurement]:
         row = METRICS[name]

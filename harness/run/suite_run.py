@@ -39,6 +39,7 @@ from harness.run.memory_problems import memory_problems, memory_remarks
 from harness.run.overflow import IN_BF16, Fp16OverflowError, entry_of, loading, overflows_of
 from harness.run.preflight import file_problems
 from harness.run.progress import Progress
+from harness.run.prompt_pictures import PromptPictures
 from harness.run.prompt_reading import PromptReadings
 from harness.run.quiet import quiet_libraries
 from harness.run.room import Room
@@ -134,7 +135,8 @@ class SuiteRun:
         self.gallery = Gallery(self.suite, self.ledger, cache, self.head)
         self.gallery.remember((self._fitted or {}).get(REFUSED))
         self._meter = Meter(suite=self.declared, ledger=self.ledger, gallery=self.gallery, device=self.options.device,
-                            settings=self.head["metric_settings"], clip=self._clip.scorer)
+                            settings=self.head["metric_settings"], clip=self._clip.scorer,
+                            pictures=PromptPictures(self.declared, lambda file: self.bench.library.path(file)))  # noqa: PLW0108
 
     @cached_property
     def _prompts(self) -> str:
@@ -436,10 +438,12 @@ class SuiteRun:
     def _run_json(self, suite_file: str) -> RunJson:
         environs = environment(self.options.device) | {
             "threads_per_operation": threads_per_operation(self.declared.grid, self.options.device)}
+        pictures = {file: self.bench.content(file) for file in files_used(self.declared)}
         session = Session(suite_file=suite_file, command=self.options.command, environment=environs,
-                          sampling=setting(self.declared.grid, self.options.device), metric_settings=self._clip.settings(),
+                          sampling=setting(self.declared.grid, self.options.device),
+                          metric_settings=self._clip.settings(pictures),
                           not_offered=self.not_offered, fitted_batch=self._fitted, in_bf16=self._in_bf16,
-                          pictures={file: self.bench.content(file) for file in files_used(self.declared)})
+                          pictures=pictures)
         return RunJson(self.folder, self.declared, session, self.ledger.head())
 
     def _doing(self, name: str, stage: str) -> None:

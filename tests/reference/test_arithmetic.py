@@ -59,7 +59,7 @@ def made_with(unet: UNet2DConditionModel, references: list[LiveReference], pictu
               rows: list[str]) -> torch.Tensor:
     latents, text = inputs(len(rows))
     shown = reference_inputs(references, pictures, rows, torch.float32)
-    made: torch.Tensor = unet(latents, 500, (text, shown)).sample
+    made: torch.Tensor = unet(latents, 500, text, cross_attention_kwargs={"ip_hidden_states": shown}).sample
     return made
 
 
