@@ -44,6 +44,7 @@ REPORTS = (
 WITHIN_A_LAYER = {
     ("harness.records", "harness.declare"): "one search for values without their declared types, in suites and in records",
     ("harness.adapters", "harness.weights"): "one reader of headers and pickles and one map of names, for models and adapters",
+    ("harness.weights", "harness.reference"): "a live pipeline carries the references that its U-Net sees",
     ("harness.reference", "harness.weights"): "IP-Adapters are opened by the one reader of tensors",
     ("harness.reference", "harness.metrics"): "the image tower of the CLIP that scores may read references too",
     ("harness.zoo", "harness.weights"): "the zoo exports through the one writer of model files",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from harness.declare.models import Alphas
@@ -80,3 +80,8 @@ class Inpaint:
 
     def __post_init__(self) -> None:
         settle(self)
+
+
+def encoded_by(references: tuple[Reference, ...], clip: str) -> tuple[Reference, ...]:
+    """The references, with this CLIP model as the encoder of those that name none."""
+    return tuple(replace(one, encoder=clip) if isinstance(one, Reference) and one.encoder == "" else one for one in references)

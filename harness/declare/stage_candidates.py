@@ -7,6 +7,7 @@ from math import floor
 
 from harness.declare.candidate import TAKEN, Candidate
 from harness.declare.grid import Grid, Prompt
+from harness.declare.guiding import encoded_by
 from harness.declare.sampling import Sampling
 from harness.declare.stages import PROMPT, Stage
 
@@ -73,3 +74,12 @@ def _rewritten(prompt: Prompt, stage: Stage) -> Prompt:
     text = stage.prompt.replace(PROMPT, prompt.text)
     # Not as the grid's own negative text, which another grid would take away.
     return replace(prompt, text=text, negative=str(prompt.negative if stage.negative is None else stage.negative))
+
+
+def with_encoder(candidate: Candidate, clip: str) -> Candidate:
+    """The candidate with this CLIP model as the image encoder of all references that name none, in every stage."""
+    own = encoded_by(candidate.references, clip)
+    stages = tuple(replace(stage, references=encoded_by(stage.references, clip)) if isinstance(stage, Stage) else stage
+                   for stage in candidate.stages)
+    same = own == candidate.references and stages == candidate.stages
+    return candidate if same else replace(candidate, references=own, stages=stages)

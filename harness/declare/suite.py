@@ -12,6 +12,7 @@ from harness.declare.gate import Gate
 from harness.declare.grid import Grid
 from harness.declare.normalise import settle
 from harness.declare.objective import Objective
+from harness.declare.stage_candidates import with_encoder
 
 CALIBRATION: Final = ".calibration"
 """What `sweetspot calibrate` puts after a suite's name, so that a run folder of its own holds the calibration."""
@@ -71,6 +72,10 @@ class Suite:
 
     def __post_init__(self) -> None:
         settle(self)
+        if isinstance(self.candidates, tuple):
+            object.__setattr__(self, "candidates", tuple(
+                with_encoder(one, str(self.clip)) if isinstance(one, Candidate) and isinstance(one.references, tuple)
+                and isinstance(one.stages, tuple) else one for one in self.candidates))
 
     @property
     def images(self) -> int:

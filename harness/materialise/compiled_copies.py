@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.declare import short_hash
 from harness.materialise.live_model import Frame
+from harness.reference.attention import PicturesBesideText
 from harness.weights import Pipeline, with_part
 
 CASTS = "harness.quantize.cast"
@@ -80,7 +81,9 @@ def _layers(module: Any) -> list[Any] | None:
             return None
         shapes = [[name, list(tensor.shape), str(tensor.dtype)] for tensors in (layer._parameters, layer._buffers)
                   for name, tensor in tensors.items() if tensor is not None]
-        listed.append([path, f"{type(layer).__module__}.{type(layer).__qualname__}", shapes])
+        # Attention that sees pictures is compiled otherwise.
+        sees = [type(layer.processor).__name__] if type(getattr(layer, "processor", None)) is PicturesBesideText else []
+        listed.append([path, f"{type(layer).__module__}.{type(layer).__qualname__}", shapes, *sees])
     return listed
 
 

@@ -12,6 +12,7 @@ from harness.declare import Candidate, Canny, Ensemble, Model, Relay, plain, sho
 from harness.declare.candidate import NOT_QUANTIZED
 from harness.declare.models import models_of
 from harness.materialise.library import Library, adapters_of, frame_of, leaves, merges_of
+from harness.materialise.live_references import REFERENCE_VERSION, by_content, encoder_file
 from harness.materialise.merged_parts import opened, with_named_parts
 from harness.materialise.text_treatment import clip_file
 from harness.merge import MERGE_METHODS
@@ -37,7 +38,8 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
     inputs = {reference: library.content(reference) for reference in references}
     # By the names of the parts: the same words mean other components of another model.
     model = _by_part_names(candidate.model, library)
-    content = _by_content(plain(replace(candidate, model=model)), inputs)
+    image_prompts = tuple(by_content(reference, inputs) for reference in candidate.references)
+    content = _by_content(plain(replace(candidate, model=model, references=image_prompts)), inputs)
     words = _words(candidate, library)
     library.refuse_changed(references)
     declared = {k: v for k, v in content.items() if k not in ("name", "axes", "precision", "sampling")}
@@ -58,6 +60,7 @@ def references_of(candidate: Candidate) -> tuple[str, ...]:
     references = [*(leaf.path for leaf in leaves(candidate.model)),
                   *(a.path for a in (*adapters_of(candidate.model), *candidate.adapters))]
     references += [control.path for control in candidate.controls]
+    references += [file for reference in candidate.references for file in (reference.path, encoder_file(reference))]
     references += [config for model in models_of(candidate.model) if (config := frame_of(model).config)]
     if candidate.aesthetic is not None:
         references += [candidate.aesthetic.path, clip_file(candidate.aesthetic.clip)]
@@ -93,8 +96,8 @@ def _versions(candidate: Candidate, library: Library) -> dict[str, int | list[in
         versions["blocks"] = TREATMENT_VERSIONS["blocks"]
     if len(candidate.adapters) > 1 or any((adapter.start, adapter.end) != (0, 1) for adapter in candidate.adapters):
         versions["together"] = TREATMENT_VERSIONS["together"]
-    if candidate.controls:
-        versions["control"] = CONTROL_VERSION
+    versions |= {"control": CONTROL_VERSION} if candidate.controls else {}
+    versions |= {"reference": REFERENCE_VERSION} if candidate.references else {}
     if any(isinstance(control.picture, Canny) for control in candidate.controls):
         versions["canny"] = EDGES_VERSION
     if candidate.emphasis is not None:

@@ -27,6 +27,7 @@ from harness.materialise.equal_weights import same_component
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
 from harness.materialise.live_controls import ControlNets
 from harness.materialise.live_model import Frame, Working
+from harness.materialise.live_references import ReferenceNets, identity_of
 from harness.materialise.live_stages import LiveStage, asks_for_latents, live_stages, named, refuse_other_latents, vae_config
 from harness.materialise.number_format import computing_of, homes_of, in_its_format
 from harness.materialise.phases import Branch, Leg, Phase, legs_of, live_singles, spans_of
@@ -121,6 +122,7 @@ class Workbench:
         self._copies = CompiledCopies()
         self._uploads = Uploads()
         self._nets = ControlNets(library=self.library)
+        self._image_prompts = ReferenceNets(library=self.library)
         self._vaes: dict[tuple[str, ...], bool] = {}
         self._grid: Grid | None = None
         self._inspected: dict[tuple[str, str | None, bool], tuple[TextEncoder, ...]] = {}
@@ -179,6 +181,8 @@ class Workbench:
                                                       self.library.path(base.config) if base.config else None)
         if candidate.controls:
             self._nets.inspect(candidate, self._shape(base))
+        if candidate.references:
+            self._image_prompts.inspect(candidate, self._shape(base))
         spans = self.spans(candidate)
         if self.family(candidate) in FLOW_FAMILIES and (len(spans) > 1 or candidate.emphasis or candidate.aesthetic):
             raise MaterialiseError(f"models of the family {self.family(candidate)} are sampled by their own pipeline, which "
@@ -336,6 +340,7 @@ class Workbench:
         for frame in frames.values():
             frame.detach({adapter.path for stage in own for adapter in stage.adapters})
         self._nets.keep(own)
+        self._image_prompts.keep(own)
         (phases, coverage), *later = [self._phases(stage, frames) for stage in own]
         coverage = (*coverage, *(replace(row, stage=f"{named(number)}: {row.stage}")
                                  for number, (_, rows) in enumerate(later, 1) for row in rows))
@@ -369,7 +374,7 @@ class Workbench:
                 name = repr(single.model)
                 branch, report = self._branch(single, frames[name], numbers[name])
                 branches.append(replace(self._sharing(branch, single, leg, frames), weight=weight))
-                covered.setdefault(name, (replace(single, adapters=candidate.adapters, controls=candidate.controls), report))
+                covered.setdefault(name, (replace(candidate, model=single.model), report))
             phases.append(Phase(first=leg.first, branches=tuple(branches)))
         several = len(models_of(candidate.model)) > 1
         # After all phases: only then is known which tensors of a hypernetwork have no effect.
@@ -401,6 +406,8 @@ class Workbench:
         """The branch of a candidate's one model with the adapters of one leg, and the report of its quantization. `number` tells
         the models apart that are live together."""
         pipeline = self._enter(candidate, frame)
+        if candidate.references:  # before the denoiser is copied
+            self._image_prompts.show(candidate, pipeline.unet, self._shape(frame_of(candidate.model)))
         readings = [self._reading(adapter, candidate.model) for adapter in candidate.adapters]
         if candidate.quantization in LIVE_DTYPES:
             report = frame.number_format()
@@ -417,7 +424,7 @@ class Workbench:
         if self._lends_layers:
             lend_layers(pipeline.denoiser, pipeline.device)
         run, refresh = self._executed(candidate, frame, pipeline, number)
-        run = self._controlled(candidate, run)
+        run = self._guided(candidate, run)
 
         def enter() -> Pipeline:
             # Needed even if the denoiser is a quantised copy: the text encoders and the VAE are the frame's, and may hold the
@@ -429,12 +436,13 @@ class Workbench:
         return Branch(treatment=self._treatment(candidate, readings), enter=enter,
                       text_identity=self._text_identity(candidate, frame, readings)), report
 
-    def _controlled(self, candidate: Candidate, pipeline: Pipeline) -> Pipeline:
-        """The pipeline with the candidate's control networks beside its U-Net."""
-        if not candidate.controls:
+    def _guided(self, candidate: Candidate, pipeline: Pipeline) -> Pipeline:
+        """The pipeline with the candidate's control networks and references beside its U-Net."""
+        if not candidate.controls and not candidate.references:
             return pipeline
         shape = self._shape(frame_of(candidate.model))
-        return replace(pipeline, controls=self._nets.live(candidate, pipeline, shape, partial(self._merged, candidate, shape)))
+        return replace(pipeline, controls=self._nets.live(candidate, pipeline, shape, partial(self._merged, candidate, shape)),
+                       references=self._image_prompts.live(candidate, pipeline, shape))
 
     def _merged(self, candidate: Candidate, shape: Pipeline, names: Collection[str]) -> dict[str, torch.Tensor]:
         """Tensors of the candidate's merged U-Net, without its adapters, in float32 on the host."""
@@ -483,7 +491,8 @@ class Workbench:
             plain(adapter) for adapter, reading in zip(candidate.adapters, readings, strict=True)
             if reading.embeddings or any(component.startswith("text_encoder") for component, _ in reading.changes)),
             plain(candidate.emphasis), plain(candidate.aesthetic), *([] if skipped is None else [skipped]),
-            *(["controls", *(map_identity(control.picture) for control in candidate.controls)] if candidate.controls else [])])
+            *(["controls", *(map_identity(control.picture) for control in candidate.controls)] if candidate.controls else []),
+            *(["references", *map(identity_of, candidate.references)] if candidate.references else [])])
 
     def _enter(self, candidate: Candidate, frame: Frame) -> Pipeline:
         """Changes the frame's parameters and layers to the candidate's, where they differ. Raises MaterialiseError for a frame
@@ -515,6 +524,7 @@ class Workbench:
         yield from self._beside(candidate)
         yield from self._adapter_rows(candidate, frame)
         yield from self._nets.coverage(candidate)
+        yield from self._image_prompts.coverage(candidate, () if self._grid is None else self._grid.prompts)
         keys = {"quantized": report.quantized, "kept": report.kept}
         yield Coverage(candidate=candidate.name, stage=f"quantize {candidate.quantization}", component=frame.denoiser,
                        keys={status: names for status, names in keys.items() if names}, notes=report.notes)

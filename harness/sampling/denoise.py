@@ -13,6 +13,7 @@ from harness.declare.grid import guidance_problem
 from harness.declare.prompt_texts import NEGATIVE, POSITIVE, ROLES, text_at
 from harness.declare.syntax import Text
 from harness.records import Cell
+from harness.reference.live import NO_PICTURE, reference_inputs
 from harness.samplers import (
     SAMPLERS,
     begin_at,
@@ -52,6 +53,10 @@ class Start:
     latents: torch.Tensor
     stage: int
     of_steps: int
+
+
+SHOWN: Final = "cross_attention_kwargs"
+"""The U-Net's input by which its attention is given pictures beside the text."""
 
 
 class Denoising:
@@ -174,6 +179,9 @@ class Denoising:
             # The sizes stay float32: they are numbers to embed, and not every dtype can hold 1000 exactly.
             inputs["added_cond_kwargs"] = {name: value if name == "time_ids" else value.to(dtype)
                                            for name, value in added.items()}
+        if pipeline.references:
+            rows = [NO_PICTURE] * count + [cell.prompt for cell in self.cells]
+            inputs[SHOWN] = {"ip_hidden_states": reference_inputs(pipeline.references, text.pictures, rows, dtype)}
         return inputs
 
 

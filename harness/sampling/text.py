@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.declare import Prompt
 from harness.declare.prompt_texts import POSITIVE, ROLES, all_texts
 from harness.declare.syntax import Text
+from harness.reference.live import read_pictures
 from harness.text import Embedded, Treatment, embed
 from harness.text.tokens import in_chunks
 from harness.text.two_words import as_written
@@ -39,7 +40,8 @@ class TextState:
     negative: Mapping[Text, Conditions]
     occurring: frozenset[str] = frozenset()
     pictures: Mapping[tuple[str, str], torch.Tensor] = field(default_factory=dict)
-    """By the identity of what is guided by it and by the prompt's id: a control map (3, h, w), uint8 on the host."""
+    """By the identity of what is guided by it and by the prompt's id: a control map (3, h, w), uint8 on the host, or the image
+    tokens (tokens, width) of a reference picture, on the device."""
 
 
 def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment | None = None, *, steps: int = 1,
@@ -82,7 +84,7 @@ def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment |
     # A word that occurs as the name of its file does occur.
     occurring |= {word.token for word, written in zip(declared.words, treated.words, strict=True) if written.token in occurring}
     return TextState(positive=positive, negative=negative, occurring=frozenset(occurring),
-                     pictures=control_maps(pipeline, listed))
+                     pictures={**control_maps(pipeline, listed), **read_pictures(pipeline.references, listed)})
 
 
 def control_maps(pipeline: Pipeline, prompts: Iterable[Prompt]) -> dict[tuple[str, str], torch.Tensor]:

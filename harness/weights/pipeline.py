@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harness.declare import Prompt
+    from harness.reference.live import LiveReference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,8 @@ class Pipeline:
     called: Any | None = None
     controls: tuple[LiveControl, ...] = ()
     """The control networks that act on the U-Net."""
+    references: tuple[LiveReference, ...] = ()
+    """The IP-Adapters whose pictures the U-Net's cross attention sees."""
 
     @property
     def unet(self) -> Any:
