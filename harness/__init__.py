@@ -14,9 +14,11 @@ from harness.declare import (
     Blocks,
     Budget,
     Candidate,
+    Canny,
     Checkpoint,
     ColourTransfer,
     Constraint,
+    Control,
     Desirability,
     Emphasis,
     Ensemble,
@@ -36,9 +38,11 @@ from harness.declare import (
     Temperature,
     Upscale,
 )
+from harness.declare.control_sweep import control_sweep
 from harness.declare.model_sweeps import ensemble_sweep, relay_sweep
 from harness.declare.picture_text import PictureText
 from harness.declare.picture_texts import picture_text
+from harness.declare.picture_uses import with_pictures
 from harness.declare.prompt_files import read_prompts
 from harness.declare.prompt_sets import prompt_set
 from harness.declare.recipe_files import read_recipe, recipe_text
@@ -68,9 +72,11 @@ __all__ = [
     "Blocks",
     "Budget",
     "Candidate",
+    "Canny",
     "Checkpoint",
     "ColourTransfer",
     "Constraint",
+    "Control",
     "Desirability",
     "Emphasis",
     "Ensemble",
@@ -97,6 +103,7 @@ __all__ = [
     "alpha_sweep",
     "block_sweep",
     "checkpoint_sweep",
+    "control_sweep",
     "ensemble_sweep",
     "picture_text",
     "prompt_set",
@@ -106,6 +113,7 @@ __all__ = [
     "relay_sweep",
     "sampling_sweep",
     "sweep",
+    "with_pictures",
 ]
 
 

@@ -44,8 +44,6 @@ def _prompt(prompt: Prompt) -> Iterator[str]:
     for field, text in (("the text", prompt.text), ("the negative text", prompt.negative)):
         if odd := first_control(text):
             yield f"prompt {prompt.id!r}: {field} holds the control character {odd!r}, which draws nothing; remove it"
-    if prompt.pictures:
-        yield f"prompt {prompt.id!r}: pictures are used by no candidate of this version"
     if prompt.literal and prompt.syntax not in ("", PLAIN):
         yield f"prompt {prompt.id!r}: it is literal, and has the syntax {prompt.syntax!r}; remove one of the two"
     if prompt.syntax in SYNTAXES or not prompt.syntax:

@@ -14,8 +14,8 @@ from harness.declare.swept_values import swept_numbers
 AXIS = "control"
 
 
-def control_sweep(model: Model | os.PathLike[str] | Candidate | Iterable[Candidate], control: Control, weights: Iterable[float], *,
-                  precision: str = "") -> tuple[Candidate, ...]:
+def control_sweep(model: Model | os.PathLike[str] | Candidate | Iterable[Candidate], control: Control,
+                  weights: Iterable[float], *, precision: str = "") -> tuple[Candidate, ...]:
     """One candidate per weight of a control in the first stage, named "control=0.5". Put 0 among the weights: without the control
     is the baseline. `precision` is that of a Candidate. The weight of `control` itself is replaced.
 

@@ -14,13 +14,16 @@ STAGE_BEFORE: Final = "stage before"
 
 @dataclass(frozen=True, kw_only=True)
 class Canny:
-    """A map of edges, made of the prompt's picture named `of`, or of STAGE_BEFORE. `low` and `high` are the thresholds of the
-    gradient in levels per pixel, and `sigma` is the Gaussian's, in pixels."""
+    """A map of edges, made of one of the prompt's pictures."""
 
     of: str
+    """The name of the picture in `Prompt.pictures`."""
     low: float = 10.0
+    """The gradient of a pixel, in levels per pixel, from which it can be on an edge. OpenCV's 100 is 12.5 here."""
     high: float = 25.0
+    """The gradient that some pixel of an edge must have."""
     sigma: float = 1.0
+    """The width of the Gaussian that smooths the picture first, in pixels; 0 for none."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -28,20 +31,22 @@ class Canny:
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """A control network or T2I-Adapter (file, folder or `zoo:` name), and the picture that it follows: the name of one of
-    `Prompt.pictures`, or a Canny of one. `weight` multiplies what it adds to the denoiser.
-
-    It acts at step i of n if start <= i / n < end. With `guess` only the conditional half is controlled, with scales that fall
-    towards the outer blocks. `kind` is what a union network is told that the picture is, such as "canny" or "openpose".
-    """
+    """A control network (ControlNet, Control-LoRA), and the picture of each prompt that it follows. Several add up."""
 
     path: str
+    """A file, a folder of diffusers, or a `zoo:` name."""
     picture: str | Canny
+    """The name of one of `Prompt.pictures`, or a `Canny` of one."""
     weight: float = 1.0
+    """Multiplies what it adds to the denoiser. At 0 it is not run."""
     start: float = 0.0
+    """It acts at step i of n if start <= i / n < end."""
     end: float = 1.0
+    """The share of the steps at which it stops acting."""
     guess: bool = False
+    """Whether only the half that reads the prompt is controlled, and less from the middle outwards."""
     kind: str = ""
+    """What a union network is told that the picture is. They are not supported yet."""
 
     def __post_init__(self) -> None:
         settle(self)

@@ -57,6 +57,16 @@ class ControlNets:
         factor = side // latent_shape(shape, side, side)[1]
         return network_without_values(file, shape.unet.config, frame_of(candidate.model).path, factor)
 
+    def without_values_beside(self, candidate: Candidate, pipeline: Pipeline) -> tuple[LiveControl, ...]:
+        """The networks that run, on the meta device in the number format of the U-Net beside them."""
+        import torch
+
+        dtype = pipeline.unet.conv_in.weight.dtype if candidate.controls else None
+        return tuple(LiveControl(
+            picture=map_identity(control.picture), weight=float(control.weight), guess=control.guess, read=None,
+            network=torch.nn.Module.to(self.without_values(control, candidate, pipeline), "meta", dtype))
+            for control in candidate.controls if control.weight != 0)
+
     def live(self, candidate: Candidate, pipeline: Pipeline, shape: Pipeline, merged: Merged) -> tuple[LiveControl, ...]:
         """The candidate's controls beside a live pipeline, in the declared order."""
         return tuple(self._of(control, candidate, pipeline, shape, merged) for control in candidate.controls)

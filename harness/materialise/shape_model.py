@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness.declare import Candidate, short_hash
 from harness.materialise.library import MaterialiseError, frame_of
@@ -16,6 +16,10 @@ from harness.weights import Pipeline, shape_pipeline
 
 if TYPE_CHECKING:
     from harness.materialise.workbench import Workbench
+
+
+CONTROLS: Final = "control networks"
+"""Their name among the weights of components."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,8 @@ class ShapeModel:
         """Equal for models whose every part has the same config and size."""
         configs = {part: str(module.config) for part, module in sorted(self.pipeline.parts.items())}
         several = [[other.key for other in self.others], self.together] if self.others else []
-        return short_hash([self.pipeline.family, configs, dict(self.weights), dict(self.copies), *several])
+        return short_hash([self.pipeline.family, configs, dict(self.weights), dict(self.copies), *several,
+                           *(str(control.network.config) for control in self.pipeline.controls)])
 
 
 def shape_key(candidate: Candidate, bench: Workbench) -> tuple[object, ...]:
@@ -45,7 +50,8 @@ def shape_key(candidate: Candidate, bench: Workbench) -> tuple[object, ...]:
     turns = [(leg.first, len(leg.singles)) for leg in bench.legs(candidate)] if len(bases) > 1 else []
     return (*((bench.library.path(base.path), base.config, base.ema) for base in bases), *turns, candidate.quantization,
             candidate.precision, candidate.runtime,
-            tuple((adapter.path, adapter.start, adapter.end) for adapter in candidate.adapters))
+            tuple((adapter.path, adapter.start, adapter.end) for adapter in candidate.adapters),
+            tuple(control.path for control in candidate.controls if control.weight))
 
 
 def shape_model(candidate: Candidate, bench: Workbench) -> ShapeModel:
@@ -87,5 +93,8 @@ def _shape_model(candidate: Candidate, bench: Workbench, phases: int) -> ShapeMo
     further = max(phases - 1, 0) if mode not in LIVE_DTYPES else phases if RUNTIMES[candidate.runtime].private else 0
     if further:
         copies["of other phases or the runtime"] = further * own
-    return ShapeModel(pipeline=pipeline, copies=copies,
-                      weights={part: stored_bytes(module) for part, module in pipeline.parts.items()})
+    controls = bench.controls_without_values(candidate, pipeline)
+    networks = sum(stored_bytes(control.network) for control in controls)
+    return ShapeModel(pipeline=replace(pipeline, controls=controls), copies=copies,
+                      weights={part: stored_bytes(module) for part, module in pipeline.parts.items()}
+                      | ({CONTROLS: networks} if controls else {}))

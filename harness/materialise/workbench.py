@@ -57,6 +57,7 @@ from harness.weights import (
     with_part,
 )
 from harness.weights.header_claims import folder_markers
+from harness.weights.pipeline import LiveControl
 from harness.weights.placing import Slot, lend_layers, move, own_tensors, sharing_copy, slots, tile
 from harness.weights.upload import Uploads
 
@@ -443,6 +444,10 @@ class Workbench:
         shape = self._shape(frame_of(candidate.model))
         return replace(pipeline, controls=self._nets.live(candidate, pipeline, shape, partial(self._merged, candidate, shape)),
                        references=self._image_prompts.live(candidate, pipeline, shape))
+
+    def controls_without_values(self, candidate: Candidate, pipeline: Pipeline) -> tuple[LiveControl, ...]:
+        """The control networks that act on a candidate's one model, on the meta device, beside its pipeline there."""
+        return self._nets.without_values_beside(candidate, pipeline)
 
     def _merged(self, candidate: Candidate, shape: Pipeline, names: Collection[str]) -> dict[str, torch.Tensor]:
         """Tensors of the candidate's merged U-Net, without its adapters, in float32 on the host."""

@@ -16,7 +16,7 @@ from harness.declare.prompt_texts import ROLES, all_texts, change_along_steps
 from harness.declare.syntax import PLAIN as PLAIN_SYNTAX
 from harness.declare.syntax import Text, plain_text
 from harness.materialise import Workbench
-from harness.materialise.shape_model import ShapeModel, shape_key, shape_model
+from harness.materialise.shape_model import CONTROLS, ShapeModel, shape_key, shape_model
 from harness.metrics import METRICS
 from harness.records import Cell
 from harness.sampling import DECODE_BATCH, Conditions, Denoising, TextState, alone, side_by_side
@@ -79,7 +79,8 @@ class Footprint:
             t.nbytes for t in (conditions.states, conditions.pooled) if t is not None)
         most = max((lcm(*pair) for pair in product(*({*of.values()} for of in counts))), default=1)
         longest = replace(conditions, states=conditions.states.repeat(most, 1))
-        self._text = TextState(positive={plain_text(""): longest}, negative={plain_text(""): longest})
+        self._text = TextState(positive={plain_text(""): longest}, negative={plain_text(""): longest},
+                               pictures=maps_without_values(self._pipeline, grid))
         # Not methods with a cache, which would keep every footprint alive.
         self._step_of, self._decoding_of, self._reading_of = cache(self._step), cache(self._decoding), cache(self._reading)
         self._others = [Footprint(other, grid, device) for other in model.others]
@@ -112,6 +113,8 @@ class Footprint:
             weights |= {f"{self._denoiser} {purpose}": size for purpose, size in self._model.copies.items()}
         if not (self._on_gpu and "vae_on_host" in low_memory):
             weights["vae"] = self._model.weights["vae"]
+        if CONTROLS in self._model.weights:
+            weights[CONTROLS] = self._model.weights[CONTROLS]
         for number, other in enumerate(self._others, 2):
             weights |= {f"{part} of model {number}": size for part, size in other.weights(low_memory).items()}
         if self._scorer:
@@ -217,6 +220,14 @@ class Footprint:
 
     def _cells(self, batch_size: int) -> tuple[Cell, ...]:
         return (Cell(prompt="p", seed=0, guidance=max(self._grid.guidance_scales)),) * batch_size
+
+
+def maps_without_values(pipeline: Any, grid: Grid) -> dict[tuple[str, str], Any]:
+    """The control maps of the one prompt of a step that is counted."""
+    import torch
+
+    return {(control.picture, "p"): torch.empty((3, grid.height, grid.width), dtype=torch.uint8, device="meta")
+            for control in pipeline.controls}
 
 
 def conditions_without_values(pipeline: Any) -> Conditions:

@@ -11,9 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
+from harness import alpha_sweep, control_sweep
 from harness.declare import Candidate, Canny, Control, Merge, Prompt
 from harness.materialise import MaterialiseError, Prepared, Workbench
+from harness.materialise.shape_model import shape_model
 from harness.records import Cell
+from harness.run.memory_plan import Footprint
 from harness.sampling import Denoising, embedded, entered, initial_noise
 from tests.control.nets import control_lora, four_files, of_unet, write
 from tests.fakes import tiny_grid
@@ -204,3 +207,25 @@ def test_a_network_of_another_family_is_refused_with_its_first_tensors(root: Pat
         bench_of(root).inspect(candidate("sd1", net("sdxl")))
 
 
+
+
+def test_a_plan_of_memory_counts_the_networks_and_what_they_compute(root: Path) -> None:
+    bench = bench_of(root)
+    grid = tiny_grid(prompts=PROMPTS, steps=STEPS, width=SIZE, height=SIZE)
+    plain, controlled, idle = (Footprint(shape_model(asked, bench), grid, "cpu").need(2) for asked in (
+        candidate("sd1"), candidate("sd1", net("sd1")), candidate("sd1", net("sd1", weight=0))))
+    assert controlled.weights["control networks"] == sum(
+        parameter.nbytes for parameter in diffusers.ControlNetModel.from_pretrained(root / "sd1-net1").parameters())
+    assert controlled.step - plain.step > controlled.weights["control networks"]
+    assert idle.peak == plain.peak
+
+
+def test_a_control_sweep_begins_without_the_control() -> None:
+    control = Control(path="net", picture="edges", weight=3)
+    plain, half = control_sweep("m", control, (0, 0.5))
+    assert (plain.name, plain.controls, plain.axes) == ("control=0", (), {"control": 0.0})
+    assert (half.name, half.controls[0].weight, half.axes) == ("control=0.5", 0.5, {"control": 0.5})
+    of_merges = control_sweep(alpha_sweep("a", "b", (0, 1)), control, (0, 1))
+    assert [one.name for one in of_merges][1] == "alpha=0 control=1"
+    with pytest.raises(ValueError, match="axis 'control' already"):
+        control_sweep(of_merges, control, (1,))

@@ -77,6 +77,12 @@ def adapted(path: str = SKETCH, **changes: object) -> Suite:
     return of(adapters=(Adapter(path=path, **changes),))  # type: ignore[arg-type]
 
 
+def controlled(**changes: object) -> Suite:
+    control = Control(**{"path": "zoo:control-edges", "picture": "edges", **changes})  # type: ignore[arg-type]
+    prompts = tuple(replace(prompt, pictures={"edges": "zoo:edges-fish-3"}) for prompt in PROMPTS)
+    return replace(of(controls=(control,)), grid=tiny_grid(prompts=prompts))
+
+
 def gated(**changes: object) -> Suite:
     return tiny_suite(gates=(Gate(**{"value": "clip_score", **changes}),))  # type: ignore[arg-type]
 
@@ -200,10 +206,21 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Candidate.aesthetic": (of(aesthetic=AestheticGradient(path="nowhere.pt")), "'nowhere.pt'"),
     "Candidate.sampling": (of(sampling=Sampling()), "sampling sets nothing"),
     "Candidate.stages": (of(stages=(Stage(strength=0.5),)), "stages"),
-    "Candidate.controls": (of(controls=(Control(path="nowhere", picture="edges"),)), "controls"),
+    "Candidate.controls": (of(controls=(Control(path="nowhere", picture="edges"),)), "'nowhere'"),
     "Candidate.references": (of(references=(Reference(path="nowhere", picture="face"),)), "references"),
     "Candidate.inpaint": (of(inpaint=Inpaint(picture="photo", mask="mask")), "inpaint"),
     "Candidate.post": (of(post=(Upscale(factor=1),)), "post-step 1"),
+    "Control.path": (controlled(path="nowhere"), "'nowhere'"),
+    "Control.picture": (controlled(picture="edgse"), "'edgse'"),
+    "Control.weight": (controlled(weight=float("nan")), "weight is nan"),
+    "Control.start": (controlled(start=0.5, end=0.5), "start is 0.5"),
+    "Control.end": (controlled(end=0), "end 0"),
+    "Control.guess": ENDS,
+    "Control.kind": (controlled(kind="canny"), "kind is 'canny'"),
+    "Canny.of": (controlled(picture=Canny(of="edgse")), "'edgse'"),
+    "Canny.low": (controlled(picture=Canny(of="edges", low=99)), "low is 99"),
+    "Canny.high": (controlled(picture=Canny(of="edges", high=1)), "high 1"),
+    "Canny.sigma": (controlled(picture=Canny(of="edges", sigma=-1)), "sigma is -1"),
     "ColourTransfer.to": (of(post=(ColourTransfer("nowhere.png"),)), "'nowhere.png'"),
     "ColourTransfer.method": (of(post=(ColourTransfer("first stage", method="reinhart"),)), "'reinhart'"),
     "ColourTransfer.strength": (of(post=(ColourTransfer("nowhere.png", strength=0),)), "strength"),
@@ -276,8 +293,6 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
 
 NOT_YET = {
     Stage: (of(stages=(Stage(strength=0.5),)), "stages"),
-    Canny: (of(controls=(Control(path="nowhere", picture=Canny(of="photo")),)), "controls"),
-    Control: (of(controls=(Control(path="nowhere", picture="edges"),)), "controls"),
     Reference: (of(references=(Reference(path="nowhere", picture="face"),)), "references"),
     Inpaint: (of(inpaint=Inpaint(picture="photo", mask="mask")), "inpaint"),
 }
