@@ -81,7 +81,7 @@ METRICS: Final[Rows[Metric]] = Rows({
                       shown=(), definition="standard deviation of the pixels' luma, in 8-bit levels"),
         )),
     "control_edges": Metric(
-        measure=measure_control_edges, version=1, paper="https://doi.org/10.1109/TPAMI.1986.4767851",
+        measure=measure_control_edges, version=1, uses_pictures=True, paper="https://doi.org/10.1109/TPAMI.1986.4767851",
         values=(
             ValueSpec(name="control_f1", title="Control obeyed (edge F1)", unit="share", better="higher", kind="share",
                       definition="F1 of the image's edges with the lines of its control map, within 0.4 % of the short side, at "

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from threading import RLock
 from typing import Any
 
-from harness.declare import Suite, short_hash
+from harness.declare import Suite, plain, short_hash
+from harness.declare.picture_uses import measured_control
 from harness.metrics import METRICS
 from harness.metrics.clip import ScorerError, load_scorer
 
@@ -49,7 +50,9 @@ class ClipModel:
         clip = self._noted = self.setting() if asked else ""
         styles = short_hash([clip, [*self._suite.styles.items()]])
         settings = {name: styles if METRICS[name].uses_styles else clip for name in asked}
-        shown = short_hash([self._files_by_prompt(), sorted(pictures.items())])
+        control = measured_control(self._suite)
+        shown = short_hash([self._files_by_prompt(), sorted(pictures.items()),
+                            *([] if control is None else [plain(control.picture)])])
         settings |= {name: short_hash([settings.get(name, ""), shown]) for name in sorted({*self._suite.metrics})
                      if METRICS[name].uses_pictures}
         # A user's metric is measured again when its code changes.

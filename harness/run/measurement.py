@@ -194,14 +194,17 @@ class Meter:
         """The input of a metric; with `why_not`, without references."""
         prompts = {p.id: scored_text(p) for p in self.suite.grid.prompts}
         references = [self._baseline[s.cell] for s in batch.samples] if METRICS[name].paired and not why_not else []
-        asks = METRICS[name].uses_pictures
+        asks, asked = METRICS[name].uses_pictures, [s.cell.prompt for s in batch.samples]
         return ImageSet(
             images=self.gallery.pixels(batch.samples) if batch.pixels is None else np.asarray(batch.pixels),
             texts=tuple(prompts[s.cell.prompt] for s in batch.samples), device=self.device,
             references=self.gallery.pixels(references) if references else None,
             clip=self.clip() if METRICS[name].needs_clip else None, styles=self.suite.styles,
-            shown=self.pictures.shown([s.cell.prompt for s in batch.samples]) if asks else (),
-            all_shown=self.pictures.all_shown() if asks else (), why_no_reference=why_not)
+            shown=self.pictures.shown(asked) if asks else (),
+            all_shown=self.pictures.all_shown() if asks else (),
+            control_maps=self.pictures.control_maps(asked) if asks else (),
+            pictures=self.pictures.by_name(asked) if asks else {},
+            other_maps=self.pictures.other_maps(asked) if asks else (), why_no_reference=why_not)
 
     def _records(self, name: str, batch: ImageBatch, scores: Sequence[ImageScore]) -> Iterator[Measurement]:
         row = METRICS[name]
