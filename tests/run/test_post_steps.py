@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from harness import Candidate, Suite
+from harness.cleaning.run_images import clean_run
 from harness.declare import Lut, PostStep, Temperature, Upscale
 from harness.records import Defect, Finished, Intermediate, Measurement, Sample
 from harness.sampling import from_png
@@ -110,3 +111,17 @@ def test_sampled_images_have_the_post_steps_and_their_time(tmp_path: Path, step:
     again = go(tmp_path, replace(declared, candidates=(replace(declared.candidates[0], post=()),)))
     assert finished(again) == (0, 2)
     assert not records(tmp_path, Defect)
+
+
+@pytest.mark.usefixtures("painted")
+def test_cleaning_keeps_the_raw_pictures_of_declared_candidates_and_removes_those_of_others(tmp_path: Path) -> None:
+    cube(tmp_path, "LUT_3D_SIZE 2", BLACK)
+    go(tmp_path, suite(plain_candidate(), night(1), night(0.5)))
+    # The raw pictures lie in the folder of a candidate that is declared no longer.
+    go(tmp_path, suite(night(1)))
+    clean_run(tmp_path / "runs" / "tiny", {})
+    assert len(list(tmp_path.rglob("*.png"))) == 12
+    assert finished(go(tmp_path, suite(night(1))), "night=1") == (0, 6)
+    go(tmp_path, suite(plain_candidate("anime", model="zoo:anime")))
+    clean_run(tmp_path / "runs" / "tiny", {})
+    assert len(list(tmp_path.rglob("*.png"))) == 6
