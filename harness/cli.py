@@ -80,6 +80,8 @@ def command() -> NoReturn:
     except KeyboardInterrupt:
         print("stopped; no file was changed", file=sys.stderr)
         code = 130
+    except BrokenPipeError:  # such as `| head`, which wants no more; as a command that the signal ends
+        code = 141
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):  # the reader closed the pipe
             stream.flush()

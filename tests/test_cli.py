@@ -1,6 +1,8 @@
 """The command says what is wrong in one sentence and ends with an exit code that means it."""
 
 import argparse
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -55,3 +57,9 @@ def test_a_misspelt_word_of_the_command_line_is_answered_with_the_nearest(words:
         main(words)
     assert end.value.code == 2
     assert nearest in capsys.readouterr().err
+
+
+def test_a_reader_that_wants_no_more_ends_a_command_without_a_traceback() -> None:
+    words = "from harness import cli\ndef main():\n    raise BrokenPipeError\ncli.main = main\ncli.command()"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
