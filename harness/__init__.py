@@ -34,6 +34,7 @@ from harness.declare import (
     Relay,
     Sampling,
     Search,
+    Stage,
     Suite,
     Temperature,
     Upscale,
@@ -47,6 +48,7 @@ from harness.declare.prompt_files import read_prompts
 from harness.declare.prompt_sets import prompt_set
 from harness.declare.recipe_files import read_recipe, recipe_text
 from harness.declare.sampling_sweep import sampling_sweep
+from harness.declare.stage_sweeps import strength_sweep
 from harness.declare.sweeps import adapter_files, adapter_grid, adapter_sweep, alpha_sweep, block_sweep, sweep
 from harness.version import __version__
 
@@ -93,6 +95,7 @@ __all__ = [
     "Relay",
     "Sampling",
     "Search",
+    "Stage",
     "Suite",
     "Temperature",
     "Upscale",
@@ -112,6 +115,7 @@ __all__ = [
     "recipe_text",
     "relay_sweep",
     "sampling_sweep",
+    "strength_sweep",
     "sweep",
     "with_pictures",
 ]

@@ -50,7 +50,7 @@ def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
     yield from _adapters(candidate.adapters, root)
     yield from _controls(candidate.controls, root)
     yield from _treatments(candidate, root)
-    yield from later_stage_problems(candidate)
+    yield from later_stage_problems(candidate, root)
     yield from post_problems(candidate.post, root, 1 + len(candidate.stages))
     for place, stage in enumerate(candidate.stages, 2):
         phrases = (*(_sampled_model(stage.model, root) if stage.model else ()), *_adapters(stage.adapters, root),

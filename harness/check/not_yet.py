@@ -7,7 +7,7 @@ from typing import Final
 
 from harness.declare import Candidate
 
-FIELDS: Final = ("stages", "references", "inpaint")
+FIELDS: Final = ("references", "inpaint")
 
 
 def not_yet(candidate: Candidate) -> Iterator[str]:

@@ -46,7 +46,7 @@ def _problems(step: PostStep, root: Path, stages: int) -> Iterator[str]:
             yield from _strength(step.strength)
             if step.to == FIRST_STAGE:
                 if stages < 2:
-                    yield f"to is {FIRST_STAGE!r}, and the candidate has one stage; give a picture file"
+                    yield f"to is {FIRST_STAGE!r}, and no stage comes before its own picture; give a picture file"
             else:
                 yield from _picture(root, step.to)
         case Lut():

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import fields
+from pathlib import Path
 from typing import Final
 
 from harness.check.phrases import number, unknown
+from harness.check.post import post_problems
 from harness.check.prompt_markup import phrases
 from harness.check.prompts import syntax_problems
 from harness.check.sampling import idle_knobs, sampled_problems
@@ -17,11 +19,13 @@ from harness.declare.candidate import TAKEN
 from harness.declare.effective_grid import stage_grids
 from harness.declare.nearest import did_you_mean
 from harness.declare.prompt_texts import POSITIVE, ROLES, parsed
+from harness.declare.same_text import is_unguided
 from harness.declare.stage_candidates import as_candidates, clashes, steps_run
 from harness.declare.stages import COLOUR, PROMPT, RESIZE, THROUGH
 from harness.samplers import guided_steps
 
 LATENT: Final = "latent"
+LATENTS: Final = "latents"
 _SHARP_FROM: Final = 0.5
 """The strength from which a stage removes the blur of latents that were enlarged."""
 
@@ -46,10 +50,14 @@ def _instead(name: str) -> str:
     return "write it into the prompts of the grid" if name in ("prompt", "negative") else "remove it"
 
 
-def later_stage_problems(candidate: Candidate) -> Iterator[str]:
-    """One phrase per problem of the stages after the first, apart from their files and from how they are sampled."""
+def later_stage_problems(candidate: Candidate, root: Path) -> Iterator[str]:
+    """One phrase per problem of the stages after the first, apart from their models and from how they are sampled."""
     for place, stage in enumerate(candidate.stages, 2):
         yield from (f"stage {place}: {phrase}" for phrase in _later(stage))
+        yield from (f"stage {place}: before: {phrase}" for phrase in post_problems(stage.before, root, place - 1))
+        if place > 2 and candidate.stages[place - 3].colour and LATENTS in (stage.through, f"{stage.resize}s"):
+            yield (f"stage {place}: it is handed latents, and colour={candidate.stages[place - 3].colour!r} of the stage before "
+                   "changes the picture; remove one of them")
 
 
 def _later(stage: Stage) -> Iterator[str]:
@@ -71,10 +79,6 @@ def _later(stage: Stage) -> Iterator[str]:
         yield "before changes the picture, and through is 'latents', which hands over no picture; remove one of them"
     if stage.resize == LATENT and stage.before:
         yield "before changes the picture, and resize is 'latent', which hands over no picture; remove one of them"
-    if stage.before:
-        yield "post-steps in before cannot be applied by this version; remove them"
-    if stage.colour in COLOUR and stage.colour:
-        yield f"colour={stage.colour!r} cannot be applied by this version; remove it"
     if stage.sampling is not None:
         if not stage.sampling.given:
             yield "sampling sets nothing; remove it"
@@ -119,6 +123,8 @@ def _steps(stage: Stage, grid: Grid) -> Iterator[str]:
         yield (f"strength {strength:g} of {grid.steps} steps runs none of them; expected at least {_least(grid.steps)}, or more "
                "steps")
         return
+    if stage.negative and is_unguided(grid.guidance_scales):
+        yield "negative has no effect at guidance 1; remove it, or give the stage a guidance scale above 1"
     if stage.sampling is not None:
         yield from idle_knobs(stage.sampling, grid.guidance_scales)
     if grid.sampling is not None and guided_steps(grid.sampling, grid.steps) and not guided_steps(grid.sampling, count):

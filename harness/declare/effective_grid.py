@@ -11,7 +11,7 @@ from harness.declare.grid import Grid
 from harness.declare.post_steps import Upscale
 from harness.declare.sampler_names import sampler_named
 from harness.declare.sampling import GRID_FIELDS, NEUTRAL, Sampling
-from harness.declare.stage_candidates import as_candidates, own_guidance, with_stage_texts
+from harness.declare.stage_candidates import as_candidates, own_guidance, steps_run, with_stage_texts
 from harness.declare.suite import Suite
 
 
@@ -37,6 +37,13 @@ def stage_grids(declared: Suite | Grid, candidate: Candidate) -> tuple[Grid, ...
         grid, scale = with_stage_texts(grid_of(declared, own), stage), own_guidance(candidate, number)
         grids.append(grid if scale is None else replace(grid, guidance_scales=(scale,)))
     return tuple(grids)
+
+
+def run_grids(declared: Suite | Grid, candidate: Candidate) -> tuple[Grid, ...]:
+    """As `stage_grids`, with the steps that each stage runs."""
+    first, *later = stage_grids(declared, candidate)
+    return (first, *(replace(grid, steps=steps_run(stage.strength or 0.0, grid.steps))
+                     for stage, grid in zip(candidate.stages, later, strict=True)))
 
 
 def picture_size(declared: Suite | Grid, candidate: Candidate | None = None) -> tuple[int, int]:

@@ -17,15 +17,17 @@ _NEARLY = 1e-9
 
 def as_candidates(candidate: Candidate) -> tuple[Candidate, ...]:
     """One candidate per stage, in order, each with the name of the whole and without stages of its own. A stage that names no
-    model has that of the stage before, and in `sampling` what it does not say itself. Number format, runtime, emphasis and
-    aesthetic gradient are those of the whole candidate; adapters act in their own stage alone."""
+    model has that of the stage before, and in `sampling` what it does not say itself. Number format, runtime and aesthetic
+    gradient are those of the whole candidate, and so is its emphasis where a stage reads the prompts; adapters act in their own
+    stage alone."""
     if not candidate.stages:
         return (candidate,)
     stages = [replace(candidate, stages=(), post=())]
     for stage in candidate.stages:
         before = stages[-1]
         stages.append(replace(before, model=stage.model or before.model, adapters=stage.adapters, controls=stage.controls,
-                              references=stage.references, inpaint=None, sampling=_sampled(before.sampling, stage.sampling)))
+                              references=stage.references, inpaint=None, sampling=_sampled(before.sampling, stage.sampling),
+                              emphasis=candidate.emphasis if PROMPT in stage.prompt else None))
     return tuple(stages)
 
 

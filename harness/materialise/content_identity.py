@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from harness.adapters.kinds import KINDS
 from harness.control.edge_map import EDGES_VERSION
 from harness.control.residuals import CONTROL_VERSION
-from harness.declare import Candidate, Canny, Ensemble, Model, Relay, plain, short_hash
+from harness.declare import Candidate, Canny, Ensemble, Model, PostStep, Relay, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
 from harness.declare.models import models_of
+from harness.declare.stage_candidates import as_candidates
 from harness.materialise.library import Library, adapters_of, frame_of, leaves, merges_of
 from harness.materialise.live_references import REFERENCE_VERSION, by_content, encoder_file
 from harness.materialise.merged_parts import opened, with_named_parts
 from harness.materialise.text_treatment import clip_file
 from harness.merge import MERGE_METHODS
 from harness.post import POST_STEPS, files_of
+from harness.post.colour_transfer import COLOUR_TRANSFER_VERSION
 from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES
 from harness.records import Weights
 from harness.runtimes import RUNTIMES
@@ -24,16 +27,22 @@ from harness.samplers import FLOW_FAMILIES
 from harness.text import WEIGHTINGS
 
 TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2, "together": 2, "texts of flow models": 2,
-                             "kept layers of flow models": 2, "arithmetic of integer modes": 1, "relay": 1, "ensemble": 1}
+                             "kept layers of flow models": 2, "arithmetic of integer modes": 1, "relay": 1, "ensemble": 1,
+                             "stages": 1}
 """Increased when the same files give different numbers. It covers the block weights of adapters, several adapters of one
 candidate, adapters for some of the steps, that texts of SD3 and Flux are embedded one by one, which of their layers the
-integer modes keep, how these modes compute in 16 bits, and how models take turns or are averaged."""
+integer modes keep, how these modes compute in 16 bits, and how models take turns or are averaged, and how a stage
+begins from the picture of the stage before."""
+_IN_PARTS: Final = ("model", "adapters")
+"""What of a stage is in the identity of the stage by itself."""
 
 
 def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
     """The BLAKE3 of every input file, and one identity over these, the declaration and the versions of the arithmetic. The
     candidate's number format is its quantization (number_format.in_its_format). How it is sampled decides the keys of its images,
-    and not this identity."""
+    and not this identity; how its later stages are sampled does."""
+    if candidate.stages:
+        return _weights_of_stages(candidate, library)
     references = references_of(candidate)
     inputs = {reference: library.content(reference) for reference in references}
     # By the names of the parts: the same words mean other components of another model.
@@ -48,6 +57,30 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
         RUNTIMES.identity(candidate.runtime), *([words] if words else [])]))
 
 
+def _weights_of_stages(candidate: Candidate, library: Library) -> Weights:
+    """One identity over those of all stages and over what each later one says of its texts, its steps and its beginning."""
+    stages = [weights_of_candidate(stage, library) for stage in as_candidates(candidate)]
+    steps = _post_steps(candidate)
+    files = files_of(steps)
+    inputs = {reference: digest for stage in stages for reference, digest in stage.inputs.items()} | {
+        file: library.content(file) for file in files}
+    said = [{name: value for name, value in _by_content(plain(stage), inputs).items() if name not in _IN_PARTS}
+            for stage in candidate.stages]
+    return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
+        "stages", TREATMENT_VERSIONS["stages"], [stage.identity for stage in stages], said, _by_content(
+            plain(candidate.post), inputs), _post_versions(steps), COLOUR_TRANSFER_VERSION if any(
+                stage.colour for stage in candidate.stages) else 0]))
+
+
+def _post_steps(candidate: Candidate) -> tuple[PostStep, ...]:
+    """All post-steps of a candidate, those between its stages included."""
+    return (*candidate.post, *(step for stage in candidate.stages for step in stage.before))
+
+
+def _post_versions(steps: Sequence[PostStep]) -> dict[str, int]:
+    return {f"post {type(step).__name__}": POST_STEPS[type(step)].version for step in steps}
+
+
 def _by_part_names(model: Model, library: Library) -> Model:
     if isinstance(model, Relay | Ensemble):
         return replace(model, models=tuple(with_named_parts(one, opened(one, library)) for one in model.models))
@@ -56,7 +89,11 @@ def _by_part_names(model: Model, library: Library) -> Model:
 
 def references_of(candidate: Candidate) -> tuple[str, ...]:
     """Every file and folder that a candidate is made of, as declared: models, also those that only give components, adapters,
-    the config folder with its tokenizer, the aesthetic gradient and its CLIP model."""
+    the config folder with its tokenizer, the aesthetic gradient and its CLIP model. Those of all stages."""
+    if candidate.stages:
+        steps = _post_steps(candidate)
+        return tuple(dict.fromkeys([*(path for stage in as_candidates(candidate) for path in references_of(stage)),
+                                    *files_of(steps)]))
     references = [*(leaf.path for leaf in leaves(candidate.model)),
                   *(a.path for a in (*adapters_of(candidate.model), *candidate.adapters))]
     references += [control.path for control in candidate.controls]
@@ -107,7 +144,7 @@ def _versions(candidate: Candidate, library: Library) -> dict[str, int | list[in
         versions[kind] = TREATMENT_VERSIONS[kind]
     if candidate.aesthetic is not None:
         versions["aesthetic"] = TREATMENT_VERSIONS["aesthetic"]
-    versions |= {f"post {type(step).__name__}": POST_STEPS[type(step)].version for step in candidate.post}
+    versions |= _post_versions(candidate.post)
     return versions
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from harness.declare import Candidate, Grid, Stage, short_hash
+from harness.declare import Candidate, Grid, PostStep, Stage, short_hash
 from harness.declare.effective_grid import stage_grids
 from harness.declare.prompt_texts import change_along_steps
 from harness.declare.stage_candidates import own_guidance, steps_run
-from harness.declare.stages import PROMPT
+from harness.declare.stages import PROMPT, stage_name
 from harness.materialise.library import MaterialiseError
 from harness.materialise.phases import Phase
+from harness.post import PostProcess
 from harness.records import Cell
 from harness.weights import Pipeline
 
@@ -22,7 +24,8 @@ LATENTS, PIXELS, LATENT = "latents", "pixels", "latent"
 class LiveStage:
     """A stage after the first. `number` counts from 1 for the second; the steps of its `grid` are those that it runs, the last of
     `of_steps`. Its prompts are those that it reads, and `guidance` its own scale, if it has one. `through` is "latents" or
-    "pixels"; where the size differs from that of the stage before, `resize` says how it is reached."""
+    "pixels"; where the size differs from that of the stage before, `resize` says how it is reached. `before` are the post-steps
+    of the picture that it begins from, whose colours its own picture gets with `colour`."""
 
     number: int
     grid: Grid
@@ -31,47 +34,45 @@ class LiveStage:
     phases: tuple[Phase, ...]
     through: str
     resize: str
+    before: PostProcess | None = None
+    colour: bool = False
 
     @property
     def name(self) -> str:
         """What the stage is called: "stage 2" is the second."""
-        return named(self.number)
+        return stage_name(self.number)
 
     def cells(self, cells: Sequence[Cell]) -> tuple[Cell, ...]:
         """The cells of a batch with the guidance that this stage has."""
         return tuple(cells if self.guidance is None else (replace(cell, guidance=self.guidance) for cell in cells))
 
 
-def named(number: int) -> str:
-    """What a stage is called whose number counts from 0 for the first."""
-    return f"stage {number + 1}"
-
-
-def live_stages(candidate: Candidate, grid: Grid, phases: Sequence[tuple[Phase, ...]],
-                same_latents: Callable[[int], bool]) -> tuple[LiveStage, ...]:
+def live_stages(candidate: Candidate, grid: Grid, phases: Sequence[tuple[Phase, ...]], same_latents: Callable[[int], bool],
+                prepared: Callable[[tuple[PostStep, ...]], PostProcess]) -> tuple[LiveStage, ...]:
     """The later stages of a candidate on the grid of its suite; `phases` are those of all its stages. `same_latents` says of a
-    stage whether its latents mean what those of the stage before mean."""
+    stage whether its latents mean what those of the stage before mean; `prepared` makes post-steps ready."""
     grids = stage_grids(grid, candidate)
     stages = []
     for number, (stage, own) in enumerate(zip(candidate.stages, grids[1:], strict=True), 1):
-        before = grids[number - 1]
+        before, coloured = grids[number - 1], number > 1 and bool(candidate.stages[number - 2].colour)
         count = steps_run(stage.strength or 0.0, own.steps)
         resized = (own.width, own.height) != (before.width, before.height)
         stages.append(LiveStage(
             number=number, grid=replace(own, steps=count), of_steps=own.steps, guidance=own_guidance(candidate, number),
             phases=_reading(phases[number], stage, count if change_along_steps(own.prompts) else 0), resize=stage.resize,
-            through=through(stage, resized=resized, same=lambda number=number: same_latents(number))))  # type: ignore[misc]
+            through=through(stage, changed=coloured, resized=resized, same=partial(same_latents, number)),
+            before=prepared(stage.before) if stage.before else None, colour=bool(stage.colour)))
     return tuple(stages)
 
 
-def through(stage: Stage, *, resized: bool, same: Callable[[], bool]) -> str:
+def through(stage: Stage, *, changed: bool, resized: bool, same: Callable[[], bool]) -> str:
     """How a stage is handed what it begins from: as declared; by default as latents where these mean the same in both stages and
-    nothing happens to the picture in between."""
+    nothing happens to the picture in between. `changed` says that the stage before changed its picture."""
     if stage.through:
         return stage.through
     if resized:
         return LATENTS if stage.resize == LATENT else PIXELS
-    return LATENTS if not stage.before and same() else PIXELS
+    return LATENTS if not stage.before and not changed and same() else PIXELS
 
 
 def asks_for_latents(stage: Stage) -> bool:
@@ -82,9 +83,9 @@ def asks_for_latents(stage: Stage) -> bool:
 def refuse_other_latents(number: int, stage: Stage) -> None:
     """Raises MaterialiseError for a stage that asks for latents which mean nothing to it."""
     asked = "through is 'latents'" if stage.through == LATENTS else "resize is 'latent'"
-    raise MaterialiseError(f"{named(number)}: {asked}, but its VAE is not that of the stage before, so that latents of one mean "
-                           "another picture in the other; give through='pixels' and a resize on pixels, or take one VAE for both "
-                           "with Merge(..., take={'vae': ...})")
+    raise MaterialiseError(f"{stage_name(number)}: {asked}, but its VAE is not that of the stage before, so that latents of one "
+                           "mean another picture in the other; give through='pixels' and a resize on pixels, or take one VAE "
+                           "for both with Merge(..., take={'vae': ...})")
 
 
 def _reading(phases: tuple[Phase, ...], stage: Stage, count: int) -> tuple[Phase, ...]:

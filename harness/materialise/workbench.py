@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,22 +14,23 @@ from typing import TYPE_CHECKING, Any
 from harness.adapters import AdapterPlan, Reading, live_plan
 from harness.adapters.kinds import is_additive
 from harness.control.maps import map_identity
-from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Grid, Model, Relay, plain, short_hash
+from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Fused, Grid, Merge, Model, Relay, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
 from harness.declare.models import models_of
 from harness.declare.stage_candidates import as_run
+from harness.declare.stages import stage_name
 from harness.materialise.adapter_copies import copies_problem
 from harness.materialise.adapter_expressions import Places, weights_of, with_adapter
 from harness.materialise.compiled_copies import CompiledCopies
 from harness.materialise.content_identity import references_of, weights_of_candidate
 from harness.materialise.denoiser_kind import foreign_prediction, kind_of_result, refuse_foreign_kind
 from harness.materialise.equal_candidates import equality_problems
-from harness.materialise.equal_weights import same_component
+from harness.materialise.equal_weights import changes_nothing, same_component
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
 from harness.materialise.live_controls import ControlNets
 from harness.materialise.live_model import Frame, Working
 from harness.materialise.live_references import ReferenceNets, identity_of
-from harness.materialise.live_stages import LiveStage, asks_for_latents, live_stages, named, refuse_other_latents, vae_config
+from harness.materialise.live_stages import LiveStage, asks_for_latents, live_stages, refuse_other_latents, vae_config
 from harness.materialise.number_format import computing_of, homes_of, in_its_format
 from harness.materialise.phases import Branch, Leg, Phase, legs_of, live_singles, spans_of
 from harness.materialise.plan_recipe import plan_recipe
@@ -215,7 +217,7 @@ class Workbench:
             try:
                 self.inspect(stage)
             except ValueError as error:
-                raise MaterialiseError(f"{named(number)}: {error}") from error
+                raise MaterialiseError(f"{stage_name(number)}: {error}") from error
         if len(stages) > 1 and (flow := next((family for family in map(self.family, stages) if family in FLOW_FAMILIES), "")):
             raise MaterialiseError(f"models of the family {flow} are sampled by their own pipeline, which cannot begin from the "
                                    "picture of a stage before; take Stable Diffusion 1, 2 or XL for every stage, or one stage")
@@ -236,7 +238,20 @@ class Workbench:
 
     def equalities(self, candidates: Sequence[Candidate]) -> dict[str, str]:
         """By name, what is wrong with candidates that have the weights of an earlier one, or of their own model A."""
-        return equality_problems([self._if_known(candidate) for candidate in candidates], self._plan, self.library, self._limits)
+        known = [self._if_known(candidate) for candidate in candidates]
+        return self._idle_stages(known) | equality_problems(known, self._plan, self.library, self._limits)
+
+    def _idle_stages(self, candidates: Sequence[Candidate]) -> dict[str, str]:
+        """By name, the candidates with a later stage whose merge changes nothing."""
+        idle = {}
+        for candidate in candidates:
+            for number, stage in enumerate(candidate.stages, 1):
+                if not isinstance(stage.model, Merge | Fused):
+                    continue
+                with suppress(ValueError, OSError):  # which is said of the candidate itself
+                    if why := changes_nothing(self._plan(stage.model), limits=self._limits):
+                        idle[candidate.name] = f"candidate {candidate.name!r}: {stage_name(number)}: {why}"
+        return idle
 
     def encoded_by(self, candidate: Candidate) -> tuple[tuple[TextEncoder, ...], tuple[Treatment, ...]]:
         """What decides which prompts fit: the text encoders of an inspected candidate, without values, and the treatment of each
@@ -343,7 +358,7 @@ class Workbench:
         self._nets.keep(own)
         self._image_prompts.keep(own)
         (phases, coverage), *later = [self._phases(stage, frames) for stage in own]
-        coverage = (*coverage, *(replace(row, stage=f"{named(number)}: {row.stage}")
+        coverage = (*coverage, *(replace(row, stage=f"{stage_name(number)}: {row.stage}")
                                  for number, (_, rows) in enumerate(later, 1) for row in rows))
         stages = self._live_stages(candidate, [phases, *(of for of, _ in later)]) if later else ()
         # Every phase is made live once, so that errors are known before the first image.
@@ -363,7 +378,8 @@ class Workbench:
         for number, stage in enumerate(candidate.stages, 1):
             if asks_for_latents(stage) and not same(number):
                 refuse_other_latents(number, stage)
-        return live_stages(candidate, self._grid, phases, same)
+        return live_stages(candidate, self._grid, phases, same,
+                           lambda steps: process_of(steps, self.library.path, self.library.content))
 
     def _phases(self, candidate: Candidate, frames: Mapping[str, Frame]) -> tuple[tuple[Phase, ...], tuple[Coverage, ...]]:
         """The phases of a candidate whose models have `frames`, by their declaration, and the coverage of every model."""

@@ -48,6 +48,10 @@ def as_one_file(candidate: Candidate, bench: Workbench) -> Candidate:
     """The candidate with its adapters fused into the model. Raises PromotionError for anything that no file can hold."""
     who = f"candidate {candidate.name!r}"
     fused = "Fused(model=..., adapters=(...))"
+    if candidate.stages:
+        raise PromotionError(f"{who} makes its pictures in {len(candidate.stages) + 1} stages, each with a model of its own, and "
+                             "no single file holds them. Measure the model of a stage as a candidate without stages, and promote "
+                             "that")
     try:
         model = one_recipe(candidate.model)
     except ValueError as error:

@@ -11,7 +11,7 @@ from harness.records import Cell, Dropped, Failure, Look
 from harness.records.events import all_cells
 from harness.run.batch_packing import in_order
 from harness.run.suite_run import SuiteRun
-from harness.samplers import image_work
+from harness.samplers import candidate_work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +75,13 @@ class Asking:
 
     def work_of(self, name: str, guidance: float) -> float:
         """How much work the denoiser has with one image of a candidate."""
-        return image_work(self._grid(name), guidance)
+        return candidate_work(self.run.suite, self._candidate(name), guidance)
 
     def _grid(self, name: str, others: Sequence[Candidate] = ()) -> Grid:
-        candidate = next((c for c in (*self.run.suite.candidates, *others) if c.name == name), None)
-        return grid_of(self.run.suite, candidate)
+        return grid_of(self.run.suite, self._candidate(name, others))
+
+    def _candidate(self, name: str, others: Sequence[Candidate] = ()) -> Candidate | None:
+        return next((c for c in (*self.run.suite.candidates, *others) if c.name == name), None)
 
     def sound(self, names: Iterable[str]) -> tuple[str, ...]:
         """The names of the candidates that have not failed."""

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from harness.check.together import together
-from harness.declare import Alphas, Blocks, Candidate, Search, Suite, grid_of
+from harness.declare import Alphas, Blocks, Candidate, Grid, Search, Suite
+from harness.declare.effective_grid import stage_grids
+from harness.declare.stages import stage_name
 from harness.materialise import Workbench
 from harness.merge.search_space import convention_of
 from harness.samplers import sampler_problem, zero_snr_problem
@@ -34,8 +36,14 @@ def file_problems(suite: Suite, offered: list[Candidate], bench: Workbench, equa
 
 
 def _of_sampling(suite: Suite, candidate: Candidate, bench: Workbench) -> str:
-    """What keeps an inspected candidate's model from being sampled as its effective grid says; empty if nothing does."""
-    grid = grid_of(suite, candidate)
+    """What keeps an inspected candidate's models from being sampled as their effective grids say; empty if nothing does."""
+    for number, (stage, grid) in enumerate(zip(bench.stages(candidate), stage_grids(suite, candidate), strict=True)):
+        if problem := _of_stage(grid, stage, bench):
+            return f"{stage_name(number)}: {problem}" if number else problem
+    return ""
+
+
+def _of_stage(grid: Grid, candidate: Candidate, bench: Workbench) -> str:
     if problem := sampler_problem(grid.sampler, bench.family(candidate)):
         return problem
     if bench.zero_snr(candidate) and (problem := zero_snr_problem(grid.sampler)):

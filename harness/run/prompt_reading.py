@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.declare import Candidate, Grid, short_hash
+from harness.declare.effective_grid import run_grids
 from harness.declare.grid import IN_CHUNKS
 from harness.declare.prompt_texts import change_along_steps
+from harness.declare.same_text import prompts_hash
+from harness.declare.stages import stage_name
 from harness.materialise import Workbench
 from harness.records import Coverage
 from harness.samplers import FLOW_FAMILIES
@@ -37,8 +40,19 @@ class PromptReadings:
     def of(self, candidate: Candidate, grid: Grid, bench: Workbench) -> Reading | None:
         """How an inspected candidate reads the prompts of its grid; None without text encoders. Of several models that read it is
         the first reading, or the first with a problem."""
-        readings = [reading for reader in bench.readers(candidate) if (reading := self._of_one(reader, grid, bench)) is not None]
+        readings = self._of_stage(candidate, grid, bench)
+        for number, (stage, own) in enumerate(self._later(candidate, grid, bench), 1):
+            readings += [reading if not reading.problem else replace(reading, problem=f"{stage_name(number)}: {reading.problem}")
+                         for reading in self._of_stage(stage, own, bench)]
         return next((reading for reading in readings if reading.problem), next(iter(readings), None))
+
+    def _of_stage(self, candidate: Candidate, grid: Grid, bench: Workbench) -> list[Reading]:
+        return [reading for reader in bench.readers(candidate) if (reading := self._of_one(reader, grid, bench)) is not None]
+
+    @staticmethod
+    def _later(candidate: Candidate, grid: Grid, bench: Workbench) -> list[tuple[Candidate, Grid]]:
+        """The later stages as candidates of their own, with the prompts as they read them."""
+        return list(zip(bench.stages(candidate)[1:], run_grids(grid, candidate)[1:], strict=True)) if candidate.stages else []
 
     def _of_one(self, candidate: Candidate, grid: Grid, bench: Workbench) -> Reading | None:
         encoders, treatments = bench.encoded_by(candidate)
@@ -46,7 +60,8 @@ class PromptReadings:
             return None
         words = short_hash([[[w.component, w.token, w.file_word, len(w.vectors)] for w in treatment.words]
                             + sorted(treatment.weights) for treatment in treatments])
-        key = (id(encoders), grid.steps if change_along_steps(grid.prompts) else 0, words)
+        texts = prompts_hash(grid.prompts)
+        key = (id(encoders), grid.steps if change_along_steps(grid.prompts) else 0, f"{words} {texts}")
         if key not in self._known:
             self._known[key] = encoders, _reading(grid, bench.family(candidate), encoders, treatments)
         return self._known[key][1]

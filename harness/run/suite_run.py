@@ -47,7 +47,7 @@ from harness.run.run_json import FITTED_BATCH, REFUSED, RunJson, Session
 from harness.run.stages import Stages
 from harness.run_folder.folder import lock, sweep
 from harness.run_folder.ledger import Ledger
-from harness.samplers import image_work
+from harness.samplers import candidate_work
 from harness.sampling import (
     NOT_FINITE,
     Images,
@@ -334,7 +334,7 @@ class SuiteRun:
         self._shown += len(samples)
         if sampled:
             self.images_made += len(samples)
-            self.work_made += sum(image_work(grid_of(self.suite, candidate), sample.cell.guidance) for sample in samples)
+            self.work_made += sum(candidate_work(self.suite, candidate, sample.cell.guidance) for sample in samples)
         self.progress.advance(len(samples), f"{self.suite.name} {candidate.name}: {'sample' if sampled else 'post-steps'}")
         self._meter.feed(samples, pixels)
 

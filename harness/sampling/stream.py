@@ -12,6 +12,7 @@ from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from harness.declare import Grid
+from harness.declare.stages import stage_name
 from harness.post import PostProcess
 from harness.probes.clock import Stopwatch
 from harness.records import Cell
@@ -19,7 +20,7 @@ from harness.sampling.arriving import Arriving, Images, arrived
 from harness.sampling.batches import side_by_side
 from harness.sampling.branches import LiveBranch, entered
 from harness.sampling.denoise import Denoising, Start, at_once, called, decode
-from harness.sampling.hand_over import from_latents, from_pictures
+from harness.sampling.hand_over import StagePictures, from_latents, from_pictures, needs_first_stage, needs_pictures
 from harness.sampling.text import TextState, at_text, encode
 
 if TYPE_CHECKING:
@@ -133,29 +134,31 @@ def _staged(phases: Sequence[Phase], grid: Grid, group: Sequence[Batch], texts: 
     workers = _workers(pipeline, grid)
     under_way = list(_ahead(lambda cells: Denoising(pipeline, grid, cells), group, workers))
     _run(phases, grid.steps, under_way, texts, workers)
+    pictures: Sequence[StagePictures] = [StagePictures()] * len(group)
     for stage in later.stages:
-        pictures = _pictures(pipeline, stage, group, under_way, later)
+        made = _pictures(pipeline, stage, list(zip(group, under_way, pictures, strict=True)), later)
+        pictures = [images.after(before, stage) for before, images in zip(pictures, made, strict=True)]
         pipeline = stage.phases[0].enter()
         workers = _workers(pipeline, grid)
         begin = partial(_begun, pipeline, stage)
-        under_way = list(_ahead(begin, list(zip(group, under_way, pictures, strict=True)), workers))
+        under_way = list(_ahead(begin, list(zip(group, under_way, (of.begun_from for of in pictures), strict=True)), workers))
         _run(stage.phases, stage.grid.steps, under_way, texts, workers)
-    yield from _ahead(lambda one: (one[0], decode(pipeline, one[1].latents)), list(zip(group, under_way, strict=True)), workers)
+    yield from _ahead(lambda one: (one[0], one[2].coloured(decode(pipeline, one[1].latents))),
+                      list(zip(group, under_way, pictures, strict=True)), workers)
 
 
-def _pictures(pipeline: Pipeline, stage: LiveStage, group: Sequence[Batch], under_way: Sequence[Denoising],
-              later: Later) -> Sequence[Images | None]:
-    """The pictures of the stage before `stage`, by batch; None where nobody asks for them."""
-    if stage.through == "latents" and later.beside is None:
-        return [None] * len(group)
+def _pictures(pipeline: Pipeline, stage: LiveStage, before: Sequence[tuple[Batch, Denoising, StagePictures]],
+              later: Later) -> list[StagePictures]:
+    """The pictures of the stage before `stage`, by batch; without any where nobody asks for them."""
+    if not needs_pictures(stage) and later.beside is None:
+        return [StagePictures()] * len(before)
     workers = 1 if pipeline.device.type == "cuda" else _workers(pipeline, stage.grid)
-    made: list[Images | None] = []
-    for cells, arriving in _ahead(lambda one: (one[0], decode(pipeline, one[1].latents)),
-                                  list(zip(group, under_way, strict=True)), workers):
+    made: list[StagePictures] = []
+    for cells, arriving in _ahead(lambda one: (one[0], one[2].coloured(decode(pipeline, one[1].latents))), before, workers):
         images = arriving.images(_of(cells, later.broken))
         if later.beside is not None:
-            later.beside(cells, f"stage {stage.number}", images)
-        made.append(images)
+            later.beside(cells, stage_name(stage.number - 1), images)
+        made.append(StagePictures(begun_from=images))
     return made
 
 
@@ -222,21 +225,22 @@ def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch, 
     with watch.phase("denoise"):
         run = Denoising(pipeline, grid, (cell,))
     _timed_run(run, phases, grid, watch, "", switches=len(phases) > 1)
-    first: Images | None = None
+    pictures = StagePictures()
+    of_first = any(needs_first_stage(steps) for steps in (post, *(stage.before for stage in stages)))
     for stage in stages:
-        images: Images | None = None
-        if stage.through != "latents":
+        kept = StagePictures()
+        if needs_pictures(stage) or (of_first and pictures.first is None):
             with watch.phase(f"{stage.name} begin"):
-                images = decode(pipeline, run.latents).images()
-        first = images if first is None else first
+                kept = StagePictures(begun_from=pictures.coloured(decode(pipeline, run.latents)).images())
+        pictures = kept.after(pictures, stage)
         with watch.phase(f"{stage.name} switch"):
             pipeline = stage.phases[0].enter()
         with watch.phase(f"{stage.name} begin"):
-            run = _begun(pipeline, stage, ((cell,), run, images))
+            run = _begun(pipeline, stage, ((cell,), run, pictures.begun_from))
         _timed_run(run, stage.phases, stage.grid, watch, f"{stage.name} ", switches=True)
     with watch.phase("decode"):
-        finished = decode(pipeline, run.latents).images()
-    _timed_post(post, finished, first, watch)
+        finished = pictures.coloured(decode(pipeline, run.latents)).images()
+    _timed_post(post, finished, pictures.first, watch)
 
 
 def _timed_post(post: PostProcess | None, images: Images, first: Images | None, watch: Stopwatch) -> None:

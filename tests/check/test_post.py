@@ -17,7 +17,7 @@ from tests.post.test_luts import cube, grid
     (ColourTransfer("neon.png", strength=0), "strength"),
     (ColourTransfer("nowhere.png"), "'nowhere.png'"),
     (ColourTransfer("night.cube"), "not a PNG"),
-    (ColourTransfer("first stage"), "one stage"),
+    (ColourTransfer("first stage"), "no stage comes before"),
     (Lut("nowhere.cube"), "'nowhere.cube'"),
     (Lut("neon.png"), "UTF-8"),
     (Lut("night.cube", strength=1.5), "strength"),

@@ -73,6 +73,10 @@ def sampled(**changes: object) -> Suite:
     return of(sampling=Sampling(**changes))  # type: ignore[arg-type]
 
 
+def staged(**changes: object) -> Suite:
+    return of(stages=(Stage(**{"model": "zoo:anime", "strength": 0.5, **changes}),))  # type: ignore[arg-type]
+
+
 def adapted(path: str = SKETCH, **changes: object) -> Suite:
     return of(adapters=(Adapter(path=path, **changes),))  # type: ignore[arg-type]
 
@@ -205,7 +209,7 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Candidate.emphasis": (of(emphasis=Emphasis(weights={})), "emphasis names no words"),
     "Candidate.aesthetic": (of(aesthetic=AestheticGradient(path="nowhere.pt")), "'nowhere.pt'"),
     "Candidate.sampling": (of(sampling=Sampling()), "sampling sets nothing"),
-    "Candidate.stages": (of(stages=(Stage(strength=0.5),)), "stages"),
+    "Candidate.stages": (staged(strength=0.1), "none of them"),
     "Candidate.controls": (of(controls=(Control(path="nowhere", picture="edges"),)), "'nowhere'"),
     "Candidate.references": (of(references=(Reference(path="nowhere", picture="face"),)), "references"),
     "Candidate.inpaint": (of(inpaint=Inpaint(picture="photo", mask="mask")), "inpaint"),
@@ -291,8 +295,22 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
 }
 """By field: a suite whose value of it applies to nothing, and what the refusal names; or why there is no such value."""
 
+OPTIONS |= {
+    "Stage.model": (staged(model="zoo:anme"), "'zoo:anme'"),
+    "Stage.strength": (staged(strength=0), "strength is 0"),
+    "Stage.prompt": (staged(prompt="{promt}, night"), "'{promt}'"),
+    "Stage.negative": (staged(negative="day", sampling=Sampling(guidance=1)), "negative"),
+    "Stage.adapters": (staged(adapters=(Adapter(path="zoo:skech"),)), "'zoo:skech'"),
+    "Stage.controls": (staged(controls=(Control(path="nowhere", picture="edges"),)), "'nowhere'"),
+    "Stage.references": (staged(references=(Reference(path="nowhere", picture="face"),)), "references"),
+    "Stage.sampling": (staged(sampling=Sampling()), "sampling sets nothing"),
+    "Stage.through": (staged(through="latent"), "'latent'"),
+    "Stage.resize": (staged(resize="bicubic"), "resize is 'bicubic'"),
+    "Stage.before": (staged(before=(ColourTransfer("nowhere.png"),)), "before"),
+    "Stage.colour": (staged(colour="transfr"), "'transfr'"),
+}
+
 NOT_YET = {
-    Stage: (of(stages=(Stage(strength=0.5),)), "stages"),
     Reference: (of(references=(Reference(path="nowhere", picture="face"),)), "references"),
     Inpaint: (of(inpaint=Inpaint(picture="photo", mask="mask")), "inpaint"),
 }

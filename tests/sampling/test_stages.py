@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from harness import Adapter, Candidate, Grid, Sampling
-from harness.declare import Stage
+from harness.declare import Stage, Temperature
 from harness.materialise import Prepared, Workbench
 from harness.records import Cell
 from harness.run.batch_packing import pack
@@ -171,3 +171,38 @@ def test_a_stage_with_one_scale_makes_one_second_stage_of_every_guidance() -> No
 def test_the_grid_of_a_stage_counts_the_steps_that_it_runs() -> None:
     (stage,) = prepared(Stage(strength=0.58, sampling=Sampling(steps=50))).stages
     assert (stage.grid.steps, stage.of_steps, stage.through) == (29, 50, "latents")
+
+
+def test_colour_transfer_gives_a_picture_the_colours_of_the_one_that_it_began_from() -> None:
+    from harness.metrics.lab import lab_from_srgb
+
+    kept: dict[Cell, np.ndarray] = {}
+
+    def keep(batch: tuple[Cell, ...], _: str, pictures: np.ndarray) -> None:
+        kept.update(zip(batch, pictures, strict=True))
+
+    stage = Stage(model="zoo:anime", strength=0.75)
+    plain, coloured = images(prepared(stage)), images(prepared(replace(stage, colour="transfer")), beside=keep)
+
+    def means(of: dict[Cell, np.ndarray]) -> np.ndarray:
+        return np.array([lab_from_srgb(of[cell]).mean((0, 1)) for cell in kept])
+
+    def apart(of: dict[Cell, np.ndarray]) -> float:
+        return float(np.abs(means(of) - means(kept)).mean())
+
+    assert apart(coloured) < apart(plain) / 2
+
+
+def test_post_steps_before_a_stage_change_what_it_begins_from() -> None:
+    stage = Stage(model="zoo:anime", strength=0.25, through="pixels")
+    warm = replace(stage, before=(Temperature(max_kelvin=4000),))
+    plain, warmer = images(prepared(stage)), images(prepared(warm))
+    assert prepared(replace(warm, through="")).stages[0].through == "pixels"
+    redder = [image[..., 0].mean() - image[..., 2].mean() - (plain[cell][..., 0].mean() - plain[cell][..., 2].mean())
+              for cell, image in warmer.items()]
+    assert np.mean(redder) > 2
+
+
+def test_a_stage_after_one_that_changes_its_picture_is_handed_pixels() -> None:
+    first, second = prepared(Stage(model="zoo:anime", strength=0.5, colour="transfer"), Stage(strength=0.5)).stages
+    assert (first.through, second.through) == ("latents", "pixels")
