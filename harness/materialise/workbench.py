@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.adapters import AdapterPlan, Reading, live_plan
 from harness.adapters.kinds import is_additive
@@ -65,6 +65,8 @@ from harness.weights.upload import Uploads
 
 if TYPE_CHECKING:
     import torch
+
+REFINER: Final = "sdxl_refiner"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +160,12 @@ class Workbench:
             raise MaterialiseError(f"runtime {candidate.runtime!r} on {self.device}: {reason}")
         self._inspect_stages(candidate)
         self.legs(candidate)
-        for model in models_of(candidate.model):
+        for number, model in enumerate(models_of(candidate.model)):
             self._inspect_one(replace(candidate, model=model))
+            if self.library.open(frame_of(model)).family == REFINER and not (number and isinstance(candidate.model, Relay)):
+                raise MaterialiseError(f"{frame_of(model).path} is the refiner of Stable Diffusion XL, which goes on with the "
+                                       "latents of another model; give it as the later model of a relay: "
+                                       "model=Relay(models=('base', 'refiner'), at=(0.8,))")
         if isinstance(candidate.model, Relay | Ensemble):
             shapes = {f"model {number} ({frame_of(model).path})": self._shape(frame_of(model))
                       for number, model in enumerate(candidate.model.models, 1)}

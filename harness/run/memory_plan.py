@@ -244,7 +244,8 @@ def conditions_without_values(pipeline: Any) -> Conditions:
             tokens += int(pipeline.text_encoder.config.max_position_embeddings)
         return Conditions(states=empty(tokens, int(config.joint_attention_dim)), pooled=empty(int(config.pooled_projection_dim)))
     pooled = next((e for e in pipeline.encoders if e.pooled), None)
-    return Conditions(states=empty(int(pipeline.text_encoder.config.max_position_embeddings), int(config.cross_attention_dim)),
+    positions = pipeline.encoders[0].module.config.max_position_embeddings
+    return Conditions(states=empty(int(positions), int(config.cross_attention_dim)),
                       pooled=None if pooled is None else empty(int(pooled.module.config.projection_dim)))
 
 

@@ -173,7 +173,7 @@ class Denoising:
         if any(common_length(chosen[place::len(self.cells)]) != length for place in range(len(self.cells))):
             raise SamplingError("a batch has cells whose texts have different lengths; expected them in batches of their own")
         pooled = torch.stack([c.pooled for c in chosen if c.pooled is not None]) if chosen[0].pooled is not None else None
-        added = added_conditions(pipeline, pooled, self.grid.width, self.grid.height)
+        added = added_conditions(pipeline, pooled, self.grid.width, self.grid.height, count)
         inputs: dict[str, Any] = {"encoder_hidden_states": torch.stack([repeated(c.states, length) for c in chosen]).to(dtype)}
         if added is not None:
             # The sizes stay float32: they are numbers to embed, and not every dtype can hold 1000 exactly.

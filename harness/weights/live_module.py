@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _UNET: Final = {"unet": "unet", "vae": "vae", "text_encoder": "clip"}
 KINDS: Final[Mapping[str, Mapping[str, str]]] = {
     "sd1": _UNET, "sd2": _UNET, "sdxl": {**_UNET, "text_encoder_2": "clip-projected"},
+    "sdxl_refiner": {"unet": "unet", "vae": "vae", "text_encoder_2": "clip-projected"},
     "sd3": {"transformer": "sd3", "vae": "vae", "text_encoder": "clip-projected", "text_encoder_2": "clip-projected",
             "text_encoder_3": "t5"},
     "flux": {"transformer": "flux", "vae": "vae", "text_encoder": "clip", "text_encoder_2": "t5"},

@@ -28,6 +28,7 @@ _ENCODERS: Final[Mapping[str, tuple[tuple[str, Any, bool, str], ...]]] = {
     "sd1": (("text_encoder", "last", False, END),),
     "sd2": (("text_encoder", "last", False, OPENCLIP_PAD),),
     "sdxl": (("text_encoder", "penultimate", False, END), ("text_encoder_2", "penultimate", True, OPENCLIP_PAD)),
+    "sdxl_refiner": (("text_encoder_2", "penultimate", True, OPENCLIP_PAD),),
     "sd3": (("text_encoder", "penultimate", True, END), ("text_encoder_2", "penultimate", True, OPENCLIP_PAD),
             ("text_encoder_3", "last", False, _T5)),
     "flux": (("text_encoder", "last", False, END), ("text_encoder_2", "last", False, _T5)),

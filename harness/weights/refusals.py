@@ -29,10 +29,6 @@ def refuse_family(model: ModelFile, config: Path | None = None) -> None:
                              "a whole model. Give the folder above it.")
     # A file of unknown family may be Stable Diffusion 1 with a part missing, which has its own error.
     family = model.family or "sd1"
-    if family == "sdxl_refiner":
-        raise ModelFileError(f"{model.path}: this is the refiner of Stable Diffusion XL, which refines the latents of "
-                             "another model and needs more than a text; expected a base model. It can be merged and "
-                             "inspected, but not sampled.")
     if family not in KINDS:
         raise ModelFileError(f"{model.path}: this is a model of the family {family}; expected one of {', '.join(KINDS)}. It can "
                              "be merged and inspected, but cannot be sampled yet.")
@@ -82,8 +78,9 @@ def _joints(pipeline: Pipeline) -> Iterator[tuple[str, Any, int]]:
             yield "width of the T5 states", config.joint_attention_dim, texts["text_encoder_3"].d_model
     else:
         yield "width of the text states", config.cross_attention_dim, sum(text.hidden_size for text in texts.values())
-        if pipeline.family == "sdxl":
-            sizes = 6 * config.addition_time_embed_dim
+        if pipeline.family in ("sdxl", "sdxl_refiner"):
+            # The refiner takes an aesthetic score in place of the size of the image.
+            sizes = (6 if pipeline.family == "sdxl" else 5) * config.addition_time_embed_dim
             yield ("width of pooled text and sizes", config.projection_class_embeddings_input_dim,
                    sizes + texts["text_encoder_2"].projection_dim)
 

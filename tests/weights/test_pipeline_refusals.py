@@ -10,7 +10,6 @@ from harness.weights import ModelFileError, build_pipeline, inspect_pipeline, op
 from harness.weights.model import ModelFile, TensorInfo
 from harness.weights.refusals import refuse_family
 from tests.weights.pipelines import FAMILIES, SAMPLED, single_file_of
-from tests.weights.tiny_families import states, write_folder
 
 LAST = {"sd1": "text_encoder", "sd2": "unet", "sdxl": "text_encoder_2", "sd3": "text_encoder_3", "flux": "transformer"}
 
@@ -83,11 +82,6 @@ def test_an_sdxl_file_without_vae_says_what_a_whole_model_is(folder, tmp_path):
 def test_a_file_of_another_size_than_the_built_in_configs_is_refused(folder, tmp_path):
     with pytest.raises(ModelFileError, match=r"unet and its config in .*sdxl differ in \d+ tensors"):
         inspect_pipeline(open_model(single_file_of(folder, tmp_path / "m.safetensors")))
-
-
-def test_the_refiner_is_refused_as_one(tmp_path):
-    with pytest.raises(ModelFileError, match=r"this is the refiner of Stable Diffusion XL.*expected a base model"):
-        inspect_pipeline(open_model(write_folder(tmp_path / "refiner", states("sdxl_refiner"))))
 
 
 @pytest.mark.parametrize("family", ["flux", "sd3"])
