@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
 from harness.check.phrases import number, unknown
-from harness.declare import Candidate, Ensemble, Grid, Model, Relay
+from harness.declare import Candidate, Ensemble, Grid, Model, Relay, Suite, grid_of
 from harness.declare.step_shares import hand_overs
 
 VAES: Final = ("first", "last")
@@ -30,6 +31,22 @@ def hand_over_problems(candidate: Candidate, grid: Grid) -> Iterator[str]:
             hand_overs(candidate.model.at, grid.steps)
         except ValueError as error:
             yield str(error)
+
+
+def alike_relays(suite: Suite) -> Iterator[tuple[str, str]]:
+    """(candidate, phrase) for a relay that hands over at the same steps as an earlier candidate and is the same otherwise."""
+    earlier: dict[str, str] = {}
+    for candidate in suite.candidates:
+        grid = grid_of(suite, candidate)
+        if not isinstance(candidate.model, Relay) or any(_relay(candidate.model)) or any(hand_over_problems(candidate, grid)):
+            continue
+        edges = hand_overs(candidate.model.at, grid.steps)
+        at = tuple(edge / grid.steps for edge in edges)
+        key = replace(candidate, name="", axes={}, model=replace(candidate.model, at=at)).key
+        if (other := earlier.setdefault(key, candidate.name)) != candidate.name:
+            yield (repr(candidate.name), f"it hands over at the same step as {other!r} ({', '.join(map(str, edges))} of "
+                   f"{grid.steps}, counted from 0), so every picture would be made twice; move the hand-over, or sample with more "
+                   "steps")
 
 
 def _relay(relay: Relay) -> Iterator[str]:

@@ -31,7 +31,7 @@ from harness.check.sampling import (
     unpaired_gates,
 )
 from harness.check.secrets import secret_problems
-from harness.check.several_models import hand_over_problems
+from harness.check.several_models import alike_relays, hand_over_problems
 from harness.check.stages import as_sampled, stage_remarks, staged_sampling_problems
 from harness.check.together import together
 from harness.check.values import COLUMNS, value_for_metric
@@ -70,6 +70,7 @@ def problems(suite: object, root: Path) -> list[str]:
 
 
 def _hand_overs(suite: Suite) -> Iterator[tuple[str, str]]:
+    yield from alike_relays(suite)
     for candidate in suite.candidates:
         for stage, grid in zip(as_candidates(candidate), stage_grids(suite, candidate), strict=True):
             yield from ((repr(candidate.name), phrase) for phrase in hand_over_problems(stage, grid))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
-from harness.declare import Candidate, plain, restore
+from harness.declare import Candidate, Ensemble, Model, Relay, plain, restore
 
 Leaf: TypeAlias = tuple[str, Any, Any]
 """Where two declarations differ ("model.alpha"), and the two values."""
@@ -27,7 +28,8 @@ def between(low: Candidate, high: Candidate, axis: str, value: float) -> Candida
 
     Every number in which the two declarations differ is interpolated linearly, x + t (y - x) with the share
     t = (value - low) / (high - low) of the axis (a merge's alpha, an adapter's weight, values by block); the other axes too.
-    Raises RefiningError if anything else differs (a file, a method, the number of adapters).
+    A model alone counts as the end of a relay or an ensemble in which the other candidate has it. Raises RefiningError if
+    anything else differs (a file, a method, the number of adapters).
     """
     ends = low.axes.get(axis), high.axes.get(axis)
     at = [float(end) for end in ends if isinstance(end, int | float)]
@@ -35,7 +37,8 @@ def between(low: Candidate, high: Candidate, axis: str, value: float) -> Candida
         raise RefiningError(f"between {low.name!r} and {high.name!r} there is no {axis}={value:g}: their values are "
                             f"{ends[0]!r} and {ends[1]!r}; expected a smaller and a larger number")
     share = (value - at[0]) / (at[1] - at[0])
-    one, other = _unnamed(low), _unnamed(high)
+    one = _unnamed(replace(low, model=_as_end(low.model, high.model)))
+    other = _unnamed(replace(high, model=_as_end(high.model, low.model)))
     if difference := next((leaf for leaf in _differences(one, other, "") if not _is_between(leaf, share)), None):
         if _name(difference) == _COUNTED and all(map(_is_number, difference[1:])):
             raise RefiningError(f"between {low.name!r} and {high.name!r} there is no candidate at {axis}={value:g}: its "
@@ -49,6 +52,17 @@ def between(low: Candidate, high: Candidate, axis: str, value: float) -> Candida
     named = f"{axis}={round(value, _DIGITS):g}"
     candidate: Candidate = restore({**_mixed(one, other, share), "name": named, "axes": {**axes, axis: float(value)}})
     return candidate
+
+
+def _as_end(model: Model, other: Model) -> Model:
+    """A model alone as an end of the other candidate's ensemble or relay, as their sweeps declare the ends."""
+    if isinstance(model, Ensemble | Relay):
+        return model
+    if isinstance(other, Ensemble) and model in other.models:
+        return replace(other, weights=tuple(float(place == other.models.index(model)) for place in range(len(other.models))))
+    if isinstance(other, Relay) and len(other.models) == 2 and model in other.models:
+        return replace(other, at=(float(model == other.models[0]),))
+    return model
 
 
 def _differences(one: Any, other: Any, place: str) -> Iterator[Leaf]:

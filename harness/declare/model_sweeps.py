@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import Final
 
 from harness.declare.candidate import Candidate
 from harness.declare.models import Ensemble, Recipe, Relay
 from harness.declare.swept_values import swept_numbers
+
+_DIGITS: Final = 9
+"""Decimals of a weight, so that it is 0.3 beside 0.7, and not 0.30000000000000004."""
 
 
 def ensemble_sweep(a: Recipe | os.PathLike[str], b: Recipe | os.PathLike[str], weights: Iterable[float], *, texts: str = "own",
@@ -18,7 +22,7 @@ def ensemble_sweep(a: Recipe | os.PathLike[str], b: Recipe | os.PathLike[str], w
     candidates = []
     for weight in map(float, swept_numbers(weights, "ensemble_sweep: weights", "(0, 0.5, 1)")):
         model = first if weight == 0 else second if weight == 1 else Ensemble(
-            models=(first, second), weights=(1 - weight, weight), texts=texts)
+            models=(first, second), weights=(round(1 - weight, _DIGITS), weight), texts=texts)
         candidates.append(Candidate(name=f"ensemble={weight:g}", axes={"ensemble": weight}, model=model, precision=precision))
     return tuple(candidates)
 

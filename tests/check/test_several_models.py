@@ -52,6 +52,14 @@ def test_what_makes_sense_is_not(model: Relay | Ensemble) -> None:
     assert wrong("zoo:photo", model) == ""
 
 
+@pytest.mark.parametrize(("at", "alike"), [((0.3, 0.5), True), ((0.25, 0.3), False), ((0.5, 0.75), False)])
+def test_relays_that_hand_over_at_the_same_step_are_alike(at: tuple[float, float], alike: bool) -> None:
+    """Of 4 steps, 0.3 and 0.5 both hand over before step 2."""
+    said = wrong(*(Relay(models=BOTH, at=(share,)) for share in at))
+    assert ("'c1'" in said and "the same step as 'c0'" in said) == alike
+    assert bool(said) == alike
+
+
 def test_a_sweeps_ends_are_the_models_alone() -> None:
     alone, middle, other = ensemble_sweep(Path("a"), "b", (0, 0.25, 1))
     assert (alone.model, other.model, middle.axes) == ("a", "b", {"ensemble": 0.25})

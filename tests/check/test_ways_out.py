@@ -120,6 +120,9 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     (one(Relay(models=BOTH, at=(1.0,))), "declare the others alone", one("zoo:photo")),
     (one(Relay(models=BOTH, at=())), "give one for each model but the first", one(Relay(models=BOTH, at=(0.5,)))),
     (one(Relay(models=BOTH, at=(0.9,))), "move the hand-over", one(Relay(models=BOTH, at=(0.5,)))),
+    ({"baseline": "a", "candidates": tuple(Candidate(name=name, model=Relay(models=BOTH, at=(at,))) for name, at in (
+        ("a", 0.3), ("b", 0.4)))}, "move the hand-over", {"baseline": "a", "grid": tiny_grid(steps=4), "candidates": tuple(
+            Candidate(name=name, model=Relay(models=BOTH, at=(at,))) for name, at in (("a", 0.25), ("b", 0.5)))}),
     (one(Ensemble(models=BOTH, weights=(0.75, 0.5))), "such as (0.6, 0.4)", one(Ensemble(models=BOTH, weights=(0.6, 0.4)))),
     (merge(alpha=Alphas(default=0, keys={" ": 1})), "use * to match any text", merge(alpha=Alphas(default=0, keys={"*": 1}))),
     (merge(alpha=Blocks()), "give one of them", merge(alpha=Blocks(preset="GRAD_V"))),

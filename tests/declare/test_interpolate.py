@@ -1,8 +1,24 @@
 """Between two candidates lies one in which every number is the same share of the way, and nothing where a file differs."""
 
+from typing import Any
+
 import pytest
 
-from harness import Adapter, Alphas, Blocks, Candidate, Checkpoint, Merge, Sampling, adapter_sweep, alpha_sweep, sampling_sweep
+from harness import (
+    Adapter,
+    Alphas,
+    Blocks,
+    Candidate,
+    Checkpoint,
+    Ensemble,
+    Merge,
+    Sampling,
+    adapter_sweep,
+    alpha_sweep,
+    ensemble_sweep,
+    relay_sweep,
+    sampling_sweep,
+)
 from harness.declare import AestheticGradient
 from harness.declare.interpolate import RefiningError, between
 
@@ -23,6 +39,26 @@ def test_between_two_of_a_sweep_lies_what_the_sweep_itself_would_declare(value: 
 def test_an_adapters_weight_is_refined_like_an_alpha() -> None:
     low, high = adapter_sweep("zoo:base", "zoo:sketch", (0.5, 1))
     assert between(low, high, "weight", 0.75) == adapter_sweep("zoo:base", "zoo:sketch", (0.75,))[0]
+
+
+@pytest.mark.parametrize("values", [(0, 0.5), (0.2, 0.4), (0.5, 1)])
+@pytest.mark.parametrize("sweep", [ensemble_sweep, relay_sweep])
+def test_between_relays_and_ensembles_lies_what_their_sweep_would_declare(sweep: Any, values: tuple[float, float]) -> None:
+    """Also between a model alone, at an end, and the next."""
+    middle = round(sum(values) / 2, 9)
+    low, high = sweep("zoo:photo", "zoo:anime", values)
+    assert between(low, high, *middle_of(low, middle)) == sweep("zoo:photo", "zoo:anime", (middle,))[0]
+
+
+def middle_of(candidate: Candidate, value: float) -> tuple[str, float]:
+    (axis,) = candidate.axes
+    return axis, value
+
+
+def test_a_model_that_is_in_no_ensemble_of_the_other_is_no_end_of_it() -> None:
+    low, high = two(low="c", high=Ensemble(models=("a", "b"), weights=(0.5, 0.5)))
+    with pytest.raises(RefiningError, match="model is"):
+        between(low, high, "alpha", 0.5)
 
 
 def test_blocks_go_the_same_share_of_the_way() -> None:
