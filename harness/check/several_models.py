@@ -44,9 +44,9 @@ def alike_relays(suite: Suite) -> Iterator[tuple[str, str]]:
         at = tuple(edge / grid.steps for edge in edges)
         key = replace(candidate, name="", axes={}, model=replace(candidate.model, at=at)).key
         if (other := earlier.setdefault(key, candidate.name)) != candidate.name:
-            yield (repr(candidate.name), f"it hands over at the same step as {other!r} ({', '.join(map(str, edges))} of "
-                   f"{grid.steps}, counted from 0), so every picture would be made twice; move the hand-over, or sample with more "
-                   "steps")
+            at_steps = f"{', '.join(map(str, edges))} of {grid.steps}, counted from 0"
+            yield (repr(candidate.name), f"it hands over at the same step as {other!r} ({at_steps}), so every picture would "
+                   "be made twice; move the hand-over, or sample with more steps")
 
 
 def _relay(relay: Relay) -> Iterator[str]:
