@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.commands.arguments import memory
 from harness.commands.terminal import add_examples, say
 from harness.declare import Suite
+from harness.declare.candidate_words import described, scheme_of
 from harness.declare.grid import FIT
 from harness.declare.load_suite import load_suite
 from harness.records.harmless_text import printable
@@ -121,12 +122,17 @@ def _lines(suite: Suite, place: _Place, rows: list[Planned]) -> Iterator[str]:
     yield f"Computed from headers and configs, not measured. {_gib(RESERVED_BYTES)} are reserved for {purpose}, an estimate."
     for row in rows:
         yield ""
-        facts = ", ".join(filter(None, (row.number_format, row.size)))
+        facts = ", ".join(filter(None, (row.number_format, row.size, *_schemes(suite, row))))
         yield f"{_names(row.names)}{f': {facts}' if facts else ''}"
         if isinstance(row.footprint, str):
             yield f"  cannot be planned: {row.footprint}"
         else:
             yield from _figures(row.footprint, suite, place)
+
+
+def _schemes(suite: Suite, row: Planned) -> list[str]:
+    """How those candidates of a row combine models and pictures that are more than a model or a merge, each scheme once."""
+    return list(dict.fromkeys(scheme_of(c) for c in suite.candidates if c.name in row.names and described(c)))
 
 
 def _figures(footprint: Footprint, suite: Suite, place: _Place) -> Iterator[str]:
@@ -148,7 +154,8 @@ def _figures(footprint: Footprint, suite: Suite, place: _Place) -> Iterator[str]
 
 
 def _data(row: Planned, suite: Suite, place: _Place) -> dict[str, Any]:
-    data: dict[str, Any] = {"names": row.names, "number_format": row.number_format, "fits": _fits(row, suite, place)}
+    data: dict[str, Any] = {"names": row.names, "number_format": row.number_format, "schemes": _schemes(suite, row),
+                            "fits": _fits(row, suite, place)}
     if isinstance(row.footprint, str):
         return data | {"error": row.footprint}
     grid = suite.grid

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, is_dataclass
-from typing import Any
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Final
 
 from harness.declare import Alphas, Candidate, Checkpoint, Ensemble, Fused, Relay, plain
+from harness.declare.candidate_words import described
 from reports import formatting as words
 from reports.read.run import Run
 from reports.verdict.candidates import label
 
+BEYOND_THE_MODEL: Final = ("stages", "controls", "references", "inpaint", "post")
+"""The fields of a candidate that no recipe of a model holds."""
+
 
 def recipe_section(run: Run, pick: str | None) -> dict[str, str] | None:
     """`text` is the pick's recipe as JSON, `one_file` whether `sweetspot merge` can write it, and `notes` what it does not hold;
-    None where nothing was merged or picked."""
+    None where nothing was merged or picked. Of a candidate of several stages or with pictures it is the whole candidate."""
     if pick is None:
         return None
     candidate = run.candidate(pick)
+    if any(getattr(candidate, name) for name in BEYOND_THE_MODEL):
+        return {"one_file": "", "text": json.dumps(short(replace(candidate, axes={})), indent=1, ensure_ascii=True),
+                "name": label(run, pick), "notes": words.visible(
+                    f"No model file holds all of this candidate, which is made so: {'; '.join(described(candidate))}. The suite "
+                    "as declared has it.")}
     model, notes = _whole(candidate)
     if isinstance(model, str | Checkpoint):
         return None
@@ -26,9 +35,9 @@ def recipe_section(run: Run, pick: str | None) -> dict[str, str] | None:
     if candidate.emphasis or candidate.aesthetic:
         notes.append("The treatment of the prompts' embedding is no part of a model file; the suite as declared has it.")
     if isinstance(model, Relay | Ensemble):
-        kind = type(model).__name__.lower()
-        notes.insert(0, f"This is a{'n' if kind == 'ensemble' else ''} {kind} of models that are live together, so no single "
-                        "file holds it; those of its models that are merges can be written one by one.")
+        notes.insert(0, words.visible(
+            f"This is {'; '.join(described(candidate))}. The models are live together, so no single file holds it; those of them "
+            "that are merges can be written one by one."))
     several = isinstance(model, Relay | Ensemble)
     return {"one_file": "" if several else "yes", "text": json.dumps(short(model), indent=1, ensure_ascii=True),
             "name": label(run, pick), "notes": " ".join(notes)}

@@ -15,6 +15,7 @@ from reports import formatting as words
 from reports.gates import Verdict
 from reports.gates.decision import SHIP, headline
 from reports.page import tables
+from reports.page.scheme_table import made_of_words
 from reports.read.run import Run
 from reports.verdict.race_summary import spent
 from reports.verdict.recommendation import Recommendation
@@ -147,6 +148,8 @@ def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict], 
     named = [tables.caption(recommendation, rows, headings[0]), *headings[1:]]
     lines += [f"| {' | '.join(map(in_markdown, named))} |", "|---" * len(headings) + "|"]
     lines += [f"| {' | '.join(in_markdown(c.strip()) for c in cells)} |" for cells in cells_by_row]
+    if made := made_of_words(run):
+        lines += ["", *(f"- {in_markdown('; '.join([of['name'] + ': ' + of['scheme'], *of['phrases']]))}" for of in made)]
     if total := spent(run):
         lines += ["", f"Spent: {in_markdown(total.summary)}"]
     settling = settling_sentences(run, recommendation.settling)

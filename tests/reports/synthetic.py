@@ -14,6 +14,7 @@ from PIL import Image
 
 from harness.declare import Adapter, Candidate, Checkpoint, Gate, Grid, Merge, Prompt, Suite, plain
 from harness.declare.effective_grid import grid_of, sampling_block
+from harness.declare.picture_uses import parts_in_key
 from harness.records import (
     Cell,
     Coverage,
@@ -156,7 +157,8 @@ def candidate_records(folder: Path, suite: Suite, candidate: Candidate,
             for g in grid_of(suite, candidate).guidance_scales:
                 place = Place(position(candidate), g, np.random.default_rng([int(p.id[1:]), seed, int(g * 10)]))
                 cell = Cell(prompt=p.id, seed=seed, guidance=g)
-                key = sample_key(weights.identity, cell, (p.text, p.negative), sampling_block(sampling(suite), suite, candidate))
+                key = sample_key(weights.identity, cell, parts_in_key(candidate, p, frozenset(), {}),
+                                 sampling_block(sampling(suite), suite, candidate))
                 found.extend(_image(folder, candidate, (cell, key), (number, place, truth)))
     found.append(Coverage(candidate=candidate.name, stage="merge", component="unet",
                           keys={"merged": ("a.weight", "b.weight"), "copied": (), "unmatched": ()}, notes=("cast to fp32",)))
