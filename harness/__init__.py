@@ -40,6 +40,7 @@ from harness.declare import (
     Upscale,
 )
 from harness.declare.control_sweep import control_sweep
+from harness.declare.guiding import STAGE_BEFORE
 from harness.declare.model_sweeps import ensemble_sweep, relay_sweep
 from harness.declare.picture_text import PictureText
 from harness.declare.picture_texts import picture_text
@@ -68,6 +69,7 @@ __all__ = [
     "BASELINE",
     "DESIRABILITY",
     "PROMOTED",
+    "STAGE_BEFORE",
     "Adapter",
     "AestheticGradient",
     "Alphas",

@@ -46,8 +46,6 @@ def _control(control: Control, later: bool) -> Iterator[str]:
         yield "picture is empty; name one of Prompt.pictures"
     elif source == STAGE_BEFORE and not later:
         yield f"picture is {STAGE_BEFORE!r}, and the first stage has none before it; name one of Prompt.pictures"
-    elif source == STAGE_BEFORE:
-        yield f"picture is {STAGE_BEFORE!r}, which cannot be followed by this version; name one of Prompt.pictures"
     if isinstance(control.picture, Canny):
         yield from _canny(control.picture)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.control.edge_map import EDGES_VERSION
 from harness.control.layouts import CONTROL_LORA
-from harness.control.maps import control_map, map_identity, source_of
+from harness.control.maps import control_map, edges_drawn, map_identity, source_of
 from harness.control.network import filled, network_without_values
 from harness.control.reading import ControlFile, read_control
 from harness.declare import Candidate, Canny, Control, Prompt
@@ -121,8 +121,12 @@ class ControlNets:
         def read(prompt: Prompt) -> NDArray[np.uint8]:
             return self.map_of(picture, prompt)
 
+        def drawn(before: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            return edges_drawn(picture, before) if isinstance(picture, Canny) else before
+
+        follows = source_of(picture) == STAGE_BEFORE
         return LiveControl(picture=map_identity(picture), network=self._live.get(place), weight=float(control.weight),
-                           guess=control.guess, read=None if source_of(picture) == STAGE_BEFORE else read)
+                           guess=control.guess, read=None if follows else read, drawn=drawn if follows else None)
 
 
 def _names(shape: Pipeline) -> frozenset[str]:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from harness.control.maps import source_of
 from harness.declare import Candidate, Grid, PostStep, Stage, short_hash
 from harness.declare.effective_grid import stage_grids
+from harness.declare.guiding import STAGE_BEFORE
 from harness.declare.prompt_texts import change_along_steps
 from harness.declare.stage_candidates import own_guidance, steps_run
 from harness.declare.stages import PROMPT, stage_name
@@ -25,7 +27,8 @@ class LiveStage:
     """A stage after the first. `number` counts from 1 for the second; the steps of its `grid` are those that it runs, the last of
     `of_steps`. Its prompts are those that it reads, and `guidance` its own scale, if it has one. `through` is "latents" or
     "pixels"; where the size differs from that of the stage before, `resize` says how it is reached. `before` are the post-steps
-    of the picture that it begins from, whose colours its own picture gets with `colour`."""
+    of the picture that it begins from, whose colours its own picture gets with `colour`. `followed` says that a control follows
+    that picture."""
 
     number: int
     grid: Grid
@@ -36,6 +39,7 @@ class LiveStage:
     resize: str
     before: PostProcess | None = None
     colour: bool = False
+    followed: bool = False
 
     @property
     def name(self) -> str:
@@ -61,7 +65,8 @@ def live_stages(candidate: Candidate, grid: Grid, phases: Sequence[tuple[Phase, 
             number=number, grid=replace(own, steps=count), of_steps=own.steps, guidance=own_guidance(candidate, number),
             phases=_reading(phases[number], stage, count if change_along_steps(own.prompts) else 0), resize=stage.resize,
             through=through(stage, changed=coloured, resized=resized, same=partial(same_latents, number)),
-            before=prepared(stage.before) if stage.before else None, colour=bool(stage.colour)))
+            before=prepared(stage.before) if stage.before else None, colour=bool(stage.colour),
+            followed=any(source_of(control.picture) == STAGE_BEFORE and control.weight != 0 for control in stage.controls)))
     return tuple(stages)
 
 

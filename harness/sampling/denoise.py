@@ -25,7 +25,7 @@ from harness.samplers import (
     set_steps,
     step_options,
 )
-from harness.sampling.arriving import Arriving, SamplingError
+from harness.sampling.arriving import Arriving, Images, SamplingError
 from harness.sampling.branches import LiveBranch
 from harness.sampling.noise import generators, initial_noise
 from harness.sampling.predictions import converted, prediction_of, signal_and_noise
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import torch
 
     from harness.weights import Pipeline
+    from harness.weights.pipeline import LiveControl
 
 DECODE_BATCH: Final = 8
 """Latents decoded at once on a CPU. On a GPU they are decoded one by one: the decoder's activations would be the peak of memory,
@@ -53,6 +54,8 @@ class Start:
     latents: torch.Tensor
     stage: int
     of_steps: int
+    pictures: Images | None = None
+    """The pictures themselves, in the stage's size, where a control follows them."""
 
 
 SHOWN: Final = "cross_attention_kwargs"
@@ -89,6 +92,7 @@ class Denoising:
         # The noise that a sampler adds at its steps is drawn by each cell's own generator.
         self._options = step_options(grid.sampler, self._knobs.eta, drawing)
         self._control_maps: dict[str, torch.Tensor] = {}
+        self._begun_from = None if start is None else start.pictures
         self._sends = SAMPLERS[grid.sampler].sends and pipeline.device.type == "cuda"
         self._guided = guided_steps(self._knobs, grid.steps) if cells[0].guidance != 1 else range(0)
         self._guidance = sent(torch.tensor([c.guidance for c in cells]), pipeline.device).view(-1, 1, 1, 1)
@@ -151,9 +155,19 @@ class Denoising:
         dtype = branch.pipeline.unet.conv_in.weight.dtype
         for control in branch.pipeline.controls:
             if control.weight != 0 and control.picture not in self._control_maps:
-                drawn = torch.stack([branch.text.pictures[control.picture, cell.prompt] for cell in self.cells])
+                drawn = torch.stack([self._map(control, branch.text, place) for place in range(len(self.cells))])
                 self._control_maps[control.picture] = (sent(drawn, branch.pipeline.device).float() / 255).to(dtype)
         return self._control_maps
+
+    def _map(self, control: LiveControl, text: TextState, place: int) -> torch.Tensor:
+        """The control map (3, h, w) of a cell, uint8 on the host."""
+        import torch
+
+        if control.drawn is None:
+            return text.pictures[control.picture, self.cells[place].prompt]
+        if self._begun_from is None:
+            raise SamplingError("a control follows the picture of the stage before, and there is none")
+        return torch.from_numpy(control.drawn(self._begun_from[place])).permute(2, 0, 1).contiguous()
 
     def _texts(self, step: int, *, guided: bool) -> tuple[Text, ...]:
         """The texts of the cells at a step; if `guided`, negative prompts first."""

@@ -28,7 +28,7 @@ _FILTERS: Final = {"lanczos": "LANCZOS", "bicubic": "BICUBIC", "nearest": "NEARE
 
 def needs_pictures(stage: LiveStage) -> bool:
     """Whether a stage needs the picture that it begins from, and not only its latents."""
-    return stage.through != "latents" or stage.colour
+    return stage.through != "latents" or stage.colour or stage.followed
 
 
 def needs_first_stage(post: PostProcess | None) -> bool:

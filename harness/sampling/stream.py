@@ -20,7 +20,14 @@ from harness.sampling.arriving import Arriving, Images, arrived
 from harness.sampling.batches import side_by_side
 from harness.sampling.branches import LiveBranch, entered
 from harness.sampling.denoise import Denoising, Start, at_once, called, decode
-from harness.sampling.hand_over import StagePictures, from_latents, from_pictures, needs_first_stage, needs_pictures
+from harness.sampling.hand_over import (
+    StagePictures,
+    from_latents,
+    from_pictures,
+    needs_first_stage,
+    needs_pictures,
+    resized_pictures,
+)
 from harness.sampling.text import TextState, at_text, encode
 
 if TYPE_CHECKING:
@@ -165,7 +172,8 @@ def _pictures(pipeline: Pipeline, stage: LiveStage, before: Sequence[tuple[Batch
 def _begun(pipeline: Pipeline, stage: LiveStage, before: tuple[Batch, Denoising, Images | None]) -> Denoising:
     """A batch at the beginning of a later stage."""
     cells, run, images = before
-    start = Start(latents=handed_over(pipeline, stage, run.latents, images), stage=stage.number, of_steps=stage.of_steps)
+    start = Start(latents=handed_over(pipeline, stage, run.latents, images), stage=stage.number, of_steps=stage.of_steps,
+                  pictures=followed_pictures(stage, images))
     return Denoising(pipeline, stage.grid, stage.cells(cells), start)
 
 
@@ -175,6 +183,15 @@ def handed_over(pipeline: Pipeline, stage: LiveStage, latents: torch.Tensor, ima
     if stage.through == "latents" or images is None:
         return from_latents(pipeline, latents, size)
     return from_pictures(pipeline, images, size, stage.resize, at_once(pipeline))
+
+
+def followed_pictures(stage: LiveStage, images: Images | None) -> Images | None:
+    """The pictures that a control of a stage follows, in the size of the stage; None where none does."""
+    if not stage.followed or images is None:
+        return None
+    # Latents that are resized have no pictures of the new size.
+    method = "lanczos" if stage.resize == "latent" else stage.resize
+    return resized_pictures(images, (stage.grid.width, stage.grid.height), method)
 
 
 def _advance(run: Denoising, branches: Sequence[LiveBranch], until: int) -> None:

@@ -40,14 +40,15 @@ class TextEncoder:
 @dataclass(frozen=True, kw_only=True)
 class LiveControl:
     """A control network beside a live U-Net. `picture` tells its maps from those of others, and `read` gives the map (h, w, 3) of
-    a prompt, uint8 RGB; None for the maps of a stage before. `weight` multiplies what it adds; at 0 there is no `network`. With
-    `guess` only the positive half is controlled."""
+    a prompt, uint8 RGB; where it is None the map is `drawn` of the picture of the stage before. `weight` multiplies what it
+    adds; at 0 there is no `network`. With `guess` only the positive half is controlled."""
 
     picture: str
     network: Any
     weight: float
     guess: bool
     read: Callable[[Prompt], NDArray[np.uint8]] | None
+    drawn: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
