@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
+from harness import Ensemble
 from harness.materialise import Workbench
 from tests.fakes import tiny_grid
 from tests.rehearsal.making import MIDDLE, candidate, images
@@ -53,3 +54,15 @@ def test_what_was_compiled_for_a_live_model_that_went_is_valid_for_the_next_of_i
         compiled._frames.clear()
     assert graphs[0] > 0
     assert graphs[1:] == [0, 0]
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning")
+@pytest.mark.parametrize("mode", ["fp32", "int8_weight_only"])
+def test_models_that_are_live_together_are_compiled_each_for_itself(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where their layers are alike, so that what was compiled for one would fit the other."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr("harness.runtimes.shutil.which", lambda _: "c++")
+    grid = tiny_grid(batch_size=2, steps=1)
+    of = candidate(model=Ensemble(models=("zoo:photo", MIDDLE, "zoo:anime"), weights=(0.5, 0.25, 0.25)), quantization=mode)
+    compiled, eager = (Workbench(device="cpu", root=Path.cwd(), steps=1) for _ in range(2))
+    assert np.array_equal(images(compiled, replace(of, runtime="compiled"), grid), images(eager, of, grid))
