@@ -14,6 +14,7 @@ from harness.check.clip import clip_problems
 from harness.check.field_types import name_problem
 from harness.check.files import file_problem
 from harness.check.guiding import control_problems
+from harness.check.image_prompts import image_prompt_problems
 from harness.check.merge import merge_problems
 from harness.check.not_yet import not_yet
 from harness.check.phrases import number, unknown
@@ -21,7 +22,7 @@ from harness.check.post import post_problems
 from harness.check.several_models import several_models_problems
 from harness.check.sizes import size_problem
 from harness.check.stages import first_stage_problems, later_stage_problems
-from harness.declare import Adapter, Candidate, Checkpoint, Control, Ensemble, Fused, Merge, Model, Relay
+from harness.declare import Adapter, Candidate, Checkpoint, Control, Ensemble, Fused, Merge, Model, Reference, Relay
 from harness.declare.candidate import NOT_QUANTIZED, NUMBER_FORMATS
 from harness.declare.models import models_of
 from harness.declare.nearest import closest
@@ -49,12 +50,13 @@ def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
     yield from _precision(candidate)
     yield from _adapters(candidate.adapters, root)
     yield from _controls(candidate.controls, root)
+    yield from _references(candidate.references, root)
     yield from _treatments(candidate, root)
     yield from later_stage_problems(candidate, root)
     yield from post_problems(candidate.post, root, 1 + len(candidate.stages))
     for place, stage in enumerate(candidate.stages, 2):
         phrases = (*(_sampled_model(stage.model, root) if stage.model else ()), *_adapters(stage.adapters, root),
-                   *_controls(stage.controls, root, later=True))
+                   *_controls(stage.controls, root, later=True), *_references(stage.references, root))
         yield from (f"stage {place}: {phrase}" for phrase in phrases)
 
 
@@ -81,6 +83,12 @@ def _controls(controls: Collection[Control], root: Path, later: bool = False) ->
     for path in dict.fromkeys(control.path for control in controls):
         yield from _file("control", path, root)
     yield from control_problems(controls, later=later)
+
+
+def _references(references: Collection[Reference], root: Path) -> Iterator[str]:
+    for path in dict.fromkeys(reference.path for reference in references):
+        yield from _file("reference", path, root)
+    yield from image_prompt_problems(references, root)
 
 
 def _adapters(adapters: Collection[Adapter], root: Path, fused: bool = False) -> Iterator[str]:

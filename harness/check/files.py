@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.records.file_version import FileVersion, files_of, version_of
 from harness.weights.content import SAFETENSORS, content_of, trouble_of
 
-MODEL, ADAPTER, CLIP, CONTROL = "model", "adapter", "clip", "control"
+MODEL, ADAPTER, CLIP, CONTROL, REFERENCE = "model", "adapter", "clip", "control", "reference"
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 
 
@@ -39,6 +39,7 @@ def _problem(kind: str, path: Path, files: tuple[tuple[Path, FileVersion], ...])
 def _of_header(kind: str, path: Path) -> str:
     from harness.adapters import AdapterError, recognise_file
     from harness.control.reading import read_control
+    from harness.reference.reading import read_image_prompt
     from harness.weights.safetensors_header import ModelFileError
     from harness.weights.structural import open_any
 
@@ -49,6 +50,8 @@ def _of_header(kind: str, path: Path) -> str:
             recognise_file(path)
         elif kind == CONTROL:
             read_control(path)
+        elif kind == REFERENCE:
+            read_image_prompt(path)
     except (ModelFileError, AdapterError) as error:
         return str(error).removeprefix(f"{path}: ")
     return ""

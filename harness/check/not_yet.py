@@ -7,7 +7,7 @@ from typing import Final
 
 from harness.declare import Candidate
 
-FIELDS: Final = ("references", "inpaint")
+FIELDS: Final = ("inpaint",)
 
 
 def not_yet(candidate: Candidate) -> Iterator[str]:

@@ -54,21 +54,22 @@ class Control:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """An IP-Adapter (file or `zoo:` name), and the reference picture that it is given: the name of one of `Prompt.pictures`.
-    `weight` multiplies its attention; `blocks` multiplies the weight by key pattern, as in Alphas(default=0,
-    keys={"*up_blocks.0.attentions.1*": 1}).
-
-    `encoder` is the image encoder: "ARCHITECTURE:file" as in Suite.clip, a transformers folder, or "" for the suite's CLIP. It
-    acts at step i of n if start <= i / n < end.
-    """
+    """An IP-Adapter (plain or plus), and the reference picture of each prompt that it is given. Several add up."""
 
     path: str
+    """A .safetensors or .bin file, or a `zoo:` name."""
     picture: str
+    """The name of one of `Prompt.pictures`. The encoder sees its middle square."""
     weight: float = 1.0
+    """Multiplies the attention to the picture. At 0 it is not run."""
     blocks: Alphas | None = None
+    """Multiplies the weight by key pattern, as Alphas(default=0, keys={"*up_blocks.0.attentions.1*": 1})."""
     encoder: str = ""
+    """The image encoder: "ARCHITECTURE:file" as in Suite.clip, a transformers folder, or empty for the suite's CLIP."""
     start: float = 0.0
+    """It acts at step i of n if start <= i / n < end."""
     end: float = 1.0
+    """The share of the steps at which it stops acting."""
 
     def __post_init__(self) -> None:
         settle(self)

@@ -87,6 +87,12 @@ def controlled(**changes: object) -> Suite:
     return replace(of(controls=(control,)), grid=tiny_grid(prompts=prompts))
 
 
+def referred(**changes: object) -> Suite:
+    reference = Reference(**{"path": "zoo:image-prompt", "picture": "face", **changes})  # type: ignore[arg-type]
+    prompts = tuple(replace(prompt, pictures={"face": "zoo:picture-fish-3"}) for prompt in PROMPTS)
+    return replace(of(references=(reference,)), grid=tiny_grid(prompts=prompts))
+
+
 def gated(**changes: object) -> Suite:
     return tiny_suite(gates=(Gate(**{"value": "clip_score", **changes}),))  # type: ignore[arg-type]
 
@@ -155,6 +161,13 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Ensemble.models": (of(model=Ensemble(models=("zoo:photo",), weights=(1.0,))), "1 model"),
     "Ensemble.weights": (of(model=Ensemble(models=BOTH, weights=(0.5, 0.6))), "add up to 1.1"),
     "Ensemble.texts": (of(model=Ensemble(models=BOTH, weights=(0.5, 0.5), texts="last")), "'last'"),
+    "Reference.path": (referred(path="zoo:image-promt"), "'zoo:image-promt'"),
+    "Reference.picture": (referred(picture="fce"), "'fce'"),
+    "Reference.weight": (referred(weight=float("inf")), "weight is inf"),
+    "Reference.blocks": (referred(blocks=Alphas(default=0.5, keys={"*atn2*": 1})), "'*atn2*'"),
+    "Reference.encoder": (referred(encoder="ViT-Z-99:clip.safetensors"), "'ViT-Z-99'"),
+    "Reference.start": (referred(start=0.9), "none of the"),
+    "Reference.end": (referred(end=0.0), "end 0.0"),
     "Adapter.path": (adapted("zoo:skech"), "'zoo:skech'"),
     "Adapter.weight": (adapted("zoo:sketch-word", weight=0.5), "weight"),
     "Adapter.blocks": (adapted(blocks=Alphas(default=0.5, keys={"*": 1})), "default, 0.5"),
@@ -211,7 +224,7 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Candidate.sampling": (of(sampling=Sampling()), "sampling sets nothing"),
     "Candidate.stages": (staged(strength=0.1), "none of them"),
     "Candidate.controls": (of(controls=(Control(path="nowhere", picture="edges"),)), "'nowhere'"),
-    "Candidate.references": (of(references=(Reference(path="nowhere", picture="face"),)), "references"),
+    "Candidate.references": (of(references=(Reference(path="nowhere", picture="face"),)), "'nowhere'"),
     "Candidate.inpaint": (of(inpaint=Inpaint(picture="photo", mask="mask")), "inpaint"),
     "Candidate.post": (of(post=(Upscale(factor=1),)), "post-step 1"),
     "Control.path": (controlled(path="nowhere"), "'nowhere'"),

@@ -1,0 +1,57 @@
+"""Problems of a candidate's references, apart from their files and pictures: numbers, blocks and the image encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from itertools import combinations
+from pathlib import Path
+
+from harness.check.alphas import Range, alpha_problems
+from harness.check.clip import clip_problems
+from harness.check.phrases import number
+from harness.declare import Reference, Suite
+from harness.declare.picture_uses import measured_reference
+from harness.declare.syntax.parsed import LARGEST_WEIGHT
+
+
+def image_prompt_problems(references: Collection[Reference], root: Path) -> Iterator[str]:
+    """One phrase per problem of the references of a stage."""
+    for reference in references:
+        yield from (f"reference {reference.path!r}: {phrase}" for phrase in _reference(reference, root))
+    for one, other in combinations(references, 2):
+        if (one.path, one.picture) == (other.path, other.picture) and one.start < other.end and other.start < one.end:
+            yield (f"reference {one.path!r} is given one picture twice at the same steps; give it once, with the sum of the "
+                   "weights, or for other steps")
+
+
+def image_prompt_remarks(suite: Suite) -> Iterator[str]:
+    """A metric that has no reference picture."""
+    if "likeness" in suite.metrics and measured_reference(suite) is None:
+        yield ("metric 'likeness' compares images with the reference picture of their prompt, and no candidate has a reference, "
+               "so "
+               "it cannot be measured; give one a reference, or remove the metric")
+
+
+def _reference(reference: Reference, root: Path) -> Iterator[str]:
+    if not (number(reference.weight) and abs(reference.weight) <= LARGEST_WEIGHT):
+        yield f"weight is {reference.weight!r}; expected a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
+    if not (number(reference.start) and number(reference.end) and 0 <= reference.start < reference.end <= 1):
+        yield f"start is {reference.start!r} and end {reference.end!r}; expected shares of the steps, 0 <= start < end <= 1"
+    if not reference.picture.strip():
+        yield "picture is empty; name one of Prompt.pictures"
+    if reference.blocks is not None:
+        yield from alpha_problems(reference.blocks, Range(word="blocks", whose="a reference", low=-LARGEST_WEIGHT,
+                                                          high=LARGEST_WEIGHT))
+    yield from _encoder(reference.encoder, root)
+
+
+def _encoder(encoder: str, root: Path) -> Iterator[str]:
+    if not encoder or encoder == "zoo:clip":
+        return
+    if ":" in encoder:
+        yield from (phrase.replace("clip", "encoder", 1) for phrase in clip_problems(encoder, root))
+    elif not (root / encoder).is_dir():
+        yield (f"encoder {encoder!r} is not a folder below {root}; expected 'ARCHITECTURE:file', a transformers folder, or "
+               "nothing for the suite's CLIP")
+    elif not (root / encoder / "config.json").is_file():
+        yield (f"encoder {encoder!r} holds no config.json; expected the folder of a CLIP image encoder, as transformers saves it")

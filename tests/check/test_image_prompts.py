@@ -1,0 +1,70 @@
+"""What the check says of references: numbers, twice the same, the image encoder, files of other kinds, and pictures."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.check import problems
+from harness.check.suite import remarks
+from harness.declare import Alphas, Candidate, Prompt, Reference, Stage, Suite
+from tests.fakes import tiny_grid, tiny_suite
+from tests.reference.files import plain, saved
+
+
+def suite(*references: Reference, **changes: object) -> Suite:
+    grid = tiny_grid(prompts=(Prompt(id="cat", text="a cat", pictures={"face": "zoo:picture-cat-3"}),))
+    values: dict[str, object] = {"candidates": (Candidate(name="x", model="zoo:photo", references=references),),
+                                 "baseline": "x", "grid": grid}
+    return tiny_suite(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def face(**changes: object) -> Reference:
+    return Reference(**{"path": "zoo:image-prompt", "picture": "face", **changes})  # type: ignore[arg-type]
+
+
+def said(root: Path, *references: Reference) -> str:
+    return "\n".join(problems(suite(*references), root))
+
+
+def test_a_sound_reference_has_no_problem(tmp_path: Path) -> None:
+    assert said(tmp_path, face(weight=0.7, end=0.5), face(start=0.5, path="zoo:image-prompt-bin")) == ""
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"weight": float("nan")}, "weight is nan"), ({"weight": 2000}, "weight is 2000"),
+    ({"start": 0.5, "end": 0.5}, "start is 0.5"),
+    ({"picture": " "}, "picture is empty"), ({"picture": "fce"}, "'fce'"), ({"blocks": Alphas(default=2e6)}, "blocks"),
+    ({"path": "lost.safetensors"}, "'lost.safetensors' does not exist"), ({"path": "zoo:image"}, "'zoo:image'"),
+    ({"encoder": "folder"}, "'folder' is not a folder"), ({"encoder": "ViT-H-14:lost.safetensors"}, "'lost.safetensors'"),
+    ({"encoder": "ViT-H14:x.safetensors"}, "'ViT-H-14'"), ({"encoder": "empty"}, "config.json")])
+def test_a_bad_value_is_named(changes: dict[str, object], words: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert words in said(tmp_path, face(**changes))
+
+
+def test_one_picture_twice_at_the_same_steps_is_refused_and_at_others_not(tmp_path: Path) -> None:
+    assert "twice at the same steps" in said(tmp_path, face(), face(start=0.5))
+    assert said(tmp_path, face(end=0.5), face(start=0.5)) == ""
+
+
+def test_a_file_of_another_kind_is_refused_by_its_header(tmp_path: Path) -> None:
+    tensors = plain([(8, 10)])
+    del tensors["image_proj.norm.bias"]
+    saved(tensors, tmp_path / "cut.safetensors")
+    assert "'image_proj.norm.bias'" in said(tmp_path, face(path="cut.safetensors"))
+
+
+def test_a_suite_gives_its_clip_to_references_without_an_encoder_in_every_stage() -> None:
+    declared = suite(face(), face(encoder="folder"), clip="ViT-H-14:h.safetensors", candidates=(
+        Candidate(name="x", model="zoo:photo", references=(face(), face(encoder="folder")),
+                  stages=(Stage(strength=0.5, references=(face(),)),)),))
+    (candidate,) = declared.candidates
+    assert [one.encoder for one in candidate.references] == ["ViT-H-14:h.safetensors", "folder"]
+    assert candidate.stages[0].references[0].encoder == "ViT-H-14:h.safetensors"
+
+
+def test_a_metric_that_no_candidate_can_have_is_said(tmp_path: Path) -> None:
+    def remarked(*references: Reference) -> bool:
+        return any("'likeness'" in text for text in remarks(suite(*references, metrics=("likeness",)), tmp_path))
+
+    assert (remarked(), remarked(face())) == (True, False)
