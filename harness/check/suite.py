@@ -13,6 +13,7 @@ from harness.check.clip import clip_problems, default_problems
 from harness.check.expected_time import expected
 from harness.check.field_types import name_problem, shown, type_problems
 from harness.check.guiding import picture_problems, picture_remarks
+from harness.check.image_prompts import image_prompt_remarks
 from harness.check.objective_and_gates import gate_problems, objective_problems
 from harness.check.phrases import doubles, lookalikes, number, unknown
 from harness.check.picture_settings import unused_settings
@@ -89,7 +90,7 @@ def remarks(suite: object, root: Path = Path()) -> list[str]:
         prompts = suite.grid.prompts if isinstance(suite, Suite) else ()
         texts = [*filter(None, map(brackets, prompts)), *filter(None, map(mistyped_weight, prompts)),
                  *((*invisible_characters(suite), *unknown_inversions(suite, root), *picture_remarks(suite, root),
-                    *_remarks(suite)) if isinstance(suite, Suite) else ())]
+                    *image_prompt_remarks(suite), *_remarks(suite)) if isinstance(suite, Suite) else ())]
         return [f"suite {shown(suite.name)}: {text}" for text in texts]  # type: ignore[attr-defined]  # a Suite
     except Exception:  # see problems, which says what is wrong
         return []

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Final
 
-from harness.declare import Candidate, Sampling, control_sweep, model_sweeps, sweeps
+from harness.declare import Candidate, Sampling, guide_sweeps, model_sweeps, sweeps
 from harness.declare.from_plain import DECLARATIONS
 from harness.declare.nearest import closest, did_you_mean
 from harness.declare.sampling_sweep import sampling_sweep
@@ -17,7 +17,7 @@ _UNEXPECTED: Final = re.compile(r"^(?:(\w+)\.__init__|(\w+))\(\) got an unexpect
 _SWEEPS: Final = {function.__name__: function for function in (
     sweeps.adapter_files, sweeps.adapter_grid, sweeps.adapter_sweep, sweeps.alpha_sweep, sweeps.block_sweep, sampling_sweep,
     sweeps.sweep, model_sweeps.ensemble_sweep, model_sweeps.relay_sweep,
-    control_sweep.control_sweep)}
+    guide_sweeps.control_sweep, guide_sweeps.reference_sweep)}
 _OF_CANDIDATES: Final = ("sweep", "_grid", "_files")
 """Ends of the names of functions that give candidates."""
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import alpha_sweep, reference_sweep
 from harness.check import problems
 from harness.check.suite import remarks
 from harness.declare import Alphas, Candidate, Prompt, Reference, Stage, Suite
@@ -68,3 +69,13 @@ def test_a_metric_that_no_candidate_can_have_is_said(tmp_path: Path) -> None:
         return any("'likeness'" in text for text in remarks(suite(*references, metrics=("likeness",)), tmp_path))
 
     assert (remarked(), remarked(face())) == (True, False)
+
+
+def test_a_reference_sweep_begins_without_the_reference_and_goes_over_other_sweeps() -> None:
+    plainly, half = reference_sweep("zoo:base", face(weight=9), (0, 0.5))
+    assert (plainly.name, plainly.references, plainly.axes) == ("reference=0", (), {"reference": 0})
+    assert (half.name, half.references[0].weight) == ("reference=0.5", 0.5)
+    merges = reference_sweep(alpha_sweep("zoo:photo", "zoo:anime", (0, 1)), face(), (0, 1))
+    assert [one.name for one in merges] == [f"alpha={alpha} reference={weight}" for alpha in (0, 1) for weight in (0, 1)]
+    with pytest.raises(ValueError, match="'reference' already"):
+        reference_sweep(merges, face(), (1,))
