@@ -72,7 +72,7 @@ class Suite:
 
     def __post_init__(self) -> None:
         settle(self)
-        if isinstance(self.candidates, tuple):
+        if isinstance(self.candidates, tuple) and isinstance(self.clip, str):
             object.__setattr__(self, "candidates", tuple(
                 with_encoder(one, str(self.clip)) if isinstance(one, Candidate) and isinstance(one.references, tuple)
                 and isinstance(one.stages, tuple) else one for one in self.candidates))
