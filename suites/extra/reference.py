@@ -1,6 +1,6 @@
 """How strongly should a reference picture count? An image prompt at several weights, between its look and the prompt's words."""
 
-from harness import BASELINE, Constraint, Gate, Grid, Objective, Prompt, Reference, Suite, reference_sweep
+from harness import BASELINE, DESIRABILITY, Desirability, Gate, Grid, Objective, Prompt, Reference, Suite, reference_sweep
 
 SUBJECTS = ("ball", "star", "heart", "tree", "house", "car", "fish", "flower", "cup", "boat", "cat", "dress")
 
@@ -21,12 +21,13 @@ SUITE = Suite(
         seeds=(1, 2), guidance_scales=(3,), steps=10, width=64, height=64, batch_size=24,
     ),
     metrics=("clip_score", "likeness", "exposure"),
-    objective=Objective(maximise="clip_score", penalties=(), constraints=(Constraint(metric="likeness", at_least=80),)),
+    objective=Objective(maximise=DESIRABILITY, penalties=(), desirabilities=(
+        Desirability(metric="clip_score", worst=60, best=75), Desirability(metric="likeness", worst=50, best=95))),
     latency_rounds=3,
     gates=(
         Gate(value="coverage"),
         Gate(value="failures", at_most=0),
-        Gate(value="reference_recognised", at_least=0.8),
-        Gate(value="clip_score", not_worse_than=BASELINE, margin=5),
+        Gate(value="likeness", at_least=80),
+        Gate(value="clip_score", not_worse_than=BASELINE, margin=12),
     ),
 )

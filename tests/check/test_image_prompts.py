@@ -69,6 +69,7 @@ def test_a_metric_that_no_candidate_can_have_is_said(tmp_path: Path) -> None:
         return any("'likeness'" in text for text in remarks(suite(*references, metrics=("likeness",)), tmp_path))
 
     assert (remarked(), remarked(face())) == (True, False)
+    assert not any("'likeness'" in text for text in remarks(suite(metrics=("exposure",)), tmp_path))
 
 
 def test_a_reference_sweep_begins_without_the_reference_and_goes_over_other_sweeps() -> None:

@@ -333,6 +333,7 @@ WORDS = re.compile(r"\b(?:[Uu]se|[Gg]ive|[Ss]et|[Ww]rite|[Rr]emove|[Aa]dd|[Rr]en
 ELSEWHERE = {
     "clip.py": "files of CLIP models: tests/check/test_clip.py",
     "guiding.py": "pictures and networks, which are files: tests/check/test_guiding.py",
+    "image_prompts.py": "pictures and networks, which are files: tests/check/test_image_prompts.py",
     "files.py": "files on the disk: tests/check/test_files.py",
     "user_rows.py": "rows of a user's own: tests/check/test_own_rows.py",
     "post.py": "files on the disk: tests/check/test_post.py",

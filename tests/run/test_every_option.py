@@ -315,7 +315,7 @@ OPTIONS |= {
     "Stage.negative": (staged(negative="day", sampling=Sampling(guidance=1)), "negative"),
     "Stage.adapters": (staged(adapters=(Adapter(path="zoo:skech"),)), "'zoo:skech'"),
     "Stage.controls": (staged(controls=(Control(path="nowhere", picture="edges"),)), "'nowhere'"),
-    "Stage.references": (staged(references=(Reference(path="nowhere", picture="face"),)), "references"),
+    "Stage.references": (staged(references=(Reference(path="nowhere", picture="face"),)), "'nowhere'"),
     "Stage.sampling": (staged(sampling=Sampling()), "sampling sets nothing"),
     "Stage.through": (staged(through="latent"), "'latent'"),
     "Stage.resize": (staged(resize="bicubic"), "resize is 'bicubic'"),
@@ -324,7 +324,6 @@ OPTIONS |= {
 }
 
 NOT_YET = {
-    Reference: (of(references=(Reference(path="nowhere", picture="face"),)), "references"),
     Inpaint: (of(inpaint=Inpaint(picture="photo", mask="mask")), "inpaint"),
 }
 """Declarations that are refused as a whole until they can be sampled."""
