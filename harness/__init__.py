@@ -40,8 +40,8 @@ from harness.declare import (
     Temperature,
     Upscale,
 )
-from harness.declare.guiding import STAGE_BEFORE
 from harness.declare.guide_sweeps import control_sweep, reference_sweep
+from harness.declare.guiding import STAGE_BEFORE
 from harness.declare.model_sweeps import ensemble_sweep, relay_sweep
 from harness.declare.picture_text import PictureText
 from harness.declare.picture_texts import picture_text
