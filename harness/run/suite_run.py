@@ -15,7 +15,7 @@ from harness.cache import ImageCache, open_cache
 from harness.check import load_rows
 from harness.declare import Candidate, Grid, Suite, grid_of, short_hash
 from harness.declare.effective_grid import largest_image, whole_grid
-from harness.declare.picture_uses import files_used
+from harness.declare.picture_uses import PICTURES, files_used
 from harness.declare.prompt_texts import change_along_steps
 from harness.declare.same_text import prompts_hash
 from harness.materialise import MaterialiseError, Prepared, WiderFormats, Workbench
@@ -32,6 +32,7 @@ from harness.run.costs import Costs
 from harness.run.device_refusals import refusal
 from harness.run.fitted_batch import with_fitted_batch
 from harness.run.images import Gallery, PreparedCandidate
+from harness.run.inputs import keep_inputs
 from harness.run.latency import timing_setting
 from harness.run.libraries import load_libraries
 from harness.run.measurement import Meter
@@ -130,6 +131,7 @@ class SuiteRun:
         self._clip = ClipModel(self.declared, self.options.device, lambda file: self.bench.content(file),  # noqa: PLW0108
                                lambda definition: self.run_json.note(clip_definition=definition))
         self.run_json = self._run_json(suite_file)
+        keep_inputs(self.folder, self.head.get(PICTURES, {}), self.bench.library.path)
         self.ledger.session = SessionStart(environment=short_hash(self.head["environment"]), started=str(self.head["started"]))
         # A race adds candidates, but never changes grid, baseline or metrics.
         self.gallery = Gallery(self.suite, self.ledger, cache, self.head)
