@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,7 @@ COLOURS: Final = {
 }
 FAR: Final = 10
 """Times the prompts that are there, from which a number of prompts is a very rough one."""
+_OF_A_STAGE: Final = re.compile(r"stage ([1-9]\d{0,3}) (.+)")
 UNKNOWN_COLOUR: Final = "#b3a9c4"
 
 
@@ -106,6 +108,21 @@ def series(name: str) -> str:
     """A timeline's line for readers: "device_used" is "VRAM, whole device"."""
     return {"device_used": "VRAM, whole device", "process_used": "VRAM, this process",
             "process_rss": "process RSS"}.get(name, visible(name))
+
+
+def stage_and_phase(name: str) -> tuple[int, str]:
+    """The stage that a timed phase is of, and what it does there: "stage 2 denoise" is (2, "denoise"). Those of the first stage
+    have no number in their names."""
+    number = _OF_A_STAGE.fullmatch(name)
+    return (int(number[1]), number[2]) if number else (1, name)
+
+
+def phase(name: str) -> str:
+    """A timed phase for readers: "stage 2 begin" is "stage 2, picture handed over"."""
+    stage, what = stage_and_phase(name)
+    known = {"begin": "picture handed over", "post": "post-steps"}
+    said = known.get(what, visible(what))
+    return f"stage {stage}, {said}" if stage > 1 else said
 
 
 def plural(count: int, noun: str) -> str:

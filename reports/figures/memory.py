@@ -16,7 +16,7 @@ from reports.verdict.recommendation import Recommendation
 
 MOST: Final = 12
 SHADES: Final = {"switch": "rgba(224,164,88,0.22)", "text": "rgba(76,159,138,0.26)", "denoise": "rgba(91,124,250,0.14)",
-                 "decode": "rgba(201,139,219,0.26)"}
+                 "decode": "rgba(201,139,219,0.26)", "begin": "rgba(224,164,88,0.14)", "post": "rgba(139,147,167,0.26)"}
 LINES: Final = {"device_used": {"color": style.ACCENT, "width": 2}, "process_used": {"color": "#4c9f8a", "width": 2},
                 "process_rss": {"color": style.MARK, "width": 2}}
 BEHIND: Final = {"color": style.QUIET, "width": 1, "dash": "dot"}
@@ -74,14 +74,15 @@ def _shade(figure: Any, timeline: Timeline, table: pd.DataFrame) -> None:
     low, high = float(table["mebibytes"].min()), float(table["mebibytes"].max())
     margin = max(0.08 * (high - low), 0.002 * high, 0.5)
     bottom, top = max(0.0, low - margin), high + margin
-    for phase, colour in SHADES.items():
-        spans = [s for s in timeline.spans if s.phase == phase]
-        if not spans:
+    for phase in dict.fromkeys(span.phase for span in timeline.spans):
+        colour = SHADES.get(words.stage_and_phase(phase)[1])
+        if colour is None:
             continue
+        spans = [s for s in timeline.spans if s.phase == phase]
         x = [at for s in spans for at in (s.start_seconds, s.start_seconds, s.end_seconds, s.end_seconds, None)]
         figure.add_trace(go.Scatter(
             x=x, y=[bottom, top, top, bottom, None] * len(spans), mode="lines", fill="toself", fillcolor=colour,
-            line={"width": 0}, name=phase, hoveron="fills", hoverinfo="name"))
+            line={"width": 0}, name=style.text(words.phase(phase)), hoveron="fills", hoverinfo="name"))
 
 
 def _sentences(run: Run, rec: Recommendation, shown: list[str], of: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from reports.verdict.costs import (
     latency_percentiles,
     making_peak,
     peak_memory,
+    phases,
     seconds_apart,
     seconds_per_image,
     weights_size,
@@ -38,8 +40,9 @@ POWER: Final = {"energy_joules": "energy, all timed images", "sm_clock_start": "
                 "temperature_end": "temperature, end"}
 NOTES: Final = (
     "p50 and p90 are those of n timed rounds; ≤ is an upper bound that holds with 95 % confidence, whatever the distribution.",
-    "A step is one denoising step. The first switch to a candidate may merge and read files; later ones need not. Load is that "
-    "of the base model, which candidates may share. Energy is the whole board's, including its idle draw.",
+    "A step is one denoising step, its control networks included; reference pictures are encoded with the text. The first "
+    "switch to a candidate may merge and read files; later ones need not. Load is that of the base model, which candidates may "
+    "share. Energy is the whole board's, including its idle draw.",
     "Weights are counted from the tensors as they are stored for sampling, adapters included; a quantized one as its codes and "
     "scales. Peak memory also holds what is computed; that of the process also what was loaded before, so it compares nobody.",
     "To run: while one image is made at batch 1, with the candidate alone in place. To make: while it is merged, quantized and "
@@ -147,7 +150,9 @@ def _columns(run: Run) -> list[Column]:
         Column(group=image, head="p90", cell=_ninetieth),
         Column(group=image, head="text", cell=lambda r, n: _length(seconds_per_image(r, n, "text"))),
         Column(group=image, head="one step", cell=lambda r, n: _length(seconds_apart(r, n, "step"))),
+        *(Column(group=image, head=words.phase(phase), cell=partial(_phase, phase)) for phase in _of_stages(run)),
         Column(group=image, head="decode", cell=lambda r, n: _length(seconds_per_image(r, n, "decode"))),
+        *(Column(group=image, head=words.phase(phase), cell=partial(_phase, phase)) for phase in phases(run) if phase == "post"),
         Column(group="Style switch", head="first", cell=lambda r, n: _length(seconds_apart(r, n, "first_switch"))),
         Column(group="Style switch", head=f"later{switches}",
                cell=lambda r, n: _length(seconds_apart(r, n, "switch"), counted=not switches)),
@@ -198,6 +203,19 @@ def _length(of: Seconds, *, counted: bool = False) -> CostText:
     if of.median is None:
         return CostText(text=f"{ABSENT}{words.visible(of.why)}")
     return CostText(text=words.duration(of.median), below=(f"n={of.rounds}",) if counted else ())
+
+
+def _of_stages(run: Run) -> list[str]:
+    """The timed phases of later stages, and before them the denoising of the first, so that the stages can be compared."""
+    later = [phase for phase in phases(run) if words.stage_and_phase(phase)[0] > 1]
+    return ["denoise", *later] if later else []
+
+
+def _phase(phase: str, run: Run, name: str) -> CostText:
+    """The seconds of a phase that only some candidates have."""
+    record = run.latency.get(name)
+    return CostText(text="none") if record is not None and phase not in record.seconds else _length(
+        seconds_per_image(run, name, phase))
 
 
 def _failed(run: Run, name: str) -> CostText:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from harness.records import PHASES, BatchPoint, Reading
+from harness.records import BatchPoint, Reading
 from harness.records.costs import MAKING, STORED, STORED_DENOISER
 from harness.records.values import BYTES, WEIGHTS
+from reports import formatting as words
 from reports.read.run import Run
 from reports.statistics.order_statistics import Percentile, percentile
 from reports.verdict.candidates import label
@@ -24,6 +25,10 @@ holds the desktop and other programs."""
 WITHIN_SECONDS: Final = 2e-5
 """A phase of which no round took longer was opened and closed at once: a pipeline that can only be called as a whole does
 its work within another phase, and what it takes there is not known."""
+
+_IN_A_STAGE: Final = ("switch", "begin", "text", "denoise")
+_AT_THE_END: Final = ("decode", "post")
+_LAST_STAGE: Final = 10**9
 
 UNEVEN: Final = 1.2
 """Above this ratio of two median yardsticks the machine was not the same for both, and their latencies are not compared."""
@@ -265,4 +270,15 @@ def pace(mine: Seconds, theirs: Seconds) -> str:
 def phases(run: Run) -> tuple[str, ...]:
     """The phases any candidate was timed in, in the order of the pipeline, "total" left out."""
     timed = {phase for record in run.latency.values() for phase in record.seconds}
-    return tuple(p for p in [*PHASES, *sorted(timed - set(PHASES))] if p in timed and p != "total")
+    return tuple(sorted(timed - {"total"}, key=_when))
+
+
+def _when(phase: str) -> tuple[int, int, str]:
+    """Where in the pipeline a phase is: the first stage, the later ones, decoding and post-steps, and what is not known."""
+    stage, what = words.stage_and_phase(phase)
+    at = _IN_A_STAGE.index(what) if what in _IN_A_STAGE else len(_IN_A_STAGE)
+    if stage > 1:
+        return stage, at, what
+    if phase in _AT_THE_END:
+        return _LAST_STAGE, _AT_THE_END.index(phase), what
+    return (1, at, what) if what in _IN_A_STAGE else (_LAST_STAGE, len(_AT_THE_END), what)
