@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness import Adapter, Alphas, Candidate, Prompt
+from harness import Adapter, Alphas, Candidate, Control, Prompt
 from harness.declare.guiding import Reference
 from harness.materialise import MaterialiseError, Workbench
 from harness.records import Cell
@@ -131,3 +131,24 @@ def test_the_identity_knows_the_file_the_encoder_and_the_weight_by_content(bench
     for other in (of(), of(changed(weight=0.5)), of(changed(end=0.5)), of(changed(path="zoo:image-prompt-bin"))):
         assert bench.weights(other).identity != identity
     assert np.all([len(bench.weights(of(FACE)).inputs) > len(bench.weights(of()).inputs)])
+
+
+def test_a_hypernetwork_and_a_reference_act_together(tmp_path: Path) -> None:
+    drawing = torch.Generator().manual_seed(0)
+    halves = [{"linear.0.weight": torch.randn(192, 96, generator=drawing) * 0.1, "linear.0.bias": torch.zeros(192),
+               "linear.1.weight": torch.randn(96, 192, generator=drawing) * 0.1, "linear.1.bias": torch.zeros(96)} for _ in "kv"]
+    torch.save({96: halves, "layer_structure": [1, 2, 1], "activation_func": "linear", "is_layer_norm": False}, tmp_path / "h.pt")
+    own = Workbench.for_grid(grid(), device="cpu", root=tmp_path)
+    hyper = (Adapter(path="h.pt"),)
+    both = latents(own, of(FACE, adapters=hyper))
+    for one in (of(FACE), of(adapters=hyper)):
+        assert not torch.allclose(both, latents(own, one), atol=0.05)
+
+
+def test_a_control_and_a_reference_act_together(tmp_path: Path) -> None:
+    pictured = tuple(Prompt(id=p.id, text=p.text, pictures={**p.pictures, "edges": f"zoo:edges-{p.id}-3"}) for p in PROMPTS)
+    own = Workbench.for_grid(grid(prompts=pictured), device="cpu", root=tmp_path)
+    control = (Control(path="zoo:control-edges", picture="edges"),)
+    both = latents(own, of(FACE, controls=control), prompts=pictured)
+    for one in (of(FACE), of(controls=control)):
+        assert not torch.allclose(both, latents(own, one, prompts=pictured), atol=0.05)
