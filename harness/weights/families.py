@@ -23,7 +23,8 @@ IS_ADAPTER: Final = "which belongs among a candidate's adapters"
 _BESIDE: Final = "which is a separate network used alongside a model. Load it beside one in the tool that samples"
 _IP_ADAPTER: Final = ("an IP-Adapter, which a candidate uses beside its model with a reference picture: give it to "
                       "Candidate(references=...)")
-_CONTROLNET: Final = f"a ControlNet, {_BESIDE}"
+_CONTROLNET: Final = ("a ControlNet, which is a separate network used alongside a model. Give it to Candidate(controls=...) of a "
+                      "suite")
 _INVERSION: Final = f"a textual inversion, {IS_ADAPTER}"
 _REFUSED: Final = (
     (".absmax", "a file quantized by bitsandbytes; give the unquantized model"),

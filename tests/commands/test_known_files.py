@@ -62,7 +62,7 @@ FILES: dict[str, tuple[Writer, str, str]] = {
                            "an image encoder (CLIP vision)", "text encoders"),
     "face.pth": (pickled({"params_ema": {"stylegan_decoder.style_convs.0.weight": T(2, 2)}}), "restores faces", "Use it in"),
     "control.safetensors": (stored("control_model.input_blocks.0.0.weight", "control_model.zero_convs.0.0.weight"), "ControlNet",
-                            "tool"),
+                            "Candidate(controls=...)"),
     "t2i.safetensors": (stored("body.0.block1.weight", "body.0.block2.weight", "conv_in.weight"), "T2I-Adapter", "tool"),
     "ip.safetensors": (stored("image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"), "IP-Adapter", "references"),
     "ip.bin": (pickled({"image_proj": {"proj.weight": T(2, 2)}, "ip_adapter": {"1.to_k_ip.weight": T(2, 2)}}), "IP-Adapter",

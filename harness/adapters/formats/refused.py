@@ -13,6 +13,7 @@ _NETWORK: Final = ("a separate network, not a change of weights; load it togethe
                    "supports it")
 _IP_ADAPTER: Final = ("an IP-Adapter: not a change of weights but keys and values for a reference picture; give it to "
                       "Candidate(references=...)")
+_CONTROLLING: Final = "a separate network, not a change of weights; give it to Candidate(controls=...) of a suite"
 _COMPONENT: Final = "a model's component, not an adapter; give it as a model"
 _CONTROL: Final = ("a Flux control LoRA of Black Forest Labs, which replaces norms and widens the input; load it when "
                    "sampling, with its control image")
@@ -29,11 +30,11 @@ _MARKS: Final[tuple[tuple[str, str], ...]] = (
     (r"\.oft_diag$", "OFT of an early LyCORIS, which stores rotations themselves; save it again with LyCORIS 2 or later"),
     (r"\.(set_weight|reshape_weight)$", "a ComfyUI patch that replaces weights or changes their shape; merge it in ComfyUI"),
     (r"\.modules_to_save\.|\.original_module\.", f"a PEFT folder with whole layers (modules_to_save); {_MERGE}"),
-    (r"^lora_controlnet$|^input_hint_block\.", f"ControlLoRA of Stability AI: {_NETWORK}"),
+    (r"^lora_controlnet$|^input_hint_block\.", f"ControlLoRA of Stability AI: {_CONTROLLING}"),
     (r"^lllite_", f"ControlNet-LLLite: {_NETWORK}"),
     (r"^(ip_adapter|image_proj|ip_adapter_proj_model)\.|\.to_[kv]_ip\.|\.processor\.ip_adapter_", _IP_ADAPTER),
     (r"^(control_model|controlnet_cond_embedding|controlnet_blocks|controlnet_down_blocks|zero_convs)\.",
-     f"a ControlNet: {_NETWORK}"),
+     f"a ControlNet: {_CONTROLLING}"),
     (r"^(adapter\.)?body\.\d+\.(block[12]|resnets|body|in_conv|skep)\b", f"a T2I-Adapter: {_NETWORK}"),
     (r"^(single_blocks\.\d+\.norm|double_blocks\.\d+\.img_attn\.norm)\.(key|query)_norm\.scale$",
      _CONTROL),
