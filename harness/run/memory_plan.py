@@ -10,9 +10,11 @@ from math import lcm, prod
 from pathlib import Path
 from typing import Any, Final
 
-from harness.declare import Candidate, Grid, Prompt, Suite, grid_of
+from harness.declare import Candidate, Grid, Prompt, Suite
+from harness.declare.effective_grid import picture_size, run_grids
 from harness.declare.grid import LOW_MEMORY
 from harness.declare.prompt_texts import ROLES, all_texts, change_along_steps
+from harness.declare.stages import stage_name
 from harness.declare.syntax import PLAIN as PLAIN_SYNTAX
 from harness.declare.syntax import Text, plain_text
 from harness.materialise import Workbench
@@ -222,6 +224,32 @@ class Footprint:
         return (Cell(prompt="p", seed=0, guidance=max(self._grid.guidance_scales)),) * batch_size
 
 
+class StagedFootprint(Footprint):
+    """The memory of a candidate of several stages: the weights of all are resident together, and each stage takes what it needs
+    beside them."""
+
+    def __init__(self, stages: Sequence[Footprint], models: Sequence[str]) -> None:
+        """`models` tell the models of the stages apart: equal ones share their weights."""
+        self._stages, self._models, self._on_gpu = stages, models, stages[0]._on_gpu
+
+    def need(self, batch_size: int, low_memory: Collection[str] = ()) -> Need:
+        """As of one stage, with the most that any of them takes beside the weights of all."""
+        weights = self.weights(low_memory)
+        resident, needs = sum(weights.values()), [stage.need(batch_size, low_memory) for stage in self._stages]
+
+        def most(of: Callable[[Need], int]) -> int:
+            return resident + max(of(need) - sum(need.weights.values()) for need in needs)
+
+        return Need(weights=weights, texts=most(lambda need: need.texts), step=most(lambda need: need.step),
+                    decode=most(lambda need: need.decode))
+
+    def weights(self, low_memory: Collection[str] = ()) -> dict[str, int]:
+        """The bytes of what is resident, by stage and component."""
+        first = {model: number for number, model in reversed([*enumerate(self._models)])}
+        return {name if not number else f"{stage_name(number)} {name}": size for number, stage in enumerate(self._stages)
+                if first[self._models[number]] == number for name, size in stage.weights(low_memory).items()}
+
+
 def maps_without_values(pipeline: Any, grid: Grid) -> dict[tuple[str, str], Any]:
     """The control maps of the one prompt of a step that is counted."""
     import torch
@@ -268,17 +296,21 @@ def planned(suite: Suite, candidates: Sequence[Candidate], bench: Workbench) -> 
     for candidate in candidates:
         key: object
         try:
-            grid = grid_of(suite, candidate)
-            # Texts that change along the steps are as many as the steps see.
-            steps = grid.steps if change_along_steps(grid.prompts) else 0
-            sampled = (grid.width, grid.height, max(grid.guidance_scales) > 1, grid.sampler, steps)
-            if (files := (shape_key(candidate, bench), sampled)) not in known:
-                model = shape_model(candidate, bench)
+            stages, grids = bench.stages(bench.in_its_format(candidate)), run_grids(suite, candidate)
+            sampled = tuple(map(_sampled, grids))
+            models = [repr(stage.model) for stage in stages]
+            together = tuple(map(models.index, models))  # stages of one model share its weights
+            if (files := (tuple(shape_key(stage, bench) for stage in stages), sampled, together)) not in known:
+                bench.inspect(candidate)
+                shapes = [shape_model(stage, bench) for stage in stages]
                 number_format = bench.in_its_format(candidate).quantization
                 # Other files of one architecture take the same.
-                known[files] = key = (number_format, candidate.runtime, model.key, sampled)
-                size = "" if sampled[:2] == (suite.grid.width, suite.grid.height) else f"{grid.width} x {grid.height}"
-                rows.setdefault(key, Planned(footprint=Footprint(model, grid, bench.device, scorer=scorer),
+                known[files] = key = (number_format, candidate.runtime, tuple(shape.key for shape in shapes), sampled, together)
+                pictures = picture_size(suite, candidate)
+                size = "" if pictures == (suite.grid.width, suite.grid.height) else f"{pictures[0]} x {pictures[1]}"
+                parts = [Footprint(shape, grid, bench.device, scorer=0 if number else scorer)
+                         for number, (shape, grid) in enumerate(zip(shapes, grids, strict=True))]
+                rows.setdefault(key, Planned(footprint=StagedFootprint(parts, models) if len(parts) > 1 else parts[0],
                                              number_format=number_format, size=size))
             key = known[files]
         except (ValueError, OSError) as error:
@@ -286,6 +318,13 @@ def planned(suite: Suite, candidates: Sequence[Candidate], bench: Workbench) -> 
             rows.setdefault(key, Planned(footprint=str(error), number_format=""))
         rows[key].names.append(candidate.name)
     return list(rows.values())
+
+
+def _sampled(grid: Grid) -> tuple[object, ...]:
+    """What of an effective grid decides the memory of one stage."""
+    # Texts that change along the steps are as many as the steps see.
+    steps = grid.steps if change_along_steps(grid.prompts) else 0
+    return (grid.width, grid.height, max(grid.guidance_scales) > 1, grid.sampler, steps)
 
 
 def clip_bytes(suite: Suite, bench: Workbench) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from harness.declare import Candidate, grid_of
-from harness.declare.effective_grid import cells_of, whole_grid
+from harness.declare.effective_grid import cells_of, picture_size, whole_grid
 from harness.records import Look, write_atomically
 from reports import formatting as words
 from reports.gates import judge
@@ -106,7 +106,8 @@ def _waiting(run: Run, mark: Live, budget: float) -> str:
     draft = Recommendation(kind="sweep", axis=run.axis, pick=None, guidance=None, sentence="", rule="")
     lead = "Running: nothing sampled yet" if run.images.empty else f"Running: {counted(run)}, no verdict yet"
     grid, grids = whole_grid(run.suite), [grid_of(run.suite, c) for c in run.suite.candidates]
-    sizes = " and ".join(dict.fromkeys(f"{one.width} x {one.height}" for one in grids))
+    pictures = [picture_size(run.suite, candidate) for candidate in run.suite.candidates]
+    sizes = " and ".join(dict.fromkeys(f"{width} x {height}" for width, height in pictures))
     steps = sorted({one.steps for one in grids})
     plan = [words.plural(len(run.suite.candidates), "candidate"), words.plural(len(grid.prompts), "prompt"),
             words.plural(len(grid.seeds), "seed"), f"CFG {', '.join(f'{g:g}' for g in grid.guidance_scales)}",

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pandas as pd
 
 from harness.declare import Suite, grid_of, plain
+from harness.declare.effective_grid import picture_size
 from harness.records import Reading, ValueSpec
 from harness.records.gate_kinds import gate_kind
 from harness.records.harmless_text import without_credentials
@@ -113,7 +114,8 @@ def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
 def sampled_words(suite: Suite) -> str:
     """The sizes and steps of all candidates' images: "64 × 64 px, 4–12 steps"."""
     grids = [grid_of(suite, c) for c in suite.candidates]
-    sizes = words.listed(list(dict.fromkeys(f"{grid.width} × {grid.height}" for grid in grids)))
+    pictures = [picture_size(suite, candidate) for candidate in suite.candidates]
+    sizes = words.listed(list(dict.fromkeys(f"{width} × {height}" for width, height in pictures)))
     fewest, most = min(grid.steps for grid in grids), max(grid.steps for grid in grids)
     return f"{sizes} px, {words.plural(most, 'step') if fewest == most else f'{fewest}–{most} steps'}"
 
