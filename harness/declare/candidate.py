@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Final, TypeAlias
 
 from harness.declare.guiding import Control, Inpaint, Reference
-from harness.declare.models import Adapter, AestheticGradient, Emphasis, Model
+from harness.declare.models import Adapter, AestheticGradient, Emphasis, Ensemble, Model, Relay
 from harness.declare.normalise import settle
 from harness.declare.post_steps import PostStep
 from harness.declare.sampling import Sampling
@@ -92,6 +92,12 @@ class Candidate:
     def models(self) -> tuple[Model, ...]:
         """The models of all stages, in order; a stage that has that of the stage before adds none."""
         return (self.model, *(stage.model for stage in self.stages if stage.model))
+
+    @property
+    def in_one_file(self) -> bool:
+        """Whether one set of weights makes the images: a relay, an ensemble, stages, guiding pictures or post-steps need more."""
+        more = (self.stages, self.controls, self.references, self.inpaint, self.post)
+        return not isinstance(self.model, Relay | Ensemble) and not any(more)
 
     @property
     def key(self) -> str:

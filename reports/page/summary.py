@@ -60,13 +60,14 @@ def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verd
 
 def closing_lines(run: Run, recommendation: Recommendation, verdicts: Sequence[Verdict], page: Path) -> list[str]:
     """The headline in a line, with the pick's name in the suite, the gates and the failures; the command that promotes it, where
-    it is to be shipped; and the page's path: the last lines of a terminal."""
+    it is to be shipped and one file can hold it; and the page's path: the last lines of a terminal."""
     said = headline(run, recommendation, verdicts)
     named = recommendation.pick if recommendation.pick and recommendation.pick not in said.text else ""
     facts = [said.text, said.unseen, f"candidate {named!r}" if named else "",
              f"gates: {by_status(v.status for v in verdicts)}" if verdicts else "", *failed(run)]
     lines = [f"{run.suite.name}: {'; '.join(filter(None, facts))}"]
-    if said.decision == SHIP:
+    pick = run.declared(str(recommendation.pick))
+    if said.decision == SHIP and (pick is None or pick.in_one_file):
         words_of = ["sweetspot", "promote", str(recommendation.pick), "--run", str(page.parent), "--as", "NAME"]
         lines.append(f"promote: {shlex.join(words_of)}")
     return [words.visible(line) for line in (*lines, f"page: {page}")]

@@ -150,3 +150,13 @@ def test_a_run_that_was_stopped_between_images_goes_on_with_equal_bits(tmp_path:
         made.append(hashes)
     assert made[0] == made[1]
     assert len(made[0]) == 2
+
+
+def test_the_page_says_that_no_single_file_holds_stages_and_names_them(finished: tuple[Path, list[Any]]) -> None:
+    from reports.page.pick_recipe import recipe_section
+
+    section = recipe_section(load_run(finished[0] / "runs" / "staged"), "two")
+    assert section is not None
+    assert (section["one_file"], "zoo:anime" in section["text"]) == ("", True)
+    assert not two().in_one_file
+    assert Candidate(name="x", model="zoo:photo").in_one_file
