@@ -10,7 +10,7 @@ from typing import Final
 from harness.adapters.adapter_file import Stored, open_safetensors, short
 from harness.adapters.live_plan import AdapterError
 from harness.adapters.pickled import open_pickle
-from harness.weights.content import SAFETENSORS, content_of, misnamed, trouble_of
+from harness.weights.content import GGUF, SAFETENSORS, content_of, misnamed, trouble_of
 from harness.weights.folder import is_bare
 from harness.weights.model import PARTS
 
@@ -38,6 +38,9 @@ def kind_of(path: Path) -> str:
     content = content_of(path)
     if wrong := trouble_of(content):
         raise AdapterError(f"{path}: {wrong}")
+    if content.kind == GGUF:
+        raise AdapterError(f"{path}: a GGUF file, which is read as a model alone; expected a safetensors file or a pickle. Give "
+                           "the adapter as .safetensors")
     return content.kind
 
 

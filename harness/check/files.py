@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from harness.records.file_version import FileVersion, files_of, version_of
-from harness.weights.content import SAFETENSORS, content_of, trouble_of
+from harness.weights.content import GGUF, PICKLE, content_of, trouble_of
 
 MODEL, ADAPTER, CLIP, CONTROL, REFERENCE = "model", "adapter", "clip", "control", "reference"
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
@@ -31,7 +31,9 @@ def _problem(kind: str, path: Path, files: tuple[tuple[Path, FileVersion], ...])
     content = content_of(path)
     if wrong := trouble_of(content):
         return wrong
-    if content.kind != SAFETENSORS:
+    if content.kind == GGUF and kind not in (MODEL, CONTROL):
+        return "a GGUF file, which is read as a model alone. Give the file as .safetensors"
+    if content.kind == PICKLE:
         return "a pickle; only safetensors files are read here, because others can run code. Convert it" if kind == CLIP else ""
     return _of_header(kind, path)
 

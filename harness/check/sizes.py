@@ -11,7 +11,7 @@ from typing import Final
 from harness.declare import Checkpoint
 from harness.records.file_version import FileVersion, version_of
 from harness.weights import ModelFile, ModelFileError, open_model, read_header
-from harness.weights.content import SAFETENSORS, content_of
+from harness.weights.content import PICKLE, content_of
 
 _FIRST: Final = "conv_in.weight"
 """The first layer of a U-Net, from which the widths of all others follow."""
@@ -58,7 +58,7 @@ def _width(path: Path, version: FileVersion) -> _Width | None:  # noqa: ARG001 -
     """The width of a model; None if it is that of its family, or if the header or the built-in configs do not show it."""
     from harness.weights.live_pipeline import CONFIGS
 
-    if content_of(path).kind != SAFETENSORS:
+    if content_of(path).kind == PICKLE:
         return None
     model = open_model(path, tolerant=True)
     first = model.components.get("unet", {}).get(_FIRST)

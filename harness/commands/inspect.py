@@ -1,5 +1,5 @@
 """`sweetspot inspect`: describes model files by their headers: family, parts, dtypes, EMA, markers, contradictions.
-It reads no weights and, for .safetensors, imports neither torch nor anything slow.
+It reads no weights and, for .safetensors and GGUF, imports neither torch nor anything slow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from harness.commands.terminal import add_examples, size_in_words
 from harness.records.harmless_text import printable
 from harness.weights import ModelFile, ModelFileError, TensorInfo, content_hash, open_model
+from harness.weights.content import GGUF
 from harness.weights.families import IS_ADAPTER, UnknownArchitectureError
+from harness.weights.gguf_header import types_of
 from harness.weights.header_claims import position_ids_state, recipe_keys, short
 from harness.weights.structural import open_any
 
@@ -31,7 +33,8 @@ _VALUE_LENGTH = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """One part of a model: how many tensors and parameters, how many tensors of each dtype, and its bytes."""
+    """One part of a model: how many tensors and parameters, how many tensors of each dtype or GGUF format, and its bytes on
+    disk."""
 
     keys: int
     parameters: int
@@ -40,9 +43,18 @@ class Component:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gguf:
+    """What the weights of a GGUF file take on the disk, and how many of its tensors are in each format."""
+
+    formats: Mapping[str, int]
+    weight_bytes: int
+    bits_per_weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inspection:
     """The description of a model file. `position_ids` has by name the problem of each, "" if there is none. `bytes` is the size
-    of all files together. The last two fields are empty unless requested."""
+    of all files together. `gguf` is None for other files. The last two fields are empty unless requested."""
 
     path: str
     family: str
@@ -61,6 +73,7 @@ class Inspection:
     recipe: Sequence[str]
     metadata: Mapping[str, str]
     warnings: Sequence[str]
+    gguf: Gguf | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -68,7 +81,8 @@ class Inspection:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `inspect`."""
     add_examples(parser, "inspect model.safetensors", "inspect zoo:photo --keys", "inspect models/sdxl --json --hash")
-    parser.add_argument("file", nargs="+", type=_path, help="a .safetensors or .ckpt file, a diffusers folder, or a zoo: name")
+    parser.add_argument("file", nargs="+", type=_path,
+                        help="a .safetensors, .ckpt or .gguf file, a diffusers folder, or a zoo: name")
     parser.add_argument("--json", action="store_true", help="print a JSON list with one complete object per file")
     parser.add_argument("--keys", action="store_true", help="list every tensor and all metadata")
     parser.add_argument("--hash", action="store_true", help="also print content hash and SHA-256, which reads the whole files")
@@ -196,7 +210,7 @@ def _described(model: ModelFile, *, keys: bool, hashes: bool) -> Inspection:
         components={name: _component(infos.values()) for name, infos in model.components.items()},
         ema=_component(model.ema_component.values()) if model.ema_component else None, position_ids=ids,
         known_extras=model.known_extras, unknown=model.strays, recipe=recipe_keys(model.metadata),
-        metadata=dict(model.metadata), warnings=model.warnings, hashes=_hashes(path) if hashes else {},
+        metadata=dict(model.metadata), warnings=model.warnings, gguf=_gguf(model), hashes=_hashes(path) if hashes else {},
         keys=_keys(model) if keys else {})
 
 
@@ -214,6 +228,8 @@ def lines(inspection: Inspection, *, all_names: bool = False) -> Iterator[str]:
     yield f"  prediction     {prediction}{markers}"
     if inspection.channels:
         yield f"  channels in    {inspection.channels}"
+    if gguf := inspection.gguf:
+        yield f"  GGUF           {gguf.bits_per_weight:.2f} bits per weight; all tensors: {_counted(gguf.formats)}"
     if inspection.scaled:
         yield f"  scaled weights {inspection.scaled} tensors must be multiplied by their scales"
     for name, wrong in inspection.position_ids.items():
@@ -231,13 +247,23 @@ def lines(inspection: Inspection, *, all_names: bool = False) -> Iterator[str]:
     for component, infos in inspection.keys.items():
         yield f"  tensors of {component}"
         for name, info in infos.items():
-            yield f"    {short(name, 200)}  {info['dtype']} {list(info['shape'])}  {short(info['source'], 200)}"
+            yield f"    {short(name, 200)}  {info['packed'] or info['dtype']} {list(info['shape'])}  {short(info['source'], 200)}"
+
+
+def _gguf(model: ModelFile) -> Gguf | None:
+    files = [file for file in model.files.values() if file.kind == GGUF]
+    infos = [info for part in model.components.values() for info in part.values()]
+    if not files or not infos:
+        return None
+    size = sum(info.bytes for info in infos)
+    return Gguf(formats=types_of(files[0].stored), weight_bytes=size,
+                bits_per_weight=8 * size / max(1, sum(info.count for info in infos)))
 
 
 def _component(infos: Iterable[TensorInfo]) -> Component:
     infos = list(infos)
     return Component(keys=len(infos), parameters=sum(i.count for i in infos), bytes=sum(i.bytes for i in infos),
-                     dtypes=dict(Counter(i.dtype for i in infos).most_common()))
+                     dtypes=dict(Counter(i.packed or i.dtype for i in infos).most_common()))
 
 
 def _keys(model: ModelFile) -> dict[str, dict[str, Any]]:
@@ -246,7 +272,8 @@ def _keys(model: ModelFile) -> dict[str, dict[str, Any]]:
     for component, infos in {**model.components, "other": model.other}.items():
         described[component] = {
             name: {"source": i.source, "file": i.file.name, "dtype": i.dtype, "shape": i.shape, "rows": i.rows,
-                   "transposed": i.transposed, "scale": i.scale, "offset": i.offset} for name, i in infos.items()}
+                   "transposed": i.transposed, "scale": i.scale, "packed": i.packed, "offset": i.offset}
+            for name, i in infos.items()}
     return described
 
 
@@ -264,8 +291,12 @@ def _hash_lines(hashes: Mapping[str, str]) -> list[str]:
 
 
 def _words(part: Component) -> str:
-    dtypes = ", ".join(word if len(part.dtypes) == 1 else f"{word} x {count}" for word, count in part.dtypes.items())
-    return f"{part.keys:>5} keys {part.parameters:>14,} parameters  {size_in_words(part.bytes):>9}  {dtypes}"
+    return (f"{part.keys:>5} keys {part.parameters:>14,} parameters  {size_in_words(part.bytes):>9}  "
+            f"{_counted(part.dtypes)}")
+
+
+def _counted(dtypes: Mapping[str, int]) -> str:
+    return ", ".join(word if len(dtypes) == 1 else f"{word} x {count}" for word, count in dtypes.items())
 
 
 def _named(names: Sequence[str], all_names: bool) -> str:

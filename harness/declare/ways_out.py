@@ -15,11 +15,12 @@ FORCE_PREDICTION: Final = 'force=("prediction",)'
 FORCE_EMA: Final = 'force=("ema",)'
 EMA: Final = "ema=True"
 DEFAULT_ZERO: Final = "default=0"
+AS_FP16: Final = 'dtype="fp16"'
 
 _FIXED: Final = {KEEP_A: ("--missing keep_a", 'missing = "keep_a"'),
                  FORCE_PREDICTION: ("--force prediction", 'force = ["prediction"]'),
                  FORCE_EMA: ("--force ema", 'force = ["ema"]'), EMA: ("'#ema' after its name", "ema = true"),
-                 DEFAULT_ZERO: ("--alpha 0", "default = 0")}
+                 DEFAULT_ZERO: ("--alpha 0", "default = 0"), AS_FP16: ("--dtype fp16", 'dtype = "fp16"')}
 _PARTS: Final = re.compile(r"parts=(\((?:'\w+', ?)*(?:'\w+')?,?\))")
 _TAKE: Final = re.compile(r"take=(\{'\w+': (?:'[^']*'|\"[^\"]*\")\})")
 _WORDS: Final = (

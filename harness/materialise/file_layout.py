@@ -178,6 +178,8 @@ def _untouched(recipe: RecipePlan, component: str) -> bool:
         return False
     name, part = name_of(recipe.frame), recipe.parts[component]
     infos = recipe.files[name].components.get(component, {})
+    if any(info.formats for info in infos.values()):
+        return False  # a safetensors file has no blocks of codes
     if recipe.files[name].is_folder and any(info.scale for info in infos.values()):
         return False  # the layout of the file has no place for the scales of the codes
     return all(isinstance(e, Source) and e.model == name and e.key == key for key, e in part.keys.items()) and all(

@@ -13,7 +13,7 @@ from harness.adapters import AdapterError, Reading
 from harness.declare import Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model, short_hash
 from harness.declare.listing import LONGEST_MESSAGE, first_of
 from harness.declare.models import one_recipe
-from harness.declare.ways_out import EMA, FORCE_EMA, KEEP_A
+from harness.declare.ways_out import AS_FP16, EMA, FORCE_EMA, KEEP_A
 from harness.materialise.adapter_expressions import refuse_unfusible, weights_of, with_adapter
 from harness.materialise.denoiser_kind import denoiser_kind, foreign_prediction, refuse_unlike, refuse_unlike_kinds
 from harness.materialise.library import (
@@ -35,7 +35,7 @@ from harness.merge.blocks import NONE
 from harness.merge.expression import altered
 from harness.merge.match_keys import MergePlan, model_names
 from harness.merge.requested import Requested, requested_alphas, unmet
-from harness.weights import ModelFile
+from harness.weights import ModelFile, TensorInfo
 from harness.weights.quantized_codes import refuse_codes
 
 DTYPES: Final = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
@@ -198,10 +198,9 @@ class _Planner:
         # Scaled codes are dequantised when they are read, and the result is no longer stored as codes.
         dtypes = {key: "F32" if info.scale else info.dtype for key, info in infos.items()}
         return _Draft(keys={key: Source(model=name, component=component, key=key, dtype=dtypes[key]) for key in infos},
-                      stored={key: Stored(dtype="F16" if info.scale else info.dtype, shape=info.shape)
-                              for key, info in infos.items()},
-                      notes=[f"{component}: the scaled fp8 weights of {name} are multiplied out; what keeps their dtype is F16"]
-                      if any(info.scale for info in infos.values()) else [])
+                      stored={key: Stored(dtype="F16" if info.scale else info.dtype, shape=info.shape,
+                                          packed="".join(info.formats[:1])) for key, info in infos.items()},
+                      notes=_notes_on_codes(component, name, infos))
 
     def _refuse_odd(self, merge: Merge, component: str, models: Sequence[Model]) -> None:
         """Raises MaterialiseError for a tensor among the weights of a component that has no such tensor, and ModelFileError,
@@ -277,10 +276,29 @@ class _Planner:
         return requests
 
 
+def _notes_on_codes(component: str, name: str, infos: Mapping[str, TensorInfo]) -> list[str]:
+    """What is said of the weights of a model that are stored as codes."""
+    notes = [f"{component}: the scaled fp8 weights of {name} are multiplied out; what keeps their dtype is F16"] if any(
+        info.scale for info in infos.values()) else []
+    packed = Counter("".join(info.formats[:1]) for info in infos.values())
+    formats = ", ".join(f"{count} dequantised from {word}" for word, count in packed.most_common() if word)
+    return [*notes, f"{component}: of the {len(infos)} tensors of {name}, {formats}"] if formats else notes
+
+
+def _refuse_dtype_of_gguf(component: str, draft: _Draft, model: Model) -> None:
+    """Raises MaterialiseError for a merge that is to keep the format of A where that is one of GGUF's."""
+    packed = {key: at.packed for key, at in draft.stored.items() if at.packed}
+    if isinstance(model, Merge) and model.dtype == "a" and packed:
+        key = next(iter(packed))
+        raise MaterialiseError(f"{name_of(frame_of(model))}: {component}: {key!r} is in the GGUF format {packed[key]}, in which "
+                               f"results are not written; expected a dtype for the result of the merge. Set {AS_FP16}")
+
+
 def _finish(component: str, draft: _Draft, model: Model) -> PartPlan:
     """The draft as a PartPlan, with the declared dtype and the coverage of all its merges."""
     while isinstance(model, Fused):
         model = model.model
+    _refuse_dtype_of_gguf(component, draft, model)
     dtype = DTYPES.get(model.dtype, "") if isinstance(model, Merge) else ""
     stored = {key: replace(at, dtype=dtype) if dtype and at.dtype.startswith(("F", "BF")) else at
               for key, at in draft.stored.items()}

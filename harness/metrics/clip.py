@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.declare.nearest import did_you_mean
-from harness.weights.content import SAFETENSORS, content_of, trouble_of
+from harness.weights.content import GGUF, SAFETENSORS, content_of, trouble_of
 
 if TYPE_CHECKING:
     import torch
@@ -238,6 +238,8 @@ def _check_file(architecture: str, path: Path) -> None:
     content = content_of(path)
     if wrong := trouble_of(content):
         raise ScorerError(f"CLIP weights {path}: {wrong}")
+    if content.kind == GGUF:
+        raise ScorerError(f"CLIP weights {path}: a GGUF file; only safetensors files are read. Give the model as .safetensors")
     if content.kind != SAFETENSORS:
         raise ScorerError(f"CLIP weights {path}: a pickle; only safetensors files are read, because other formats can run code. "
                           "Convert it first")

@@ -11,7 +11,7 @@ from harness.text.encoder_forward import pass_through, row_hooks, token_ids
 from harness.text.hooked_copy import twin
 from harness.text.tokens import Layout
 from harness.text.treatment import Aesthetic
-from harness.weights.content import PICKLE, content_of, trouble_of
+from harness.weights.content import GGUF, PICKLE, content_of, trouble_of
 from harness.weights.pickle_opcodes import PickleError
 from harness.weights.safe_pickle import read_pickle
 
@@ -111,7 +111,10 @@ def read_aesthetic(path: Path) -> Tensor:
 def _one_tensor(path: Path) -> Tensor:
     import torch
 
-    if content_of(path).kind == PICKLE:
+    kind = content_of(path).kind
+    if kind == GGUF:
+        raise ValueError(f"{path}: a GGUF file; expected an aesthetic embedding, a pickle or a safetensors file")
+    if kind == PICKLE:
         try:
             content = read_pickle(path)
         except (OSError, PickleError) as error:

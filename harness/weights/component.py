@@ -87,7 +87,7 @@ def _info(where: str, spot: Spot, place: Place) -> TensorInfo:
             raise ModelFileError(f"{where}: {place.source!r} is {list(shape)}; expected a matrix. Download it again.")
         shape = (shape[1], shape[0])
     return TensorInfo(source=place.source, file=place.file.path, dtype=stored.dtype, shape=shape, offset=offset, rows=rows,
-                      transposed=spot.transposed)
+                      transposed=spot.transposed, packed=stored.packed.type if stored.packed else "")
 
 
 def _diffusers_shape(component: str, family: str, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:

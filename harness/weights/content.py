@@ -11,11 +11,14 @@ from typing import Final
 
 SAFETENSORS: Final = "safetensors"
 PICKLE: Final = "pickle"
+GGUF: Final = "GGUF"
 _MOST_HEADER: Final = 100_000_000
 _HEAD: Final = 512
 _ZIP: Final = b"PK\x03\x04"
 _PICKLES: Final = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
-_NAMED: Final = {SAFETENSORS: (".safetensors", ".sft"), PICKLE: (".ckpt", ".pt", ".pth", ".bin", ".pti")}
+_NAMED: Final = {SAFETENSORS: (".safetensors", ".sft"), PICKLE: (".ckpt", ".pt", ".pth", ".bin", ".pti"),
+                 GGUF: (".gguf",)}
+_CALLED: Final = {SAFETENSORS: "a safetensors file", PICKLE: "a pickle", GGUF: "a GGUF file"}
 _DOWNLOAD: Final = "Download it again."
 _LOGIN: Final = "Download the file again; the link may need a login."
 _UNPACK: Final = "Unpack it, and give the model file in it."
@@ -24,7 +27,6 @@ _OTHER_LIBRARY: Final = "Convert it to .safetensors with the library that wrote 
 _PICTURE: Final = "It may contain a textual inversion: save the embedding as .safetensors."
 _MAGIC: Final = (
     (b"version https://git-lfs", "a Git LFS pointer, not the weights", "Run `git lfs pull` or download the file itself."),
-    (b"GGUF", "a GGUF file, which is quantized", _UNQUANTIZED),
     (b"ggjt", "a GGML file, which is quantized", _UNQUANTIZED), (b"tjgg", "a GGML file, which is quantized", _UNQUANTIZED),
     (b"lmgg", "a GGML file, which is quantized", _UNQUANTIZED),
     (b"\x89PNG", "an image (PNG)", _PICTURE), (b"\xff\xd8\xff", "an image (JPEG)", "Give the model file instead."),
@@ -40,7 +42,7 @@ _MAGIC: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What a file is: SAFETENSORS or PICKLE, which can be opened, or "" with its name in words and what to do."""
+    """What a file is: SAFETENSORS, PICKLE or GGUF, which can be opened, or "" with its name in words and what to do."""
 
     kind: str = ""
     what: str = ""
@@ -80,11 +82,9 @@ def trouble_of(content: Content) -> str:
 
 def misnamed(path: Path, kind: str) -> str:
     """A warning for a file whose suffix says another kind than its content; "" otherwise, also without a suffix."""
-    other = PICKLE if kind == SAFETENSORS else SAFETENSORS
-    named = {SAFETENSORS: "a safetensors file", PICKLE: "a pickle"}
-    if path.suffix.lower() not in _NAMED[other]:
+    if not any(path.suffix.lower() in suffixes for other, suffixes in _NAMED.items() if other != kind):
         return ""
-    return f"the file is called {path.suffix} but is {named[kind]}, and was read as one"
+    return f"the file is called {path.suffix} but is {_CALLED[kind]}, and was read as one"
 
 
 def _of_head(head: bytes) -> Content:
@@ -97,6 +97,8 @@ def _of_head(head: bytes) -> Content:
         return Content(kind=SAFETENSORS)
     if head.startswith(_PICKLES):
         return Content(kind=PICKLE)
+    if head.startswith(b"GGUF"):
+        return Content(kind=GGUF)
     return _of_magic(head) or _text(head) or _unknown(head, length)
 
 

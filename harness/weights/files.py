@@ -1,4 +1,4 @@
-"""Safe reading of tensor files, safetensors or pickles, as their content says. Nothing in a file is ever executed."""
+"""Safe reading of tensor files, safetensors, pickles or GGUF, as their content says. Nothing in a file is ever executed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.records.file_version import FileVersion, refuse_other_version, version_of
-from harness.weights.content import SAFETENSORS, content_of, trouble_of
+from harness.weights.content import GGUF, PICKLE, SAFETENSORS, content_of, trouble_of
+from harness.weights.gguf_header import read_gguf_header
 from harness.weights.pickles import load_pickle
 from harness.weights.pickles import torch_word as _torch_dtype
 from harness.weights.safetensors_header import DTYPE_BYTES, ModelFileError, StoredTensor, read_header
@@ -28,17 +29,20 @@ _SMALL: Final = 2 ** 24
 @dataclass(frozen=True, kw_only=True)
 class TensorFile:
     """An opened file: the tensors it declares, in the order of their data, and for a pickle the loaded tensors
-    (memory-mapped if the format allows). `version` is that of the file when it was opened."""
+    (memory-mapped if the format allows). `kind` is what it is, SAFETENSORS, PICKLE or GGUF; `version` is that of the file when it
+    was opened."""
 
     path: Path
     stored: Mapping[str, StoredTensor]
     metadata: Mapping[str, str]
     loaded: Mapping[str, Tensor] | None = field(default=None, repr=False)
     version: FileVersion | None = None
+    kind: str = SAFETENSORS
 
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """The named tensors on the CPU, in their stored dtypes. They may be views of the mapped file, which a later write to it
-        changes. Raises KeyError for a name that is not in the file, ChangedFileError if it is not the file that was opened."""
+        """The named tensors on the CPU, in their stored dtypes, packed ones dequantised. They may be views of the mapped file,
+        which a later write to it changes. Raises KeyError for a name that is not in the file, ChangedFileError if it is not the
+        file that was opened."""
         tensors = {name: self.loaded[name] for name in names} if self.loaded is not None else self._stored(tuple(names))
         self._refuse_changed()
         return tensors
@@ -49,6 +53,8 @@ class TensorFile:
         entries = {name: self.stored[name] for name in names}
         self._refuse_changed()
         try:
+            if self.kind == GGUF:
+                return _of_gguf(self.path, entries)
             if _are_few(entries):
                 return _few(self.path, entries)
             with safe_open(self.path, framework="pt", device="cpu") as file:
@@ -84,8 +90,16 @@ def _few(path: Path, entries: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
     return tensors
 
 
+def _of_gguf(path: Path, entries: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+    """The tensors of a GGUF file: dequantised one by one, so that memory holds the blocks of a piece of one at a time."""
+    from harness.weights.gguf_blocks import read_packed
+
+    return {name: read_packed(path, entry) if entry.packed else _few(path, {name: entry})[name]
+            for name, entry in entries.items()}
+
+
 def open_tensors(path: Path) -> TensorFile:
-    """Opens a safetensors file, of which only the header is read, or a pickle of tensors. The content decides which it is.
+    """Opens a safetensors or GGUF file, of which only the header is read, or a pickle of tensors, as its content says.
 
     Raises ModelFileError, also for Git LFS pointers, web pages and other files that are not of tensors.
     """
@@ -97,10 +111,13 @@ def open_tensors(path: Path) -> TensorFile:
         if content.kind == SAFETENSORS:
             stored, metadata = read_header(path)
             return TensorFile(path=path, stored=stored, metadata=metadata, version=version)
+        if content.kind == GGUF:
+            stored, metadata = read_gguf_header(path)
+            return TensorFile(path=path, stored=stored, metadata=metadata, version=version, kind=GGUF)
         tensors, stored, metadata = load_pickle(path)
     except OSError as error:
         raise ModelFileError(f"{path}: could not be read ({error.strerror}). Check the file and its permissions.") from error
-    return TensorFile(path=path, stored=stored, metadata=metadata, loaded=tensors, version=version)
+    return TensorFile(path=path, stored=stored, metadata=metadata, loaded=tensors, version=version, kind=PICKLE)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare.listing import first_of
-from harness.weights.content import content_of
+from harness.weights.content import GGUF, content_of
 from harness.weights.diffusers_components import namings_of
 from harness.weights.families import (
     SUPPORTED,
@@ -32,7 +32,7 @@ _NETWORKS: Final = {"controlnet": "a ControlNet", "motion_adapter": "a motion ad
 _ELSEWHERE: Final = ("*", "snapshots/*", "*/*")
 """Where in a repository or a cache the folder of a model may be."""
 _MOST_LISTED: Final = 200
-_SUFFIXES: Final = (".safetensors", ".sft", ".ckpt")
+_SUFFIXES: Final = (".safetensors", ".sft", ".ckpt", ".gguf")
 _QUANTIZED: Final = (".gguf", ".onnx")
 
 
@@ -167,6 +167,9 @@ def _part_files(folder: Path, stems: tuple[str, ...]) -> tuple[list[Path], dict[
     for file in files:
         if file.suffix.lower() in _QUANTIZED and file.is_file() and not (content := content_of(file)).kind:
             raise ModelFileError(f"{file}: {content.what}; expected {stems[0]}.safetensors beside it. {content.advice}")
+        if file.is_file() and content_of(file).kind == GGUF:
+            raise ModelFileError(f"{file}: a GGUF file, which is read as a model by itself; expected {stems[0]}.safetensors in "
+                                 "this folder. Give the file, not the folder.")
     listed = first_of([short(file.name) for file in files], 8) or "nothing"
     raise ModelFileError(f"{folder}: found {listed}; expected {stems[0]}.safetensors. Download the folder again.")
 

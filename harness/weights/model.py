@@ -12,6 +12,7 @@ from harness.weights.constants import is_position_ids
 from harness.weights.ema import EMA_PREFIX
 from harness.weights.families import MARKERS
 from harness.weights.files import DTYPE_BYTES, ModelFileError, TensorFile
+from harness.weights.gguf_types import PACKED
 from harness.weights.known_files import most_probably
 from harness.weights.ldm import unet_to_ldm
 from harness.weights.numbering import Numbering
@@ -43,7 +44,8 @@ class TensorInfo:
     `source` is its name in `file`, `offset` the position of its first byte in the file (None for pickles). If several
     tensors share a stored one, `rows` is this tensor's range of rows in it, and `offset` is that of the first row.
     `transposed`: stored as the transpose of `shape`. Trailing dimensions of 1 may or may not be stored. `scale` names the
-    tensor by which the stored values must be multiplied (scaled fp8): one number, or one per stored row; "" without a scale. A
+    tensor by which the stored values must be multiplied (scaled fp8): one number, or one per stored row; "" without a scale.
+    `packed` is the GGUF format ("Q4_K") from which it is dequantised; `dtype` is then that of its values, and it has no offset. A
     tensor with `parts` is made of the rows of these, one after the other, and has no offset.
     """
 
@@ -55,7 +57,13 @@ class TensorInfo:
     rows: tuple[int, int] | None = None
     transposed: bool = False
     scale: str = ""
+    packed: str = ""
     parts: tuple[TensorInfo, ...] = ()
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The GGUF formats from which it is dequantised, or any of its parts."""
+        return tuple(part.packed for part in self.parts or (self,) if part.packed)
 
     @property
     def count(self) -> int:
@@ -68,6 +76,10 @@ class TensorInfo:
     @property
     def bytes(self) -> int:
         """The number of bytes of its values in the file."""
+        if self.parts:
+            return sum(part.bytes for part in self.parts)
+        if self.packed:
+            return self.count * PACKED[self.packed].bytes // PACKED[self.packed].weights
         return self.count * DTYPE_BYTES[self.dtype]
 
 

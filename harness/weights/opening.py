@@ -11,7 +11,7 @@ from harness.declare.listing import first_of
 from harness.weights import ldm
 from harness.weights.component import Expected, read_component
 from harness.weights.constants import DENOISER_WRAPPERS, is_harmless
-from harness.weights.content import PICKLE, SAFETENSORS, misnamed
+from harness.weights.content import misnamed
 from harness.weights.diffusers_components import components_in_one
 from harness.weights.ema import EMA_PREFIX, plain_names
 from harness.weights.families import (
@@ -88,7 +88,7 @@ def _open_single(path: Path, beside: Numbering | None, tolerant: bool) -> ModelF
         if read.odd:
             odd[part.component] = (*odd.get(part.component, ()), *(places[name].source for name in read.odd))
     prediction, notes = prediction_of([m for m in MARKERS if m in names], file.metadata, None)
-    if note := misnamed(path, SAFETENSORS if file.loaded is None else PICKLE):
+    if note := misnamed(path, file.kind):
         notes = (*notes, note)
     left_over = set(rest)
     known = {name: source for name, source in names.items() if name in left_over}
@@ -183,7 +183,8 @@ def _ordered(components: Mapping[str, Mapping[str, TensorInfo]]) -> dict[str, Ma
 
 def _whole(file: TensorFile, source: str) -> TensorInfo:
     stored = file.stored[source]
-    return TensorInfo(source=source, file=file.path, dtype=stored.dtype, shape=stored.shape, offset=stored.offset)
+    return TensorInfo(source=source, file=file.path, dtype=stored.dtype, shape=stored.shape, offset=stored.offset,
+                      packed=stored.packed.type if stored.packed else "")
 
 
 def _ema_component(path: Path, file: TensorFile, family: str, rest: Mapping[str, str], numbering: Numbering

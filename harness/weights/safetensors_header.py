@@ -17,10 +17,10 @@ DTYPE_BYTES: Final = {
     "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
 }
 _MAX_HEADER_BYTES: Final = 100_000_000  # the safetensors library's limit
-_MAX_TENSORS: Final = 100_000  # twenty times what the largest model with its EMA copy has
-_MAX_DIMENSIONS: Final = 8
+MAX_TENSORS: Final = 100_000  # twenty times what the largest model with its EMA copy has
+MAX_DIMENSIONS: Final = 8
 _FIELDS: Final = {"dtype", "shape", "data_offsets"}
-_MAX_NUMBERS: Final = 1 << 62  # above it, torch's 64-bit arithmetic overflows, even if another dimension is 0
+MAX_NUMBERS: Final = 1 << 62  # above it, torch's 64-bit arithmetic overflows, even if another dimension is 0
 
 
 class ModelFileError(ValueError):
@@ -28,17 +28,29 @@ class ModelFileError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Packed:
+    """The blocks of codes from which a tensor is dequantised: their GGUF format ("Q4_K"), and where they are in the file."""
+
+    type: str
+    offset: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredTensor:
     """A tensor as its file declares it; `dtype` as safetensors spells it ("F16"). `offset` is the position of its first
-    byte in the file, None if unknown (pickles)."""
+    byte in the file, None if unknown (pickles) or if it is `packed`: then `dtype` is that of the values which are read."""
 
     dtype: str
     shape: tuple[int, ...]
     offset: int | None = None
+    packed: Packed | None = None
 
     @property
     def bytes(self) -> int:
         """The number of bytes of its values in the file."""
+        if self.packed is not None:
+            return self.packed.bytes
         return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
 
 
@@ -61,8 +73,8 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
         text = file.read(length)
     header = _parse_header(path, text)
     metadata = header.pop("__metadata__", None) or {}
-    if len(header) > _MAX_TENSORS:
-        raise ModelFileError(f"{path}: declares {len(header)} tensors; expected at most {_MAX_TENSORS}, more than any model has. "
+    if len(header) > MAX_TENSORS:
+        raise ModelFileError(f"{path}: declares {len(header)} tensors; expected at most {MAX_TENSORS}, more than any model has. "
                              "Give the model itself.")
     spans = {name: _span(path, name, entry) for name, entry in header.items()}
     ordered = dict(sorted(spans.items(), key=lambda item: item[1][1]))
@@ -142,9 +154,9 @@ def _span(path: Path, name: str, entry: Any) -> tuple[StoredTensor, tuple[int, i
     if dtype not in DTYPE_BYTES:
         raise ModelFileError(f"{path}: {name!r} has the dtype {ascii(dtype)[:40]}; expected one of "
                              f"{', '.join(DTYPE_BYTES)}. Convert the model to F16 or F32.")
-    if len(shape) > _MAX_DIMENSIONS or math.prod(max(n, 1) for n in shape) > _MAX_NUMBERS:
+    if len(shape) > MAX_DIMENSIONS or math.prod(max(n, 1) for n in shape) > MAX_NUMBERS:
         raise ModelFileError(f"{path}: {name!r} has the shape {ascii(list(shape))[:60]}; expected at most "
-                             f"{_MAX_DIMENSIONS} dimensions and a size that fits into memory. Download the file again.")
+                             f"{MAX_DIMENSIONS} dimensions and a size that fits into memory. Download the file again.")
     expected = math.prod(shape) * DTYPE_BYTES[dtype]
     if end - begin != expected:
         raise ModelFileError(f"{path}: {name!r} takes {end - begin} bytes, but {dtype} {list(shape)} needs {expected}. "

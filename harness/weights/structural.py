@@ -131,4 +131,5 @@ def _beside(path: Path) -> tuple[str, ...]:
 
 def _info(place: Place) -> TensorInfo:
     stored = place.file.stored[place.source]
-    return TensorInfo(source=place.source, file=place.file.path, dtype=stored.dtype, shape=stored.shape, offset=stored.offset)
+    return TensorInfo(source=place.source, file=place.file.path, dtype=stored.dtype, shape=stored.shape, offset=stored.offset,
+                      packed=stored.packed.type if stored.packed else "")

@@ -67,7 +67,6 @@ FILES: dict[str, tuple[Writer, str, str]] = {
     "ip.safetensors": (stored("image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"), "IP-Adapter", "references"),
     "ip.bin": (pickled({"image_proj": {"proj.weight": T(2, 2)}, "ip_adapter": {"1.to_k_ip.weight": T(2, 2)}}), "IP-Adapter",
                "references"),
-    "model.gguf": (raw(b"GGUF\3\0\0\0" + b"\1" * 99), "a GGUF file", "unquantized"),
     "model.onnx": (raw(b"\x08\x07\x12\x07pytorch" + b"\1" * 99), "an ONNX file", "from which it was made"),
     "folder.zip": (zipped, "a zip archive", "Unpack"),
     "page.safetensors": (raw(b"<!DOCTYPE html><html></html>"), "a web page", "Download"),
