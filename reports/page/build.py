@@ -89,6 +89,7 @@ def _rendered(of: tuple[Run, Recommendation, list[Verdict]], rows: list[dict[str
         "gates": tables.gate_rows(run, verdicts, rec.pick),
         "comparisons": tables.comparison_rows(run, rec.comparisons), "settling": tables.settling_section(run, rec.settling),
         "candidates": rows, "candidates_caption": tables.caption(rec, rows, "All candidates"), "scales_apart": tables.apart(rows),
+        "unlike_means": tables.unlike_means(rows),
         "memory_columns": tables.memory_columns(run),
         "costs": cost_section(run, rec), "losses": tables.loss_rows(run),
         "schemes": scheme_section(run),

@@ -30,6 +30,7 @@ STAR: Final = "★ "
 SWITCH: Final = "switch"
 SECONDS_HEAD: Final = "s/image"
 SCALE_HEAD: Final = "CFG"
+PROMPTS_HEAD: Final = "images (prompts)"
 NAME_WIDTH: Final = 24
 """Longer names are folded."""
 WORST_FIRST: Final = ("failed", "not_measured", "inconclusive", "passed")
@@ -45,7 +46,8 @@ def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verd
     candidates = tables.candidate_rows(run, recommendation)
     headings, rows = _columns(run, candidates)
     table = _Fitting(tables.caption(recommendation, candidates, words.visible(run.suite.name)), headings, rows)
-    parts: list[RenderableType] = [table, Text(words.visible(headline(run, recommendation, verdicts).sentence), style="bold")]
+    parts: list[RenderableType] = [table, *(Text(note, style="dim") for note in tables.unlike_means(candidates)),
+                                   Text(words.visible(headline(run, recommendation, verdicts).sentence), style="bold")]
     for g in tables.gate_rows(run, verdicts):
         asked = f"{g['value']} {g['limit']}".strip()
         parts.append(Text(f"{g['mark']} {g['said']}: {g['candidate']}, {asked}; observed {g['observed']} ({g['reason']})",
@@ -105,7 +107,7 @@ class _Fitting:
 
         columns, dropped = list(range(len(self._headings))), []
         costs = next(at for at, heading in enumerate(self._headings) if heading.startswith(SECONDS_HEAD))
-        first = 3 if SCALE_HEAD in self._headings[:2] else 2
+        first = 2 + sum(heading in (SCALE_HEAD, PROMPTS_HEAD) for heading in self._headings[:3])
         in_turn = [*(at for at, heading in enumerate(self._headings) if heading == SWITCH), *range(first, costs)]
         names = max((len(row[0]) for row in self._rows), default=0)
         while Measurement.get(console, options.update_width(10_000), self._table(columns)).maximum - max(
@@ -149,6 +151,7 @@ def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict], 
     named = [tables.caption(recommendation, rows, headings[0]), *headings[1:]]
     lines += [f"| {' | '.join(map(in_markdown, named))} |", "|---" * len(headings) + "|"]
     lines += [f"| {' | '.join(in_markdown(c.strip()) for c in cells)} |" for cells in cells_by_row]
+    lines += [line for note in tables.unlike_means(rows) for line in ("", note)]
     if made := made_of_words(run):
         lines += ["", *(f"- {in_markdown('; '.join([of['name'] + ': ' + of['scheme'], *of['phrases']]))}" for of in made)]
     if total := spent(run):
@@ -175,8 +178,9 @@ def _columns(run: Run, rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[
     sizes = tables.memory_columns(run)
     switched = any(not row["switch"].startswith("not measured") for row in rows)
     scales = tables.apart(rows)
-    headings = ["candidate", *([SCALE_HEAD] if scales else []), *(f"{words.title(value)} [95 %]" for value in values[:1]),
-                *middle,
+    uneven = bool(tables.unlike_means(rows))
+    headings = ["candidate", *([SCALE_HEAD] if scales else []), *([PROMPTS_HEAD] if uneven else []),
+                *(f"{words.title(value)} [95 %]" for value in values[:1]), *middle,
                 f"{SECONDS_HEAD} (median{f', {rounds}' if rounds else ''})", *([SWITCH] if switched else []),
                 *(f"{head.lower()}{f' ({probes})' if cell == 'memory' and probes else ''}" for cell, head in sizes.items())]
     cells_by_row = []
@@ -187,7 +191,7 @@ def _columns(run: Run, rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[
         between = [cell["mean"] for cell in others] if not lost else ["–"] * 3
         if loss is not None:
             between = [loss["psnr"], loss["exact"].replace(" of ", "/"), loss["ratio"].split(" (")[0]]
-        cells_by_row.append([name, *([row["at"]] if scales else []),
+        cells_by_row.append([name, *([row["at"]] if scales else []), *([row["n"]] if uneven else []),
                       *([f"{first['mean']} {first['range']}".strip()] if first else []), *between, row["seconds"],
                       *([row["switch"]] if switched else []), *(row[cell] for cell in sizes)])
     return headings, cells_by_row

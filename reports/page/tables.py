@@ -125,6 +125,14 @@ def caption(rec: Recommendation, rows: Sequence[dict[str, Any]], start: str) -> 
     return start if rec.guidance is None or apart(rows) else f"{start} at CFG {rec.guidance:g}"
 
 
+def unlike_means(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A sentence where candidates have images of other prompts, as after a race, so that the means of their rows say nothing
+    about their order."""
+    counts = {row["n"] for row in rows if not row["n"].startswith("0 ")}
+    return [] if len(counts) < 2 else ["The candidates have images of different prompts, so the means of these rows do not "
+                                       "compare; the verdict compares on the prompts that both have."]
+
+
 def apart(rows: Sequence[dict[str, Any]]) -> bool:
     """Whether the rows of candidates are at several guidance scales, which then have a column."""
     return len({row["at"] for row in rows}) > 1

@@ -70,6 +70,19 @@ def test_a_narrow_terminal_leaves_whole_columns_out_and_names_them(merge_run: Ru
     assert next(line for line in said.splitlines() if "★ alpha 0.45" in line).rstrip().endswith("188 ms")
 
 
+def test_rows_over_other_prompts_say_so_with_their_numbers(merge_run: Run, merge_verdict: Recommendation) -> None:
+    alike = printed(merge_run, merge_verdict), markdown(merge_run, merge_verdict, [])
+    assert not any("different prompts" in said or "(prompts)" in said for said in alike)
+    first = str(merge_run.images["prompt"].iloc[0])
+    other = merge_verdict.pick == merge_run.images["candidate"]
+    raced = replace(merge_run, images=merge_run.images[other | (merge_run.images["prompt"] == first)])
+    rec = recommend(raced)
+    for said in (printed(raced, rec), markdown(raced, rec, [])):
+        assert "different prompts" in " ".join(said.split())
+        assert "(prompts)" in said
+        assert "(1)" in said
+
+
 def test_without_a_timed_switch_there_is_no_column_for_it(merge_run: Run, merge_verdict: Recommendation) -> None:
     assert "switch" not in printed(replace(merge_run, durations={}), merge_verdict)
 
