@@ -19,6 +19,8 @@ from harness.declare.suite import Suite
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp")
 PICTURES: Final = "pictures"
 """In run.json: the hash of every picture of a prompt that a candidate uses, by its file as declared."""
+INPUTS: Final = "inputs"
+"""The folder in a run folder where these pictures are kept."""
 MAP: Final = "map"
 SOURCE: Final = "source"
 REFERENCE: Final = "reference"
@@ -69,6 +71,12 @@ def files_used(suite: Suite) -> tuple[str, ...]:
     """The files of the prompts' pictures that any candidate uses, as declared."""
     names = {name for candidate in suite.candidates for name in names_of(candidate)}
     return tuple(sorted({file for prompt in suite.grid.prompts for name, file in prompt.pictures.items() if name in names}))
+
+
+def input_path(file: str, content: str) -> str:
+    """Where in a run folder the picture of a file as declared is kept, by its BLAKE3; run.json has both under "pictures"."""
+    suffix = Path(file).suffix.lower()
+    return f"{INPUTS}/{content[:32]}{suffix if suffix in SUFFIXES else '.png'}"
 
 
 def measured_control(suite: Suite) -> Control | None:

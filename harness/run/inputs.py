@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
 
 from blake3 import blake3
 
-from harness.declare.picture_uses import SUFFIXES
+from harness.declare.picture_uses import INPUTS, input_path
 from harness.records import write_atomically
 from harness.records.file_version import ChangedFileError
-
-INPUTS: Final = "inputs"
-
-
-def input_path(file: str, content: str) -> str:
-    """Where in a run folder the picture of a file as declared is kept, by its BLAKE3; run.json has both under "pictures"."""
-    suffix = Path(file).suffix.lower()
-    return f"{INPUTS}/{content[:32]}{suffix if suffix in SUFFIXES else '.png'}"
 
 
 def keep_inputs(folder: Path, contents: Mapping[str, str], path_of: Callable[[str], Path]) -> None:

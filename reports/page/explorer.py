@@ -6,7 +6,8 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from harness.declare import Candidate
 from harness.declare.prompt_texts import shown_text
 from harness.records.harmless_text import printable
 from reports import formatting as words
+from reports.page.made_of import made_of
 from reports.page.thumbnails import Files
 from reports.read.run import Run
 from reports.verdict.candidates import label, present, role_label
@@ -31,10 +33,11 @@ CALLED: Final = {"weight": "adapter weight"}
 @dataclass(frozen=True, kw_only=True)
 class Explorer:
     """`data` is ready for JSON; `paths` are the pictures' files, relative to the run folder, in the order in which they are to
-    be kept: the first seed of every prompt, then the second."""
+    be kept: the first seed of every prompt, then the second, then what images were made of. `digests` are the SHA-256 of all."""
 
     data: dict[str, Any]
     paths: tuple[str, ...]
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 def explorer(run: Run, rec: Recommendation, into: Path | None = None) -> Explorer:
@@ -53,20 +56,22 @@ def explorer(run: Run, rec: Recommendation, into: Path | None = None) -> Explore
         p=run.images["prompt"].map(rank[2]), s=run.images["seed"].map(rank[3])).sort_values(["s", "p", "c", "g"], kind="stable")
     sizes = [len(part) for part in (names, scales, prompts, seeds)]
     at = ((table["c"] * sizes[1] + table["g"]) * sizes[2] + table["p"]) * sizes[3] + table["s"]
-    paths = tuple(str(p) for p in table["path"])
+    images = tuple(str(p) for p in table["path"])
     dimensions = [*own, {"name": "CFG", "values": [{"label": f"CFG {g:g}"} for g in scales]},
                   {"name": "prompt", "values": [_prompt(shown_text(p), p.id) for p in prompts]},
                   {"name": "seed", "values": [{"label": f"seed {s}"} for s in seeds]}]
     picked = [names.index(rec.pick), scales.index(rec.guidance)] if rec.pick in names and rec.guidance in scales else None
     files = Files(run.folder)
     start = files.root if into is None else os.path.realpath(into)
+    made = made_of(run, files, list(zip(table["candidate"], table["prompt"], table["sample"], strict=True)), len(images))
+    paths = (*images, *made.paths)
     data = {"dimensions": dimensions, "own": len(own), "sizes": sizes, "pick": picked, **_values(run, table),
             "candidates": [{"label": label(run, n), "role": role_label(run, n), "at": place, "command": command(run, n)}
                            for n, place in zip(names, places, strict=True)],
             "at": [int(i) for i in at], "path": [words.visible(p) for p in paths], "link": [link(files, p, start) for p in paths],
-            "remade": f"{REMADE}/{words.visible(run.folder.resolve().name)}",
+            "made": made.data, "remade": f"{REMADE}/{words.visible(run.folder.resolve().name)}",
             "flaws": {i: words.visible(run.defects[k]) for i, k in enumerate(table["sample"]) if k in run.defects}}
-    return Explorer(data=data, paths=paths)
+    return Explorer(data=data, paths=paths, digests={**made.digests, **run.digests})
 
 
 def candidate_dimensions(run: Run, names: list[str]) -> tuple[list[dict[str, Any]], list[list[int]]]:

@@ -62,7 +62,7 @@ def lay_out(template: str, run: Run, shown: Explorer, values: Mapping[str, Any],
     # Nothing that a run says can hold this tag, since all of its "<" are escaped.
     head, tag, tail = page.partition(_THUMBNAILS)
     thumbs = thumbnails(run.folder, shown.paths, int(1e6 * budget) - len(page.encode(errors="replace")) - _NOTES_ROOM,
-                        run.digests)
+                        shown.digests)
     return "".join((head, tag, in_script(json.dumps(vars(thumbs), separators=(",", ":"))), tail))
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, Final
 
 from harness.declare import Candidate, Merge, Model, Suite
 from harness.declare.merge_ends import PARENT_AT
 from harness.declare.swept_axis import axis_of, numeric_axes
 
 __all__ = ["axis_of", "axis_values", "controls", "numeric_axes"]
+
+BESIDE_THE_MODEL: Final[Mapping[str, Any]] = {"stages": (), "controls": (), "references": (), "inpaint": None, "post": ()}
+"""What a candidate has besides its model, as it is without. With any of it, it is not a parent of a merge."""
 
 
 def axis_values(suite: Suite) -> dict[str, float]:
@@ -41,7 +46,7 @@ def _alone(candidates: list[Candidate]) -> Candidate | None:
     """The candidate at an end of the axis: the only one there, or the only one whose model is used as it is, without adapters,
     quantization and the like. Where several share the end, none of them stands for it."""
     plain = [c for c in candidates if c.number_format in ("", "fp32")
-             and c == replace(c, adapters=(), runtime="eager", emphasis=None, aesthetic=None, sampling=None)]
+             and c == replace(c, adapters=(), runtime="eager", emphasis=None, aesthetic=None, sampling=None, **BESIDE_THE_MODEL)]
     return candidates[0] if len(candidates) == 1 else plain[0] if len(plain) == 1 else None
 
 
@@ -52,7 +57,7 @@ def _merged_from(suite: Suite) -> dict[str, str]:
     mixed = [m for m in merges if m.alpha not in (0.0, 1.0)]
     found = {}
     for c in suite.candidates:
-        plain = c.quantization == "fp32" and not c.adapters
+        plain = c.quantization == "fp32" and not c.adapters and c == replace(c, **BESIDE_THE_MODEL)
         for m in mixed if plain else ():
             if c.model in (m.a, m.b):
                 found[c.name] = "parent A" if c.model == m.a else "parent B"

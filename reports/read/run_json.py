@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare import Suite, restore
+from harness.declare.picture_uses import PICTURES
 from harness.records import RUN_FORMAT
 from harness.records.regular_files import LARGEST_RUN_JSON, read_regular
 from reports.read.field_types import trouble
@@ -17,10 +18,10 @@ from reports.read.value_rows import FIELD_TYPES, rows_of
 AGAIN: Final = "run the suite again, which writes the file again and keeps the images that still fit"
 _TYPES: Final[dict[str, type]] = {
     "suite": dict, "sampling": dict, "metric_settings": dict, "metrics": dict, "environment": dict, "not_offered": dict,
-    "in_bf16": dict,
+    "in_bf16": dict, PICTURES: dict,
     "not_selected": list, "command": list, "added": list, "race": str, "started": str,
     "not_counted": str}
-_OF_TEXT: Final = ("metric_settings", "not_offered", "not_selected", "added")
+_OF_TEXT: Final = ("metric_settings", "not_offered", "not_selected", "added", PICTURES)
 """Whose members are texts."""
 _WORDS: Final[dict[type, str]] = {dict: "an object", list: "a list", str: "a text", int: "a number", float: "a number",
                                   bool: "true or false", type(None): "null"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from PIL import Image
 
 from harness.declare import Adapter, Candidate, Checkpoint, Gate, Grid, Merge, Prompt, Suite, plain
 from harness.declare.effective_grid import grid_of, sampling_block
-from harness.declare.picture_uses import parts_in_key
+from harness.declare.picture_uses import PICTURES, parts_in_key
 from harness.records import (
     Cell,
     Coverage,
@@ -122,7 +122,7 @@ def write_run(folder: Path, suite: Suite, truth: Callable[[Place], dict[str, flo
     (folder / "run.json").write_text(json.dumps({**body, **head}), encoding="utf-8")
     journal = Journal(folder / "journal.jsonl")
     for number, candidate in enumerate(suite.candidates):
-        journal.add(candidate_records(folder, suite, candidate, (number, truth)))
+        journal.add(candidate_records(folder, suite, candidate, (number, truth), head.get(PICTURES)))
         journal.add(extra(candidate) if extra else [])
     return folder
 
@@ -148,7 +148,8 @@ def position(candidate: Candidate) -> float:
 
 
 def candidate_records(folder: Path, suite: Suite, candidate: Candidate,
-                      plan: tuple[int, Callable[[Place], dict[str, float]]]) -> list[Record]:
+                      plan: tuple[int, Callable[[Place], dict[str, float]]],
+                      contents: Mapping[str, str] | None = None) -> list[Record]:
     number, truth = plan
     weights = announced(candidate)
     found: list[Record] = [weights]
@@ -157,7 +158,7 @@ def candidate_records(folder: Path, suite: Suite, candidate: Candidate,
             for g in grid_of(suite, candidate).guidance_scales:
                 place = Place(position(candidate), g, np.random.default_rng([int(p.id[1:]), seed, int(g * 10)]))
                 cell = Cell(prompt=p.id, seed=seed, guidance=g)
-                key = sample_key(weights.identity, cell, parts_in_key(candidate, p, frozenset(), {}),
+                key = sample_key(weights.identity, cell, parts_in_key(candidate, p, frozenset(), contents or {}),
                                  sampling_block(sampling(suite), suite, candidate))
                 found.extend(_image(folder, candidate, (cell, key), (number, place, truth)))
     found.append(Coverage(candidate=candidate.name, stage="merge", component="unet",

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from harness.declare.picture_uses import input_path
 from harness.records.file_version import ChangedFileError
-from harness.run.inputs import input_path, keep_inputs
+from harness.run.inputs import keep_inputs
 
 
 def test_pictures_are_copied_once_and_mended_where_they_are_damaged(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ export class Explorer {
     this.columns = this.axes[columns];
     this.paged = this.free().find(d => this.dimensions[d].values.length > 1 && d > own) ?? this.free()[0];
     this.active = [0, 0];
+    this.part = -1;
     this.heads = 0;
     this.scroller = byId("explorer");
     this.canvas = byId("explorer-canvas");
@@ -83,6 +84,14 @@ export class Explorer {
     }
     byId("explorer-page").addEventListener("change", (/** @type {any} */ event) => {
       this.paged = Number(event.target.value);
+      this.redraw();
+    });
+    const part = byId("explorer-part");
+    const names = this.gallery.data.made.names ?? [];
+    names.forEach((text, value) => make("option", {text, value, parent: part}));
+    part.closest("label").hidden = !names.length;
+    part.addEventListener("change", () => {
+      this.part = Number(part.value);
       this.redraw();
     });
     let waiting = false;
@@ -313,10 +322,12 @@ export class Explorer {
     Object.assign(cell.dataset, {row, column});
     cell.tabIndex = row === this.active[0] && column === this.active[1] ? 0 : -1;
     cell.style.left = `${this.beside() + column * this.pitch()}px`;
-    const source = this.gallery.source(slot);
-    if (source) make("img", {src: source, alt: this.gallery.described(place), title: this.gallery.described(place),
-                             decoding: "async", draggable: false, parent: cell});
-    else make("span", {className: "hole", text: place.c < 0 ? "no such candidate" : this.gallery.why(slot), parent: cell});
+    const part = this.gallery.made(slot).find(({name}) => name === this.part);
+    const source = this.part < 0 ? this.gallery.source(slot) : part && !part.why ? this.gallery.source(part.at) : "";
+    const alt = `${part ? `${part.caption} of ` : ""}${this.gallery.described(place)}`;
+    if (source) make("img", {src: source, alt, title: alt, decoding: "async", draggable: false, parent: cell});
+    else make("span", {className: "hole", parent: cell, text: place.c < 0 ? "no such candidate"
+      : this.part < 0 || slot < 0 ? this.gallery.why(slot) : part?.why ?? "made without it"});
     line.cells.set(column, cell);
   }
 }

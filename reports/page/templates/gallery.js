@@ -5,9 +5,11 @@
 /** @typedef {{label: string, role: string, at: number[], command: string}} Candidate */
 /** A place in the run. @typedef {{c: number, g: number, p: number, s: number}} Place */
 /** What explorer.py says of the run. `own` dimensions are those of the candidates, before guidance, prompt and seed; `at` to `says` have
-    an entry per picture. @typedef {{dimensions: Dimension[], own: number, sizes: number[], pick: [number, number] | null,
-    candidates: Candidate[], at: number[], path: string[], link: string[], remade: string, flaws: Record<string, string>,
+    an entry per picture, and `path` and `link` further ones for the pictures that these were made of (`made`, which may be empty). @typedef {{dimensions: Dimension[], own: number, sizes: number[], pick: [number, number] | null,
+    candidates: Candidate[], at: number[], path: string[], link: string[], remade: string, flaws: Record<string, string>, made: Made,
     values: string[], captions: number, says: string[][]}} Data */
+/** What images were made of: captions, and for every picture pairs of a caption's place and that of a thumbnail, or -1 and the place of a
+    reason. @typedef {{names: string[], reasons: string[], of: number[][][]}} Made */
 /** @typedef {{encoded: string[], why: Record<string, string>, notes: string[], lossless: boolean}} Thumbnails */
 
 export class Gallery {
@@ -46,6 +48,13 @@ export class Gallery {
   source(slot) {
     const encoded = slot < 0 ? "" : this.thumbnails.encoded[slot];
     return encoded ? `data:image/webp;base64,${encoded}` : "";
+  }
+
+  /** What a picture was made of, in order. @param {number} slot @returns {{name: number, caption: string, at: number, why: string}[]} */
+  made(slot) {
+    const {names, reasons, of} = this.data.made;
+    return (names && slot >= 0 ? of[slot] : []).map(([name, at, reason]) => (
+      {name, caption: names[name], at, why: at < 0 ? reasons[reason] : this.source(at) ? "" : this.why(at)}));
   }
 
   /** @param {number} slot @returns {string} Why a place shows no picture. */

@@ -86,6 +86,7 @@ export class Lightbox {
     }
     this.of.said.textContent = gallery.source(slot) ? both ? "" : `Nothing to compare with: ${gallery.name(other)} is ${gallery.why(beside)}.`
       : `The picture is not on this page: ${gallery.why(slot)}.`;
+    this.made(slot);
     this.table(slot, beside, other);
     this.links([[slot, gallery.name(place)], [beside, gallery.name(other)]]);
     const command = gallery.data.candidates[place.c].command;
@@ -94,6 +95,22 @@ export class Lightbox {
       + `${gallery.data.path[slot]} (prompt and seed are in the name), with the candidate's others.`;
     this.cut();
     if (both && this.of.view.value === "difference") await this.subtract(other);
+  }
+
+  /** The pictures that this one was made of, and itself last; each leads to its file. @param {number} slot */
+  made(slot) {
+    const parts = this.gallery.made(slot);
+    this.of.made.parentElement.hidden = !parts.length;
+    const all = parts.length ? [...parts, {caption: "this picture", at: slot, why: this.gallery.source(slot) ? "" : this.gallery.why(slot)}] : [];
+    this.of.made.replaceChildren(...all.map(({caption, at, why}) => {
+      const item = make("li");
+      const href = at < 0 ? "" : this.gallery.data.link[at];
+      const frame = href ? make("a", {href, target: "_blank", rel: "noreferrer", parent: item}) : item;
+      if (why) make("span", {text: why, className: "hole", parent: frame});
+      else make("img", {src: this.gallery.source(at), alt: "", decoding: "async", parent: frame});
+      make("bdi", {text: caption, dir: "auto", parent: frame});
+      return item;
+    }));
   }
 
   /** What lies left of the slider is this picture, right of it the other. */

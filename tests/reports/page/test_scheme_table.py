@@ -81,3 +81,7 @@ def test_without_one_model_alone_nothing_is_in_percent(run: Run) -> None:
     others = tuple(c for c in run.suite.candidates if c.name not in ("alone", "merge"))
     table = rows(replace(run, suite=replace(run.suite, candidates=others, baseline="both")))
     assert table["relay"]["Weights, all parts"] == "16 MiB"
+
+
+def test_a_model_with_stages_or_pictures_is_not_the_parent_of_a_merge(run: Run) -> None:
+    assert run.roles == {"alone": "parent A"}
