@@ -91,6 +91,7 @@ class ReferenceNets:
                 device = pipeline.device
                 references.append(LiveReference(
                     identity=identity_of(reference), weights=weights, tokens=partial(self._tokens, reference, device),
+                    modules=partial(self._modules, reference),
                     keys=tuple(key.to(device) for key, _ in attention), values=tuple(value.to(device) for _, value in attention)))
         return tuple(references)
 
@@ -163,6 +164,10 @@ class ReferenceNets:
         if prompt is not None:
             self.library.refuse_changed([self._picture(reference, prompt)])
         return tokens
+
+    def _modules(self, reference: Reference) -> tuple[Any, ...]:
+        projection, _ = self._part(reference)
+        return projection, self._encoder(reference).module
 
     @staticmethod
     def _picture(reference: Reference, prompt: Prompt) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
 
-def stored_bytes(*modules: torch.nn.Module) -> int:
-    """Bytes of all parameters and buffers, shared ones once; a quantized tensor counts as its integers and scales."""
-    tensors = {id(tensor): tensor for module in modules for tensor in (*module.parameters(), *module.buffers())}
-    return sum(map(_tensor_bytes, tensors.values()))
+def stored_bytes(*modules: torch.nn.Module, tensors: Iterable[torch.Tensor] = ()) -> int:
+    """Bytes of all parameters and buffers, and of further tensors, shared ones once; a quantized tensor counts as its integers
+    and scales."""
+    of_modules = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
+    return sum(map(_tensor_bytes, {id(tensor): tensor for tensor in (*of_modules, *tensors)}.values()))
 
 
 def _tensor_bytes(tensor: torch.Tensor) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import Prompt
 
@@ -22,13 +22,15 @@ NO_PICTURE: Final = ""
 class LiveReference:
     """An IP-Adapter with its encoder. `tokens` gives the image tokens (tokens, width) of a prompt's picture, or, without a
     prompt, those of the negative branch; `identity` changes exactly when they change. `keys` and `values` are the weights (inner
-    width, width) of each cross attention in the order of files, and `weights` says how strongly each of them sees the picture."""
+    width, width) of each cross attention in the order of files, and `weights` says how strongly each of them sees the picture.
+    `modules` gives what makes tokens of a picture: the projection and the image encoder."""
 
     identity: str
     tokens: Callable[[Prompt | None], Tensor]
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
     weights: tuple[float, ...]
+    modules: Callable[[], tuple[Any, ...]] = tuple
 
     def shown(self, tokens: Tensor, dtype: torch.dtype) -> Shown:
         """What the cross attentions are given of image tokens (n, tokens, width)."""

@@ -204,7 +204,7 @@ class _Costs:
         try:
             with MemoryProbe(self._together.device, self._gpu, idle=self._together.idle) as self._probe:
                 yield
-            self._stored = _stored(self.prepared)
+            self._stored = stored_readings(self.prepared)
         finally:
             self.prepared = None  # of one that failed too: its model must not stay beside the next
 
@@ -250,14 +250,19 @@ class _Costs:
         return latency, memory, self.power.record(name, key), Durations(candidate=name, seconds=apart, setting=key), *timeline
 
 
-def _stored(prepared: Prepared | None) -> tuple[Reading, ...]:
-    """The bytes of the weights of a candidate that is live: of all parts, and of the denoiser alone. What two phases share counts
-    once. The first phase is live again afterwards."""
+def stored_readings(prepared: Prepared | None) -> tuple[Reading, ...]:
+    """The bytes of the weights of a candidate that is live: of all parts with its controls, references and their encoders, and of
+    the denoisers alone. What two phases share counts once. The first phase is live again afterwards."""
     if prepared is None:
         return ()
     phases = (*prepared.phases, *(phase for stage in prepared.stages for phase in stage.phases))
     pipelines = [branch.enter() for phase in (*phases[1:], *phases[:1]) for branch in phase.branches]
-    whole = stored_bytes(*(part for pipeline in pipelines for part in pipeline.parts.values()))
+    networks = [control.network for pipeline in pipelines for control in pipeline.controls if control.network is not None]
+    references = {reference.identity: reference for pipeline in pipelines for reference in pipeline.references}.values()
+    whole = stored_bytes(
+        *(part for pipeline in pipelines for part in pipeline.parts.values()), *networks,
+        *(module for reference in references for module in reference.modules()),
+        tensors=[tensor for reference in references for tensor in (*reference.keys, *reference.values)])
     denoiser = stored_bytes(*(pipeline.denoiser for pipeline in pipelines))
     return (Reading(name=STORED, unit="bytes", value=float(whole)),
             Reading(name=STORED_DENOISER, unit="bytes", value=float(denoiser)))

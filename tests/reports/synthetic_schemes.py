@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.declare import Candidate, Ensemble, Relay, Suite
+from harness.declare import Candidate, Ensemble, Merge, Relay, Suite
 from harness.declare.guiding import Control, Reference
 from harness.declare.post_steps import Lut, Upscale
 from harness.declare.stages import Stage
@@ -16,7 +16,7 @@ MIB = 2**20
 NIGHT = Stage(model="zoo:anime", strength=0.5, prompt="{prompt}, <i>night</i>")
 CANDIDATES = (
     Candidate(name="alone", model="zoo:photo"),
-    Candidate(name="merge", model=synthetic.merge_suite().candidates[3].model),
+    Candidate(name="merge", model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.4)),
     Candidate(name="both", model=Ensemble(models=("zoo:photo", "zoo:anime"), weights=(0.5, 0.5))),
     Candidate(name="both 0.3", model=Ensemble(models=("zoo:photo", "zoo:anime"), weights=(0.7, 0.3))),
     Candidate(name="turns", model=Relay(models=("zoo:photo", "zoo:anime"), at=(0.4,))),

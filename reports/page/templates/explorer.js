@@ -327,7 +327,7 @@ export class Explorer {
     const alt = `${part ? `${part.caption} of ` : ""}${this.gallery.described(place)}`;
     if (source) make("img", {src: source, alt, title: alt, decoding: "async", draggable: false, parent: cell});
     else make("span", {className: "hole", parent: cell, text: place.c < 0 ? "no such candidate"
-      : this.part < 0 || slot < 0 ? this.gallery.why(slot) : part?.why ?? "made without it"});
+      : this.part < 0 || slot < 0 ? this.gallery.why(slot) : part?.why ?? "none"});
     line.cells.set(column, cell);
   }
 }
