@@ -34,13 +34,15 @@ class UnfitFileError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class GivenModel:
-    """A whole model. `built_in` models have the sizes of the zoo's, and `v_prediction` predicts v."""
+    """A whole model. `built_in` models have the sizes of the zoo's, `v_prediction` predicts v, and the weights of `packed` ones
+    are in a GGUF format, in which results are not written."""
 
     path: str
     family: str
     says: str
     built_in: bool = False
     v_prediction: bool = False
+    packed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +152,8 @@ def _model(path: str, model: ModelFile) -> GivenModel:
     built_in = has_zoo_sizes(model)
     says = f"{TITLES[model.family]} model{' with the sizes of the built-in ones' if built_in else ''}"
     return GivenModel(path=path, family=model.family, says=says, built_in=built_in,
-                      v_prediction=model.prediction == "v_prediction")
+                      v_prediction=model.prediction == "v_prediction",
+                      packed=any(info.formats for infos in model.components.values() for info in infos.values()))
 
 
 def _a_part(path: str, model: ModelFile) -> str:

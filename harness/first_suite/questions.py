@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 from harness.adapters.checkpoint_sweep import checkpoint_sweep
 from harness.declare import Candidate
+from harness.declare.ways_out import AS_FP16
 from harness.first_suite.given_files import GivenAdapter, GivenModel, UnfitFileError
 from harness.first_suite.python_text import call, listed, numbers, quoted
 from harness.records.file_names import unusable_on_windows
@@ -101,15 +102,17 @@ def _with_adapters(model: GivenModel, spelled: str, adapters: Sequence[GivenAdap
 
 def _merge(models: Sequence[GivenModel], spelled: Sequence[str], adapters: Sequence[GivenAdapter]) -> Question:
     attached = listed([f"Adapter(path={quoted(a.path)}, weight={ATTACHED})" for a in adapters])
+    words = ("sweep", "Merge") if models[0].packed else ("alpha_sweep",)
 
     def source(alphas: Values) -> str:
-        sweep = call("alpha_sweep", *spelled, f"alphas={numbers(alphas)}")
+        merge = [call("Merge", *(f"{word}={text}" for word, text in zip("ab", spelled, strict=True)), AS_FP16)]
+        sweep = call(words[0], *(merge if models[0].packed else spelled), f"alphas={numbers(alphas)}")
         return f"[replace(c, adapters={attached}) for c in {sweep}]" if adapters else sweep
 
     return Question(
         asks="Which share of the second model, alpha, and which CFG?", name=_name([m.path for m in models]), baseline="alpha=0",
         values=((0, 0.2, 0.4, 0.6, 0.8, 1), (0, 0.25, 0.5, 0.75, 1), (0, 0.5, 1)), source=source, count=len, refine="alpha",
-        words=("alpha_sweep", *(["Adapter"] if adapters else []), *_checkpoint_word(spelled)),
+        words=(*words, *(["Adapter"] if adapters else []), *_checkpoint_word(spelled)),
         modules=("from dataclasses import replace",) if adapters else ())
 
 

@@ -10,10 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import harness
 from harness import Adapter, Fused, Merge
 from harness.cli import main
 from harness.declare import Model
 from harness.declare.ways_out import AS_FP16
+from harness.first_suite.given_files import look
+from harness.first_suite.questions import Options, question
 from harness.materialise.library import Library, MaterialiseError
 from harness.materialise.plan_recipe import plan_recipe
 from harness.weights import open_model, open_tensors
@@ -138,6 +141,19 @@ def test_a_file_made_of_a_gguf_file_is_made_again_by_its_content(tmp_path, capsy
     capsys.readouterr()
     assert main(["replay", str(path), "--models", str(tmp_path)]) == 1
     assert "a.gguf" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("first", "dtype"), [("a.gguf", "fp16"), ("b.safetensors", "a")])
+def test_the_suite_that_is_written_for_two_models_gives_a_merge_into_a_gguf_file_a_dtype(tmp_path, monkeypatch, first, dtype):
+    monkeypatch.chdir(tmp_path)
+    write_city96(tmp_path / "a.gguf", parent(1))
+    write(tmp_path / "b.safetensors", parent(2))
+    models, _ = look([first, *({"a.gguf", "b.safetensors"} - {first})], [])
+    assert [model.packed for model in models] == [model.path == "a.gguf" for model in models]
+    asked = question(models, [], Options())
+    candidates = eval(asked.source((0, 0.5, 1)), {word: getattr(harness, word) for word in asked.words})
+    assert [candidate.model.dtype for candidate in candidates] == [dtype] * 3
+    assert all(plan_recipe(candidate.model, Library(tmp_path)).parts for candidate in candidates)
 
 
 def test_inspect_says_formats_bytes_and_bits_per_weight(tmp_path, capsys):
