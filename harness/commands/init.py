@@ -6,6 +6,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,7 @@ from harness.first_suite.clip_files import choose
 from harness.first_suite.extent import Extent, extents, fitting
 from harness.first_suite.given_files import UnfitFileError, described, left_out, look
 from harness.first_suite.prompts import Prompts, prompts_for
-from harness.first_suite.questions import Options, question
+from harness.first_suite.questions import Options, name_of, question
 from harness.first_suite.writing import FirstSuite, existing, shape_for, write
 from harness.records.harmless_text import printable
 from harness.run.device import name_problem
@@ -61,7 +62,8 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=None, metavar="PIXELS", help="width and height (default: the family's own)")
     parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: 20 to 28, by family)")
     parser.add_argument("--last", type=int, default=None, metavar="N", help="the step or epoch of the one file without a number")
-    parser.add_argument("--to", type=Path, default=None, metavar="FILE", help="where to write it (default: suites/NAME.py)")
+    parser.add_argument("--to", type=Path, default=None, metavar="FILE",
+                        help="where to write it, which also names the suite (default: suites/NAME.py)")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -110,11 +112,17 @@ def draft(given: argparse.Namespace, command: Sequence[str], pace: Pace | None =
     path = given.to or Path("suites") / f"{asked.name}.py"
     if path.suffix != ".py":
         raise UnfitFileError(f"--to {path}: expected a .py file")
+    if given.to is not None:
+        # Its run folder has the suite's name: two files of the same models must not share one.
+        asked = replace(asked, name=name_of([path.name]))
     files = [*(model.path for model in models), *(adapter.path for adapter in adapters)]
     matching = [file for file in files if file not in (*given.file, *given.lora)]
     if existing(path, command, matching):
         say(printable(f"{path} is there already, as this command wrote it"))
         return path, True
+    if path.exists():
+        say(printable(f"{path} was written by another command, for other prompts, files or options, and is replaced; to keep "
+                      "both, give another file with --to"))
     first = models[0]
     clip = choose(given.clip, first.built_in, given.download_clip, lambda line: say(printable(line)))
     whole = prompts_for(given.prompts, first.built_in, syntax=given.syntax, beside=path.parent)

@@ -110,7 +110,7 @@ def _merge(models: Sequence[GivenModel], spelled: Sequence[str], adapters: Seque
         return f"[replace(c, adapters={attached}) for c in {sweep}]" if adapters else sweep
 
     return Question(
-        asks="Which share of the second model, alpha, and which CFG?", name=_name([m.path for m in models]), baseline="alpha=0",
+        asks="Which share of the second model, alpha, and which CFG?", name=name_of([m.path for m in models]), baseline="alpha=0",
         values=((0, 0.2, 0.4, 0.6, 0.8, 1), (0, 0.25, 0.5, 0.75, 1), (0, 0.5, 1)), source=source, count=len, refine="alpha",
         words=(*words, *(["Adapter"] if adapters else []), *_checkpoint_word(spelled)),
         modules=("from dataclasses import replace",) if adapters else ())
@@ -119,13 +119,13 @@ def _merge(models: Sequence[GivenModel], spelled: Sequence[str], adapters: Seque
 def _models(models: Sequence[GivenModel], spelled: Sequence[str]) -> Question:
     names = _short_names([m.path for m in models])
     source = listed([f"Candidate(name={quoted(name)}, model={text})" for name, text in zip(names, spelled, strict=True)])
-    return Question(asks="Which model, at which CFG?", name=_name([m.path for m in models]), baseline=names[0], values=((),),
+    return Question(asks="Which model, at which CFG?", name=name_of([m.path for m in models]), baseline=names[0], values=((),),
                     source=lambda _: source, count=lambda _: len(models), words=("Candidate", *_checkpoint_word(spelled)))
 
 
 def _weight(model: GivenModel, spelled: str, adapter: GivenAdapter) -> Question:
     return Question(
-        asks="Which weight of the adapter, and which CFG?", name=_name([model.path, adapter.path]), baseline="weight=0",
+        asks="Which weight of the adapter, and which CFG?", name=name_of([model.path, adapter.path]), baseline="weight=0",
         values=((0, 0.2, 0.4, 0.6, 0.8, 1, 1.2), (0, 0.4, 0.6, 0.8, 1), (0, 0.5, 1)), refine="weight",
         source=lambda weights: call("adapter_sweep", spelled, quoted(adapter.path), f"weights={numbers(weights)}"), count=len,
         words=("adapter_sweep", *_checkpoint_word([spelled])))
@@ -139,7 +139,7 @@ def _grid(model: GivenModel, spelled: str, adapters: Sequence[GivenAdapter]) -> 
     files = ", ".join(f"{quoted(name)}: {quoted(a.path)}" for name, a in zip(names, adapters, strict=True))
     few: tuple[Values, ...] = ((0, 0.5, 1),) if len(adapters) < 4 else ()
     return Question(
-        asks="Which weights of the adapters together, and which CFG?", name=_name([model.path, *(a.path for a in adapters)]),
+        asks="Which weights of the adapters together, and which CFG?", name=name_of([model.path, *(a.path for a in adapters)]),
         baseline=" ".join(f"{name}=0" for name in names), values=(*few, (0, ATTACHED)),
         source=lambda weights: call("adapter_grid", spelled, f"{{{files}}}", f"weights={numbers(weights)}"),
         count=lambda weights: len(weights) ** len(adapters), words=("adapter_grid", *_checkpoint_word([spelled])))
@@ -151,7 +151,8 @@ def _checkpoints(model: str, spelled: str, files: Sequence[str], last: int | Non
     prefer = {"guidance": "lowest", axis: "lowest"}
     return Question(
         asks=f"Which {axis} of the training, at which weight, and which CFG? {EARLIEST}",
-        name=_name([model, _training_name(files[0])]), baseline="weight=0", values=((0.6, 0.8, 1), (0.8, 1), (1,)), prefer=prefer,
+        name=name_of([model, _training_name(files[0])]), baseline="weight=0", values=((0.6, 0.8, 1), (0.8, 1), (1,)),
+        prefer=prefer,
         source=lambda weights: call("checkpoint_sweep", spelled, paths, f"weights={numbers(weights)}", *more),
         count=lambda weights: 1 + len(files) * len(weights), words=("checkpoint_sweep", *_checkpoint_word([spelled])))
 
@@ -162,7 +163,7 @@ def _whole_models(files: Sequence[str], config: str, last: int | None) -> Questi
     given = f"Checkpoint(path=c.model, config={quoted(config)})"
     return Question(
         asks=f"Which {axis} of the training, and which CFG? {EARLIEST}",
-        name=_name([_training_name(files[0])]), baseline=made[0].name, values=((),),
+        name=name_of([_training_name(files[0])]), baseline=made[0].name, values=((),),
         prefer={"guidance": "lowest", axis: "lowest"}, count=lambda _: len(made),
         source=lambda _: f"[replace(c, model={given}) for c in {sweep}]" if config else sweep,
         words=("checkpoint_sweep", *(["Checkpoint"] if config else [])),
@@ -189,7 +190,7 @@ def _sampling(model: GivenModel, spelled: str, most: int | None) -> Question:
         raise UnfitFileError(f"--steps is {most}, and there is nothing to compare with one step and one sampler; give more steps")
     words = [*([f"steps={top}"] if len(few) > 1 else []), *([f"sampler={samplers[0]}"] if len(samplers) > 1 else [])]
     return Question(
-        asks="How many steps, by which sampler, and which CFG?", name=_name([model.path]), values=(many, few),
+        asks="How many steps, by which sampler, and which CFG?", name=name_of([model.path]), values=(many, few),
         baseline=" ".join(words), count=lambda steps: len(steps) * len(samplers),
         source=lambda steps: call("sampling_sweep", spelled, f"steps={numbers(steps)}", f"samplers={_words(samplers)}"),
         prefer={"guidance": "lowest", **({"steps": "lowest"} if len(few) > 1 else {})},
@@ -199,7 +200,7 @@ def _sampling(model: GivenModel, spelled: str, most: int | None) -> Question:
 def _quantization(model: GivenModel, spelled: str, device: str) -> Question:
     modes = MODES["cpu" if device == "cpu" else "cuda"]
     return Question(
-        asks="How few bits can the model do with?", name=f"{_name([model.path])}_bits", baseline=modes[0], values=((),),
+        asks="How few bits can the model do with?", name=f"{name_of([model.path])}_bits", baseline=modes[0], values=((),),
         raced=False,
         source=lambda _: (f'[\n    Candidate(name=mode, model={spelled},\n'
                           f'              quantization=mode, axes={{"quantization": mode}})\n'
@@ -255,7 +256,7 @@ def _training_name(path: str) -> str:
     return f"{saved_at(path).stem.rstrip('/') or path}.safetensors"
 
 
-def _name(paths: Sequence[str]) -> str:
+def name_of(paths: Sequence[str]) -> str:
     """A name for the suite, its file and its run folder."""
     name = "_".join(filter(None, map(_word, paths[:3]))) or "models"
     return f"try_{name}" if unusable_on_windows(name) or not name[0].isalpha() else name

@@ -57,6 +57,13 @@ def init(*words: str) -> Suite:
     return suite
 
 
+def called(*words: str) -> str:
+    """The name of the suite that `sweetspot init` writes without --to."""
+    assert main(["init", *words]) == 0
+    (file,) = Path("suites").glob("*.py")
+    return str(load_suite(file).name)
+
+
 CASES: dict[str, tuple[Sequence[str], str, int]] = {
     "two models": (["photo.safetensors", "anime.safetensors"], "alpha=0", 5),
     "built-in names": (["zoo:photo", "zoo:anime"], "alpha=0", 5),
@@ -336,9 +343,8 @@ def test_the_file_says_how_it_is_known_to_be_unedited(folder: Path) -> None:
 def test_a_last_file_without_a_number_is_named_and_the_suite_is_called_without_one(folder: Path, copies: Path,
                                                                                   capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "ink.safetensors").symlink_to(copies / "ink.safetensors")
-    assert init("photo.safetensors", "--lora", "ink-*.safetensors").name == "photo_ink"
+    assert called("photo.safetensors", "--lora", "ink-*.safetensors") == "photo_ink"
     assert "--lora ink.safetensors" in capsys.readouterr().out
-    (folder / "suites" / "s.py").unlink()
     words = ["photo.safetensors", "--lora", "ink-*.safetensors", "--lora", "ink.safetensors", "--last", "20"]
     assert init(*words).candidates[-1].axes["epoch"] == 20
     assert "was not given" not in capsys.readouterr().out
@@ -347,7 +353,7 @@ def test_a_last_file_without_a_number_is_named_and_the_suite_is_called_without_o
 @pytest.mark.parametrize("pattern", ["ink", "tuned"])
 def test_a_suite_of_a_training_is_called_after_it_and_not_after_a_file(folder: Path, pattern: str) -> None:
     models = ["photo.safetensors"] if pattern == "ink" else []
-    assert init(*models, f"{pattern}-*.safetensors").name == "_".join([*(["photo"] if models else []), pattern])
+    assert called(*models, f"{pattern}-*.safetensors") == "_".join([*(["photo"] if models else []), pattern])
 
 
 def test_files_that_the_shell_puts_in_place_of_a_pattern_are_all_adapters(folder: Path) -> None:
@@ -373,3 +379,15 @@ def test_a_missing_clip_file_is_answered_with_the_option(folder: Path, capsys: p
 def test_of_few_prompts_it_is_said_that_none_confirm_the_choice(folder: Path) -> None:
     (folder / "p.txt").write_text("a red ball\n")
     assert prompts_for("p.txt", built_in=True).says == "1 prompt: 1 to choose on, none to confirm the choice with"
+
+
+def test_a_file_of_another_name_is_a_suite_of_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                           capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "zoo:photo", "zoo:anime"]) == 0
+    assert main(["init", "zoo:photo", "zoo:anime", "--steps", "6", "--to", "suites/few steps.py"]) == 0
+    names = {load_suite(file).name for file in (tmp_path / "suites").glob("*.py")}
+    assert names == {"photo_anime", "few_steps"}
+    capsys.readouterr()
+    assert main(["init", "zoo:photo", "zoo:anime", "--steps", "6"]) == 0
+    assert "is replaced" in capsys.readouterr().out
