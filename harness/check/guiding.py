@@ -72,6 +72,7 @@ def _pictures(suite: Suite, candidate: Candidate, known: _Headers) -> Iterator[s
         if lacking:
             yield _lacks(suite, use, lacking)
         grid = grids[use.stage]
+        other_sizes: dict[tuple[int, int], list[tuple[str, str]]] = {}
         for prompt in suite.grid.prompts:
             reference = prompt.pictures.get(use.name)
             if reference is None:
@@ -80,9 +81,12 @@ def _pictures(suite: Suite, candidate: Candidate, known: _Headers) -> Iterator[s
             if isinstance(size, str):
                 yield f"{use.of}: {use.name!r} of prompt {prompt.id!r}: {size}"
             elif use.role != REFERENCE and size != (grid.width, grid.height):
-                yield (f"{use.of}: the picture {use.name!r} of prompt {prompt.id!r}, {reference!r}, is {size[0]} x {size[1]} "
-                       f"pixels and the images are {grid.width} x {grid.height}; give one of the same size, since resizing blurs "
-                       "its lines")
+                other_sizes.setdefault(size, []).append((prompt.id, reference))
+        for (width, height), prompts in other_sizes.items():
+            (first, reference), more = prompts[0], len(prompts) - 1
+            others = f" (and those of {more} more prompts)" if more else ""
+            yield (f"{use.of}: the picture {use.name!r} of prompt {first!r}, {reference!r}{others}, is {width} x {height} pixels "
+                   f"and the images are {grid.width} x {grid.height}; give one of the same size, since resizing blurs its lines")
 
 
 def _lacks(suite: Suite, use: PictureUse, lacking: list[str]) -> str:

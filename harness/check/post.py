@@ -54,7 +54,7 @@ def _problems(step: PostStep, root: Path, stages: int) -> Iterator[str]:
             try:
                 read_cube(root / step.path)
             except CubeError as error:
-                yield str(error)
+                yield f"{step.path!r} is a picture; expected a .cube file" if _is_picture(root / step.path) else str(error)
             except OSError as error:
                 yield f"file {step.path!r} below {root} cannot be read ({error.strerror or error}); give a .cube file"
         case Temperature():
@@ -66,6 +66,14 @@ def _problems(step: PostStep, root: Path, stages: int) -> Iterator[str]:
                 yield f"factor is {step.factor!r}; expected a number above 0, up to {LARGEST_FACTOR:g}"
             elif step.factor == 1:
                 yield "factor is 1, which changes nothing; remove the step"
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        size_of_picture(path)
+    except PictureError:
+        return False
+    return True
 
 
 def _strength(strength: float) -> Iterator[str]:

@@ -19,7 +19,7 @@ from tests.post.test_luts import cube, grid
     (ColourTransfer("night.cube"), "not a PNG"),
     (ColourTransfer("first stage"), "no stage comes before"),
     (Lut("nowhere.cube"), "'nowhere.cube'"),
-    (Lut("neon.png"), "UTF-8"),
+    (Lut("neon.png"), "is a picture"),
     (Lut("night.cube", strength=1.5), "strength"),
     (Temperature(max_kelvin=3000), "4000"),
     (Temperature(max_kelvin=float("nan")), "max_kelvin"),
