@@ -18,6 +18,9 @@ APART: Final = {"step": "one denoising step", "switch": "style switch", "first_s
 COLOURS: Final = {"text": 0, "denoise": 1, "step": 1, "decode": 2, "switch": 3, "first_switch": 3, "begin": 3}
 """By phase, its place among the colours of phases."""
 HATCHES: Final = ("x", "-", "/", ".")
+USUAL_PHASES: Final = 3
+LEGEND_LINE: Final = 19
+"""Pixels of a line of the legend, where it has more than the usual phases on a narrow screen."""
 MOST_POINTS: Final = 60
 """Of one bar; of more rounds or steps the extremes and evenly spaced ones are shown, and it is said."""
 
@@ -60,9 +63,10 @@ def seconds_by_phase(run: Run, rec: Recommendation) -> Any:
         trace.visible = False
     figure.update_layout(barmode="stack", bargap=0.35)
     figure.update_xaxes(title="seconds", rangemode="tozero", nticks=6, tickangle=0)
-    figure.update_yaxes(autorange="reversed", showgrid=False)
+    # Not every candidate has the first phase, so the order of the bars says nothing.
+    figure.update_yaxes(autorange="reversed", showgrid=False, categoryorder="array", categoryarray=list(ticks.values()))
     style.switch(figure, "Show", choices)
-    style.finish(figure, 100 + style.rows_height(ticks.values(), 40))
+    style.finish(figure, 100 + style.rows_height(ticks.values(), 40) + LEGEND_LINE * max(0, len(parts) - USUAL_PHASES))
     style.legend_on_top(figure)
     return figure
 

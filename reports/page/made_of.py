@@ -49,12 +49,12 @@ def made_of(run: Run, files: Files, images: Sequence[tuple[str, str, str]], firs
     picture that is not one of them."""
     made = MadeOf()
     prompts = {prompt.id: prompt for prompt in run.suite.grid.prompts}
-    candidates = {c.name: c for c in run.suite.candidates}
+    recipes = {c.name: _recipe(c) for c in run.suite.candidates}
     inputs = _inputs(run, files)
     places: dict[str, int] = {}
     for candidate, prompt, sample in images:
         row = []
-        for name, path, digest, why in _pictures(run, candidates[candidate], prompts[prompt], (sample, inputs)):
+        for name, path, digest, why in _pictures(run, recipes[candidate], prompts[prompt], (sample, inputs)):
             if path and path not in places:
                 places[path] = first + len(made.paths)
                 made.paths.append(path)
@@ -64,15 +64,21 @@ def made_of(run: Run, files: Files, images: Sequence[tuple[str, str, str]], firs
     return made
 
 
-def _pictures(run: Run, candidate: Candidate, prompt: Prompt,
+def _recipe(candidate: Candidate) -> tuple[dict[str, str], list[str]]:
+    """What images of a candidate are made of: the names of the prompts' pictures with their titles, and those of what a run keeps
+    beside an image."""
+    titles = {use.name: words.visible(words.shortened(f"{ROLES[use.role]} {use.name!r}", LONGEST)) for use in uses_of(candidate)}
+    return titles, [*(f"stage {number}" for number in range(1, len(candidate.stages) + 1)), *([RAW] if candidate.post else ())]
+
+
+def _pictures(run: Run, recipe: tuple[dict[str, str], list[str]], prompt: Prompt,
               of: tuple[str, Mapping[str, tuple[str, str]]]) -> Iterator[tuple[str, str, str, str]]:
     """Name, path, digest and why there is none, of each picture of an image, in the order in which they come in."""
-    sample, inputs = of
-    for name, title in {use.name: ROLES[use.role] for use in uses_of(candidate)}.items():
+    (sample, inputs), (titles, expected) = of, recipe
+    for name, title in titles.items():
         path, digest = inputs.get(prompt.pictures.get(name, ""), ("", ""))
-        yield words.visible(words.shortened(f"{title} {name!r}", LONGEST)), path, digest, NO_INPUT
+        yield title, path, digest, NO_INPUT
     records = {one.name: one for one in run.made_of.get(sample, ())}
-    expected = [*(f"stage {number}" for number in range(1, len(candidate.stages) + 1)), *([RAW] if candidate.post else ())]
     for name in [*expected, *(name for name in records if name not in expected)]:
         record = records.get(name)
         title = BEFORE_POST if name == RAW else words.visible(words.shortened(name, LONGEST))

@@ -26,8 +26,8 @@ NOTE: Final = (
 
 
 def scheme_section(run: Run) -> dict[str, Any] | None:
-    """`rows` has one row of cells per scheme, in the order of declaration, and `made` says how every candidate is made. None
-    where all candidates are single models or merges."""
+    """`rows` has one row of cells per scheme, in the order of declaration, `absent` a sentence for each column that nobody has,
+    and `made` says how every candidate is made. None where all candidates are single models or merges."""
     candidates = run.suite.candidates
     if not any(described(c) for c in candidates):
         return None
@@ -35,11 +35,20 @@ def scheme_section(run: Run) -> dict[str, Any] | None:
     for c in candidates:
         by_scheme.setdefault(scheme_of(c), []).append(c.name)
     alone = _alone(run)
-    rows = [{"name": scheme, "candidates": words.listed([label(run, name) for name in names]), "cells": _cells(run, names, alone)}
-            for scheme, names in by_scheme.items()]
-    return {"columns": COLUMNS, "rows": rows, "note": NOTE + (
+    rows: list[dict[str, Any]] = [
+        {"name": scheme, "candidates": words.listed([label(run, name) for name in names]), "cells": _cells(run, names, alone)}
+        for scheme, names in by_scheme.items()]
+    shown = [at for at in range(len(COLUMNS)) if not _absent([row["cells"][at] for row in rows])]
+    absent = [f"{COLUMNS[at]}: {rows[0]['cells'][at].text}." for at in range(len(COLUMNS)) if at not in shown]
+    rows = [{**row, "cells": [row["cells"][at] for at in shown]} for row in rows]
+    return {"columns": [COLUMNS[at] for at in shown], "rows": rows, "absent": absent, "note": NOTE + (
                 f" One model alone is {label_with_role(run, alone)}." if alone else " No candidate is one model alone."),
             "made": made_of_words(run)}
+
+
+def _absent(cells: Sequence[CostText]) -> bool:
+    """Whether nobody has a figure of a column, for one reason, which then is said once."""
+    return cells[0].text.startswith(ABSENT) and len({cell.text for cell in cells}) == 1
 
 
 def made_of_words(run: Run) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """What does it cost to combine models? One model, a merge, two stages, an ensemble, a relay, a control and a reference, of the
 same two checkpoints and the same pictures."""
 
-from harness import BASELINE, Candidate, Control, Ensemble, Gate, Grid, Merge, Prompt, Reference, Relay, Stage, Suite
+from harness import Candidate, Control, Ensemble, Gate, Grid, Merge, Prompt, Reference, Relay, Stage, Suite
 
 BOTH = ("zoo:photo", "zoo:anime")
 SUBJECTS = ("fish", "star", "car", "tree", "cat", "house", "boat", "flower", "heart", "cup", "ball", "dress")
@@ -31,7 +31,5 @@ SUITE = Suite(
     gates=(
         Gate(value="coverage"),
         Gate(value="failures", at_most=0),
-        Gate(value="failure_rate", at_most=0.02),
-        Gate(value="clip_score", not_worse_than=BASELINE, margin=2),
     ),
 )

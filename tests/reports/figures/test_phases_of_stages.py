@@ -48,6 +48,11 @@ def test_the_bars_of_an_image_hold_every_phase_and_add_up_to_it(run: Run) -> Non
     assert night == pytest.approx(0.2725)
 
 
+def test_candidates_stand_as_they_are_declared_whoever_has_the_first_phase(run: Run) -> None:
+    figure = seconds_by_phase(run, recommend(run))
+    assert [name.partition("<br>")[0] for name in figure.layout.yaxis.categoryarray] == [c.name for c in run.suite.candidates]
+
+
 def test_the_table_has_the_stages_and_says_who_has_none(run: Run) -> None:
     section = cost_section(run, recommend(run))
     cells = {row["name"]: dict(zip(section["columns"], row["cells"], strict=True)) for row in section["rows"]}
