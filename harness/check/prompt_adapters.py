@@ -1,5 +1,5 @@
 """Adapters that prompts name: LoRA tags and textual inversions, found by the names of their files in the grid's adapter folder,
-become adapters of every candidate."""
+become adapters of every candidate, in each of its stages that reads them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from harness.check.files import ADAPTER, file_problem
 from harness.declare import Adapter, Alphas, Candidate, Grid, Prompt, Suite, grid_of
+from harness.declare.effective_grid import run_grids, stage_grids
 from harness.declare.listing import first_of
 from harness.declare.nearest import did_you_mean
 from harness.declare.prompt_texts import POSITIVE, ROLES, parsed, texts_of
+from harness.declare.stage_candidates import with_named
 from harness.declare.syntax import Tag
 from harness.declare.syntax.tags import without_tags
 from harness.records.regular_files import identity_of
@@ -40,11 +42,9 @@ def with_prompt_adapters(suite: _Any, root: Path) -> _Any:
     if not isinstance(suite, Suite) or not isinstance(suite.grid, Grid):
         return suite
     try:
-        if not _names_any(suite.grid):
+        if not _names_any(suite):
             return suite
-        named = _named(suite, root)
-        candidates = tuple(replace(c, adapters=(*c.adapters, *named.tagged, *_lacking(c, named.inversions, root)))
-                           for c in suite.candidates)
+        candidates = _given(suite, _named(suite, root), root)
         prompts = tuple(_without_tags(prompt) for prompt in suite.grid.prompts)
         return replace(suite, candidates=candidates, grid=replace(suite.grid, prompts=prompts))
     except Exception:  # a suite file can hold any object, see `problems`
@@ -54,8 +54,9 @@ def with_prompt_adapters(suite: _Any, root: Path) -> _Any:
 def prompt_adapter_problems(suite: Suite, root: Path) -> Iterator[str]:
     """One phrase if the adapters that the prompts name cannot be given to the candidates."""
     try:
-        if _names_any(suite.grid):
+        if _names_any(suite):
             named = _named(suite, root)
+            _given(suite, named, root)
             if (named.tagged or named.inversions) and suite.search is not None:
                 yield ("prompts name adapters, but the candidates that a search proposes have none; remove the search, or fuse "
                        "the adapters into its models")
@@ -64,12 +65,15 @@ def prompt_adapter_problems(suite: Suite, root: Path) -> Iterator[str]:
                    "adapter; give the grid syntax='a1111' or syntax='comfyui', or remove adapter_folder")
     except UnresolvedError as error:
         yield str(error)
+    except (ValueError, OverflowError):  # a text or the strength of a stage, see harness.check.stages
+        return
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Named:
-    """The adapters of tags, and the files of textual inversions."""
+    """The adapters of tags, and the files of textual inversions that the texts of the grid name."""
 
+    folder: AdapterFolder
     tagged: tuple[Adapter, ...]
     inversions: tuple[str, ...]
 
@@ -79,18 +83,45 @@ def _named(suite: Suite, root: Path) -> _Named:
     those of one file."""
     tags = _common_tags(suite.grid.prompts)
     folder = AdapterFolder(suite.grid.adapter_folder, root)
-    texts = [(prompt, role) for prompt in suite.grid.prompts for role in ROLES]
     steps = {grid_of(suite, candidate).steps for candidate in suite.candidates}
-    inversions = [folder.file(name, f"prompt {prompt.id!r}: embedding:{name}")
-                  for prompt, role in texts for name in parsed(prompt, role).embeddings]
-    return _Named(tagged=tuple(_adapter(tag, folder) for tag in tags),
-                  inversions=tuple(dict.fromkeys((*inversions, *folder.inversions_in(texts, steps)))))
+    return _Named(folder=folder, tagged=tuple(_adapter(tag, folder) for tag in tags),
+                  inversions=_inversions(suite.grid.prompts, steps, folder))
 
 
-def _names_any(grid: Grid) -> bool:
-    """Whether a prompt names an adapter, or could by the name of a file in the folder."""
-    for prompt in grid.prompts:
-        if prompt.syntax == "a1111" and grid.adapter_folder:
+def _inversions(prompts: Sequence[Prompt], steps: Collection[int], folder: AdapterFolder) -> tuple[str, ...]:
+    """The files of textual inversions that the texts of prompts name, at any of these numbers of steps."""
+    texts = [(prompt, role) for prompt in prompts for role in ROLES]
+    prefixed = [folder.file(name, f"prompt {prompt.id!r}: embedding:{name}")
+                for prompt, role in texts for name in parsed(prompt, role).embeddings]
+    return tuple(dict.fromkeys((*prefixed, *folder.inversions_in(texts, steps))))
+
+
+def _given(suite: Suite, named: _Named, root: Path) -> tuple[Candidate, ...]:
+    """The candidates with the adapters that their texts name: tags wherever the prompts are read, and textual inversions in the
+    stages whose texts have their names."""
+    of_texts: dict[tuple[str, str | None, int], tuple[str, ...]] = {}
+    candidates = []
+    for candidate in suite.candidates:
+        own = with_named(candidate, named.tagged)
+        stages = []
+        for place, (stage, grid) in enumerate(zip(own.stages, run_grids(suite, candidate)[1:], strict=True), 2):
+            texts = (stage.prompt, stage.negative, grid.steps)
+            if texts not in of_texts:
+                try:
+                    of_texts[texts] = _inversions(grid.prompts, {max(1, grid.steps)}, named.folder)
+                except UnresolvedError as error:
+                    raise UnresolvedError(f"candidate {candidate.name!r}: stage {place}: {error}") from None
+            stages.append(replace(stage, adapters=(*stage.adapters, *_lacking(stage.adapters, of_texts[texts], root))))
+        candidates.append(replace(own, stages=tuple(stages) or own.stages, adapters=(
+            *own.adapters, *_lacking(candidate.adapters, named.inversions, root))))
+    return tuple(candidates)
+
+
+def _names_any(suite: Suite) -> bool:
+    """Whether a text that is read names an adapter, or could by the name of a file in the folder."""
+    later = [prompt for candidate in suite.candidates for grid in stage_grids(suite, candidate)[1:] for prompt in grid.prompts]
+    for prompt in (*suite.grid.prompts, *later):
+        if prompt.syntax == "a1111" and suite.grid.adapter_folder:
             return True
         if parsed(prompt, POSITIVE).tags or any(parsed(prompt, role).embeddings for role in ROLES):
             return True
@@ -209,10 +240,10 @@ class AdapterFolder:
             return str(error)
 
 
-def _lacking(candidate: Candidate, inversions: Sequence[str], root: Path) -> Iterator[Adapter]:
-    """Adapters of the inversions that a candidate has not itself: their names stay in the prompts, so they may be there
+def _lacking(adapters: Sequence[Adapter], inversions: Sequence[str], root: Path) -> Iterator[Adapter]:
+    """Adapters of the inversions that are not among those given: their names stay in the prompts, so they may be there
     already."""
-    own = {identity_of(root / adapter.path) for adapter in candidate.adapters}
+    own = {identity_of(root / adapter.path) for adapter in adapters}
     yield from (Adapter(path=path) for path in inversions if identity_of(root / path) not in own)
 
 

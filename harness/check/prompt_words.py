@@ -11,6 +11,7 @@ from typing import Final
 
 from harness.check.prompt_adapters import AdapterFolder, UnresolvedError, with_prompt_adapters
 from harness.declare import Prompt, Suite, grid_of
+from harness.declare.effective_grid import run_grids
 from harness.declare.listing import first_of
 from harness.declare.nearest import closest
 from harness.declare.prompt_texts import ROLES, texts_of
@@ -61,38 +62,61 @@ def invisible_characters(suite: Suite) -> Iterator[str]:
 
 
 def unknown_inversions(suite: Suite, root: Path) -> Iterator[str]:
-    """Sentences about names of textual inversions in prompts that no adapter of the candidates has."""
-    from harness.text.occurrences import composed, occurrences
-
+    """Sentences about names of textual inversions in prompts and in the texts of stages that no adapter of the candidates has,
+    and about words that are the names of files."""
     resolved = with_prompt_adapters(suite, root)
-    files = {Path(adapter.path).stem.lower() for candidate in resolved.candidates for adapter in candidate.adapters}
+    given = _adapters_of(resolved)
+    files = {Path(path).stem.lower() for path in given}
     folder = _folder(suite, root)
     stems = {Path(path).stem.lower(): path for path in folder.files} if folder else {}
-    own = {adapter.path for candidate in suite.candidates for adapter in candidate.adapters}
-    given = {adapter.path for candidate in resolved.candidates for adapter in candidate.adapters} - own
-    ordinary = {stem: path for path in given if (stem := Path(path).stem.lower()).isalpha() and stem not in _WELL_KNOWN
-                and folder and folder.is_inversion(path)}
-    steps = {grid_of(suite, candidate).steps for candidate in suite.candidates}
+    ordinary = {stem: path for path in given - _adapters_of(suite) if (stem := Path(path).stem.lower()).isalpha()
+                and stem not in _WELL_KNOWN and folder and folder.is_inversion(path)}
     seen = set[str]()
-    for prompt in resolved.grid.prompts:
-        texts = {text.words for role in ROLES for number in steps for text in texts_of(prompt, role, number)}
-        for text in () if prompt.literal else sorted(map(composed, texts)):
-            words = set(re.findall(r"[^\s,()\[\]:|<>]+", text)) if prompt.syntax == "a1111" else set()
-            named = {found.key for found in occurrences(_WELL_KNOWN, text)} if "embedding:" not in text else set()
-            for word in sorted(word for word in words - seen if word.lower() in ordinary):
-                seen.add(word)
-                yield (f"prompt {prompt.id!r}: {word!r} is the name of the textual inversion {ordinary[word.lower()]!r}, which "
-                       "takes the place of the word, as in A1111. Rename the file if the word is meant")
-            for word in sorted((words | named) - files - seen):
-                seen.add(word)
-                if near := _near(word, folder):
-                    yield (f"prompt {prompt.id!r}: {word[:80]!r} is read as words; did you mean the textual inversion {near!r} "
-                           "of the adapter folder?")
-                elif folder and (trouble := folder.trouble(stems[word.lower()]) if word.lower() in stems else ""):
-                    yield (f"prompt {prompt.id!r}: {word[:80]!r} is read as words, because the file {stems[word.lower()]!r} "
-                           f"cannot be used: {trouble}")
-                elif word in named:
-                    yield f"prompt {prompt.id!r}: {_without_file(word, prompt)}"
+    for place, prompt, text in _texts(resolved):
+        words, named = _words(prompt, text)
+        for word in sorted(word for word in words - seen if word.lower() in ordinary):
+            seen.add(word)
+            yield (f"{place}: {word!r} is the name of the textual inversion {ordinary[word.lower()]!r}, which takes the place of "
+                   "the word, as in A1111. Rename the file if the word is meant")
+        for word in sorted((words | named) - files - seen):
+            seen.add(word)
+            if near := _near(word, folder):
+                yield (f"{place}: {word[:80]!r} is read as words; did you mean the textual inversion {near!r} of the adapter "
+                       "folder?")
+            elif folder and (trouble := folder.trouble(stems[word.lower()]) if word.lower() in stems else ""):
+                yield (f"{place}: {word[:80]!r} is read as words, because the file {stems[word.lower()]!r} cannot be used: "
+                       f"{trouble}")
+            elif word in named:
+                yield f"{place}: {_without_file(word, prompt)}"
+
+
+def _adapters_of(suite: Suite) -> set[str]:
+    """The files of the adapters of all candidates, in all stages."""
+    return {adapter.path for candidate in suite.candidates
+            for adapters in (candidate.adapters, *(stage.adapters for stage in candidate.stages)) for adapter in adapters}
+
+
+def _texts(suite: Suite) -> Iterator[tuple[str, Prompt, str]]:
+    """Every text that is read, with its prompt and a name of its place: those of the grid, then those of later stages."""
+    from harness.text.occurrences import composed
+
+    steps = {grid_of(suite, candidate).steps for candidate in suite.candidates}
+    grids = [("", suite.grid.prompts, steps), *(
+        (f"candidate {candidate.name!r}, stage {number}, ", grid.prompts, {max(1, grid.steps)})
+        for candidate in suite.candidates for number, grid in enumerate(run_grids(suite, candidate)[1:], 2))]
+    for label, prompts, counts in grids:
+        for prompt in prompts:
+            texts = {text.words for role in ROLES for number in counts for text in texts_of(prompt, role, number)}
+            yield from ((f"{label}prompt {prompt.id!r}", prompt, text)
+                        for text in sorted(map(composed, () if prompt.literal else texts)))
+
+
+def _words(prompt: Prompt, text: str) -> tuple[set[str], set[str]]:
+    """The words of a text that could be names of files, and the names of widespread textual inversions in it."""
+    from harness.text.occurrences import occurrences
+
+    words = set(re.findall(r"[^\s,()\[\]:|<>]+", text)) if prompt.syntax == "a1111" else set()
+    return words, {found.key for found in occurrences(_WELL_KNOWN, text)} if "embedding:" not in text else set()
 
 
 def _folder(suite: Suite, root: Path) -> AdapterFolder | None:

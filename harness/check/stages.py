@@ -22,6 +22,7 @@ from harness.declare.prompt_texts import POSITIVE, ROLES, parsed
 from harness.declare.same_text import is_unguided
 from harness.declare.stage_candidates import as_candidates, clashes, steps_run
 from harness.declare.stages import COLOUR, PROMPT, RESIZE, THROUGH
+from harness.declare.syntax.tags import without_tags
 from harness.samplers import guided_steps
 
 LATENT: Final = "latent"
@@ -147,7 +148,10 @@ def _least(steps: int) -> str:
 def _markup(stage: Stage, grid: Grid) -> Iterator[str]:
     """Markup in the texts of a stage itself that the syntax of the prompts does not know."""
     for syntax in dict.fromkeys(prompt.syntax for prompt in grid.prompts if not prompt.literal):
-        yield from (f"the prompt: {phrase}" for phrase in phrases(stage.prompt.replace(PROMPT, ""), syntax))
+        text = stage.prompt.replace(PROMPT, "")
+        # Its tags are refused with another way out, see `_texts`.
+        text = without_tags(text)[0] if syntax == "a1111" else text
+        yield from (f"the prompt: {phrase}" for phrase in phrases(text, syntax))
         yield from (f"the negative text: {phrase}" for phrase in phrases(stage.negative or "", syntax, negative=True))
 
 

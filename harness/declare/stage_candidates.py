@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import floor
+from os.path import normpath
 
 from harness.declare.candidate import TAKEN, Candidate
 from harness.declare.grid import Grid, Prompt
 from harness.declare.guiding import encoded_by
+from harness.declare.models import Adapter
 from harness.declare.sampling import Sampling
 from harness.declare.stages import PROMPT, Stage
 
@@ -76,6 +79,19 @@ def _rewritten(prompt: Prompt, stage: Stage) -> Prompt:
     text = stage.prompt.replace(PROMPT, prompt.text)
     # Not as the grid's own negative text, which another grid would take away.
     return replace(prompt, text=text, negative=str(prompt.negative if stage.negative is None else stage.negative))
+
+
+def with_named(candidate: Candidate, adapters: Sequence[Adapter]) -> Candidate:
+    """The candidate with adapters that prompts name. They act wherever the prompts are read: in the first stage, and in those
+    whose prompt has "{prompt}". A later stage that gives the same file itself keeps its own weight."""
+    stages = tuple(replace(stage, adapters=(*stage.adapters, *_others(stage.adapters, adapters)))
+                   if PROMPT in stage.prompt else stage for stage in candidate.stages)
+    return replace(candidate, adapters=(*candidate.adapters, *adapters), stages=stages) if adapters else candidate
+
+
+def _others(own: Sequence[Adapter], adapters: Sequence[Adapter]) -> list[Adapter]:
+    paths = {normpath(adapter.path) for adapter in own}
+    return [adapter for adapter in adapters if normpath(adapter.path) not in paths]
 
 
 def with_encoder(candidate: Candidate, clip: str) -> Candidate:

@@ -28,8 +28,9 @@ class Session:
             return None
         if self.options.exact and isinstance(declared.grid, Grid):
             declared = replace(declared, grid=replace(declared.grid, batch_size=1))
-        declared = with_prompt_adapters(declared, self.options.root)
+        written, declared = declared, with_prompt_adapters(declared, self.options.root)
         suite = SuiteSession(declared, suite_file, self.options, self.display, release_others=self._release, say=self._say)
+        suite.written = written
         for other in self.suites:
             suite.problems += same_name(declared, [(other.suite, other.suite_file)])
             other.problems += same_name(other.suite, [(declared, suite_file)])

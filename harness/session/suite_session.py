@@ -33,6 +33,8 @@ class SuiteSession:
                  release_others: Callable[[], None] = lambda: None, say: Callable[[str], None] = lambda _: None) -> None:
         self.suite, self.suite_file, self.options, self.display = suite, suite_file, options, display
         self.problems = problems(suite, options.root)
+        self.written = suite
+        """The suite as its file has it, before adapters that prompts name were given to the candidates."""
         self.selected: list[str] = []
         self.timed_apart, self.raced = True, suite.budget is not None
         self.failures: list[Failure] = []
@@ -61,7 +63,7 @@ class SuiteSession:
         ordered = in_order(self.suite)
         self.select(ordered)
         wrong = self.preflight()
-        for sentence in (*remarks(self.suite, self.options.root), *(wrong or self.run().remarks())):
+        for sentence in (*remarks(self.written, self.options.root), *(wrong or self.run().remarks())):
             self._say(sentence)
         for candidate in (c for c in ordered if c.name in self.selected):
             self.candidate(candidate)
@@ -120,7 +122,7 @@ class SuiteSession:
 
     def remarks(self) -> list[str]:
         """What to know of a suite without problems before its first image; with a GPU also of its memory."""
-        return [*remarks(self.suite, self.options.root), *self.run().remarks()]
+        return [*remarks(self.written, self.options.root), *self.run().remarks()]
 
     def refusal(self, candidate: Candidate) -> str:
         """Why the device refuses the candidate, or an empty string."""
