@@ -9,7 +9,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Final
 
-from harness.declare import Adapter, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Recipe, plain
+from harness.declare import Adapter, Alphas, Blocks, Checkpoint, Ensemble, Fused, Gradient, Merge, Recipe, Relay, plain
 from harness.declare.models import DENOISER
 from harness.declare.nearest import did_you_mean
 from harness.declare.to_plain import OLD_DENOISER
@@ -83,6 +83,7 @@ def _recipe(data: Any, place: str) -> Recipe:
             given["adapters"] = tuple(_recipe_adapter(item, f"{place}: adapters[{number}]")
                                       for number, item in enumerate(given["adapters"]))
         return Fused(**given)
+    _refuse_several_models(table, place)
     given = _recipe_fields(table, Merge, place)
     if "is" in table and given.get("parts") == OLD_DENOISER:  # as `recipe_text` spells the default
         given["parts"] = (DENOISER,)
@@ -97,6 +98,19 @@ def _recipe(data: Any, place: str) -> Recipe:
     if isinstance(given.get("take"), dict):
         given["take"] = {part: _recipe(item, f"{place}: take.{part}") for part, item in given["take"].items()}
     return Merge(**given)
+
+
+def _refuse_several_models(table: Mapping[str, Any], place: str) -> None:
+    """Raises ValueError for the table of a relay or an ensemble, whose models no single file holds."""
+    names = {*table, str(table.get("is") or table.get("type"))}
+    if not names & {"models", Relay.__name__, Ensemble.__name__} or "a" in table:
+        return
+    if "at" in table or Relay.__name__ in names:
+        raise ValueError(f"{place}: it declares a relay, whose models take turns while a picture is made, so no single file "
+                         "holds it. Measure it in a suite, Candidate(model=Relay(...))")
+    raise ValueError(f"{place}: it declares an ensemble, whose models all predict at every step, so no single file holds it. "
+                     "Measure it in a suite, Candidate(model=Ensemble(...)), or merge the same models by the same weights: for "
+                     "two, a, b and alpha, which is the weight of the second")
 
 
 def _recipe_adapter(data: Any, place: str) -> Adapter:

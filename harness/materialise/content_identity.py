@@ -64,7 +64,8 @@ def _weights_of_stages(candidate: Candidate, library: Library) -> Weights:
     files = files_of(steps)
     inputs = {reference: digest for stage in stages for reference, digest in stage.inputs.items()} | {
         file: library.content(file) for file in files}
-    said = [{name: value for name, value in _by_content(plain(stage), inputs).items() if name not in _IN_PARTS}
+    said = [{name: value for name, value in _by_content(plain(replace(stage, references=tuple(
+        by_content(reference, inputs) for reference in stage.references))), inputs).items() if name not in _IN_PARTS}
             for stage in candidate.stages]
     return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
         "stages", TREATMENT_VERSIONS["stages"], [stage.identity for stage in stages], said, _by_content(

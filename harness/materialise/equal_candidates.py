@@ -3,11 +3,15 @@ own model A though they ask for more."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import fields, replace
+from typing import Any
 
-from harness.declare import Candidate, Checkpoint, Model, plain
+from harness.declare import Candidate, Checkpoint, Ensemble, Model, Relay, plain
+from harness.declare.listing import first_of
 from harness.materialise.adapter_expressions import weights_of, with_adapter
+from harness.materialise.content_identity import references_of, weights_of_candidate
 from harness.materialise.equal_weights import (
     Limits,
     Place,
@@ -50,6 +54,53 @@ def equality_problems(candidates: Sequence[Candidate], plan_of: _Planned, librar
                      "Merge other parts or models, or remove it" for recipe in idle}
         problems |= _pairs(changing, declared) if (changing := [recipe for recipe in named if recipe not in idle]) else {}
     return problems
+
+
+def problems_of_contents(candidates: Sequence[Candidate], library: Library, named: Collection[str]) -> dict[str, str]:
+    """By candidate, a sentence for each that is declared as an earlier one and made of the same contents under other file names.
+    `named` are candidates with a problem already. Files of which no others have the sizes are not hashed."""
+    alike: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        if candidate.name not in named and _more_than_tensors(candidate):
+            with suppress(ValueError, OSError):  # said of the candidate itself
+                alike.setdefault(repr(_by_sizes(candidate, library)), []).append(candidate)
+    return {name: problem for group in alike.values() if len(group) > 1 for name, problem in _of_contents(group, library)}
+
+
+def _more_than_tensors(candidate: Candidate) -> bool:
+    """Whether a candidate is made of more than the tensors of one model and its adapters, which are compared by themselves."""
+    return isinstance(candidate.model, Relay | Ensemble) or bool(
+        candidate.stages or candidate.controls or candidate.references or candidate.post)
+
+
+def _of_contents(group: Sequence[Candidate], library: Library) -> Iterator[tuple[str, str]]:
+    by_identity: dict[str, Candidate] = {}
+    for candidate in group:
+        with suppress(ValueError, OSError):
+            earlier = by_identity.setdefault(weights_of_candidate(candidate, library).identity, candidate)
+            if earlier.key != candidate.key:
+                files = set(references_of(earlier)) ^ set(references_of(candidate))
+                yield candidate.name, (
+                    f"candidates {earlier.name!r} and {candidate.name!r} differ in the names of files alone, whose contents are "
+                    f"equal ({first_of(sorted(map(repr, files)))}), so every picture would be made twice. Remove one, or give it "
+                    "another file")
+
+
+def _by_sizes(candidate: Candidate, library: Library) -> Any:
+    """The declaration with the sizes of files in place of their names."""
+    sizes = {file: path.stat().st_size if (path := library.path(file)).is_file() else 0 for file in references_of(candidate)}
+
+    def sized(data: Any) -> Any:
+        if isinstance(data, dict):
+            return {key: sized(value) for key, value in data.items()}
+        if isinstance(data, list):
+            return [sized(item) for item in data]
+        if not isinstance(data, str):
+            return data
+        prefix, colon, file = data.partition(":")  # "ARCHITECTURE:file", as image encoders are declared
+        return sizes.get(data, (prefix, sizes[file]) if colon and file in sizes else data)
+
+    return sized(plain(replace(candidate, name="", axes={})))
 
 
 def _pairs(group: Sequence[Weighed], declared: dict[str, Candidate]) -> dict[str, str]:

@@ -24,7 +24,7 @@ from harness.materialise.adapter_expressions import Places, weights_of, with_ada
 from harness.materialise.compiled_copies import CompiledCopies
 from harness.materialise.content_identity import references_of, weights_of_candidate
 from harness.materialise.denoiser_kind import foreign_prediction, kind_of_result, refuse_foreign_kind
-from harness.materialise.equal_candidates import equality_problems
+from harness.materialise.equal_candidates import equality_problems, problems_of_contents
 from harness.materialise.equal_weights import changes_nothing, same_component
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
 from harness.materialise.live_controls import ControlNets
@@ -245,7 +245,8 @@ class Workbench:
     def equalities(self, candidates: Sequence[Candidate]) -> dict[str, str]:
         """By name, what is wrong with candidates that have the weights of an earlier one, or of their own model A."""
         known = [self._if_known(candidate) for candidate in candidates]
-        return self._idle_stages(known) | equality_problems(known, self._plan, self.library, self._limits)
+        problems = self._idle_stages(known) | equality_problems(known, self._plan, self.library, self._limits)
+        return problems | problems_of_contents(known, self.library, problems)
 
     def _idle_stages(self, candidates: Sequence[Candidate]) -> dict[str, str]:
         """By name, the candidates with a later stage whose merge changes nothing."""

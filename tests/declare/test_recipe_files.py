@@ -95,6 +95,16 @@ def test_a_file_that_is_not_a_recipe_is_refused(tmp_path: Path, name: str, text:
         read_recipe(written(tmp_path, text, name))
 
 
+@pytest.mark.parametrize(("text", "kind"), [
+    ('models = ["x", "y"]\nweights = [0.5, 0.5]', "an ensemble"), ('models = ["x", "y"]\nat = [0.5]', "a relay"),
+    ('is = "Ensemble"', "an ensemble"), ('type = "Relay"\nmodels = []', "a relay"), ("[Ensemble]\nweights = [1]", "an ensemble"),
+    ('a = "x"\nalpha = 0.5\n[b]\nmodels = ["x", "y"]\nweights = [0.5, 0.5]', "b: it declares an ensemble")])
+def test_a_recipe_of_several_models_is_refused_by_its_kind(tmp_path: Path, text: str, kind: str) -> None:
+    with pytest.raises(ValueError, match=f"{kind}.*no single file holds it") as refused:
+        read_recipe(written(tmp_path, text))
+    assert ("merge the same models" in str(refused.value)) is ("ensemble" in kind)
+
+
 def test_a_fused_adapter_can_have_block_weights_in_a_recipe(tmp_path: Path) -> None:
     text = '[[adapters]]\npath = "l.safetensors"\nweight = 0.5\nblocks = { values = [1, 0, 1] }\n'
     file = tmp_path / "r.toml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 
 from harness import Adapter, Alphas, Blocks, Candidate, Checkpoint, Fused, Merge, alpha_sweep, block_sweep, zoo
 from harness.cli import main
-from harness.declare import Model
+from harness.declare import Control, Ensemble, Lut, Model, Reference, Relay, Stage
 from harness.materialise import MaterialiseError, Workbench
 from harness.materialise.adapter_copies import copies_problem
 from harness.materialise.equal_weights import changes_nothing
@@ -255,3 +256,40 @@ def test_only_as_much_is_read_as_it_takes_to_find_a_difference(root, monkeypatch
     monkeypatch.setattr(ModelFile, "tensor", lambda self, component, key: keys.append(key) or whole(self, component, key))
     assert problems(root, list(alpha_sweep("a.safetensors", "b.safetensors", (0, 0.2, 0.4, 0.6, 0.8, 1)))) == []
     assert len(set(keys)) == 1
+
+
+UNDER_OTHER_NAMES: list[tuple[str, str, Callable[[str], dict[str, object]]]] = [
+    ("control", "zoo:control-edges", lambda file: {"controls": (Control(path=file, picture="edges"),)}),
+    ("reference", "zoo:image-prompt", lambda file: {"references": (Reference(path=file, picture="look"),)}),
+    ("table", "", lambda file: {"post": (Lut(file),)}),
+    ("ensemble", "zoo:anime", lambda file: {"model": Ensemble(models=("zoo:photo", loaded(file)), weights=(0.5, 0.5))}),
+    ("relay", "zoo:anime", lambda file: {"model": Relay(models=("zoo:photo", loaded(file)), at=(0.5,))}),
+    ("stage", "zoo:anime", lambda file: {"stages": (Stage(model=loaded(file), strength=0.5),)}),
+    ("stage's control", "zoo:control-edges", lambda file: {
+        "stages": (Stage(strength=0.5, controls=(Control(path=file, picture="edges"),)),)}),
+    ("stage's table", "", lambda file: {"stages": (Stage(strength=0.5, before=(Lut(file),)),)}),
+    ("stage's encoder", "zoo:clip", lambda file: {"stages": (Stage(strength=0.5, references=(
+        Reference(path="zoo:image-prompt", picture="look", encoder=f"ViT-B-32:{file}"),)),)}),
+]
+
+
+def loaded(file: str) -> Checkpoint:
+    return Checkpoint(path=file, config="zoo:config")
+
+
+@pytest.mark.parametrize(("kind", "source", "fields"), UNDER_OTHER_NAMES, ids=[kind for kind, *_ in UNDER_OTHER_NAMES])
+def test_candidates_that_differ_in_the_name_of_a_file_alone_are_named(
+        kind: str, source: str, fields: Callable[[str], dict[str, object]], tmp_path: Path) -> None:
+    suffix = ".safetensors" if source else ".cube"
+    content = zoo.resolve(source).read_bytes() if source else (
+        b"LUT_1D_SIZE 2\n0 0 0\n0.5 0.5 0.5\n")
+    other = content[:-2] + b"1\n" if not source else content[:-1] + bytes([content[-1] ^ 1])
+    for name, data in (("one", content), ("copy", content), ("other", other)):
+        (tmp_path / f"{name}{suffix}").write_bytes(data)
+    bench = Workbench(device="cpu", root=tmp_path, steps=4)
+    candidates = [Candidate(**{"name": name, "model": "zoo:photo", **fields(f"{name}{suffix}")})  # type: ignore[arg-type]
+                  for name in ("one", "other", "copy")]
+    problems = bench.equalities(candidates)
+    assert list(problems) == ["copy"]
+    assert all(word in problems["copy"] for word in ("'one'", f"'one{suffix}'", f"'copy{suffix}'"))
+    assert bench.weights(candidates[0]).identity == bench.weights(candidates[2]).identity
