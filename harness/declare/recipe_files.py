@@ -74,6 +74,7 @@ def _recipe(data: Any, place: str) -> Recipe:
     if isinstance(data, str):
         return data
     table = _recipe_table(data, place, "a path, or a table with path, with a and b, or with model and adapters")
+    _refuse_several_models(table, place)
     if _recipe_is(table, Checkpoint, place, "path" in table and "a" not in table):
         return Checkpoint(**_recipe_fields(table, Checkpoint, place))
     if _recipe_is(table, Fused, place, "adapters" in table and "a" not in table):
@@ -83,7 +84,6 @@ def _recipe(data: Any, place: str) -> Recipe:
             given["adapters"] = tuple(_recipe_adapter(item, f"{place}: adapters[{number}]")
                                       for number, item in enumerate(given["adapters"]))
         return Fused(**given)
-    _refuse_several_models(table, place)
     given = _recipe_fields(table, Merge, place)
     if "is" in table and given.get("parts") == OLD_DENOISER:  # as `recipe_text` spells the default
         given["parts"] = (DENOISER,)

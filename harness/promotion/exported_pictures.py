@@ -19,7 +19,7 @@ from harness.declare.picture_texts import OWN, PARAMETERS
 from harness.promotion.adapters_in_a1111 import AdaptersInA1111, adapters_in_a1111
 from harness.promotion.errors import PromotionError
 from harness.promotion.models_folder import Models
-from harness.promotion.picture_of_image import as_a1111, differences_in_a1111, picture_of
+from harness.promotion.picture_of_image import as_a1111, beyond_a_text, differences_in_a1111, picture_of
 from harness.promotion.record_files import PROMOTION
 from harness.records import Cell, write_atomically
 from harness.records.regular_files import LARGEST_IMAGE, lies_below, read_regular
@@ -78,7 +78,7 @@ def export_pictures(folder: Path, candidate: str | None, target: Path, models: M
     written, unchanged, differences = [], [], dict[str, None]()
     for file, image in files.items():
         picture = picture_of(run.suite, run.candidate(name), image.cell, (model.name, model.digest))
-        otherwise = (*differences_in_a1111(picture), *adapters.differences)
+        otherwise = (*beyond_a_text(run.suite, run.candidate(name)), *differences_in_a1111(picture), *adapters.differences)
         differences |= dict.fromkeys(otherwise)
         own = {"format": OWN_FORMAT, "picture": asdict(picture), **_origin(run, name, image), "differs_in_a1111": otherwise}
         content = with_texts(_read(run, image), {PARAMETERS: to_parameters(as_a1111(picture, adapters)), OWN: json.dumps(own)})
@@ -183,6 +183,8 @@ def _model(run: Run, name: str, keys: set[str], models: Models) -> tuple[_Model,
         for model, file in files:
             with file.open("rb") as opened:
                 return _Model(name=model, digest=hashlib.file_digest(opened, "sha256").hexdigest()[:10], fused=fused), ""
+    if not run.candidate(name).in_one_file:
+        return _Model(), f"no single file holds candidate {name!r}, so the pictures name no model"
     return _Model(), (f"no file with the weights of candidate {name!r} was found, so the pictures name no model. Promote it and "
                       "export again")
 

@@ -9,7 +9,8 @@ from pathlib import PurePath
 from typing import Final
 
 from harness.declare import Candidate, Suite
-from harness.declare.effective_grid import grid_of, sampler_of
+from harness.declare.candidate_words import scheme_of
+from harness.declare.effective_grid import grid_of, picture_size, sampler_of
 from harness.declare.picture_text import PictureText
 from harness.promotion.adapters_in_a1111 import AdaptersInA1111
 from harness.records import Cell
@@ -44,7 +45,8 @@ def picture_of(suite: Suite, candidate: Candidate, cell: Cell, model: tuple[str,
     grid, prompt = grid_of(suite, candidate), next(p for p in suite.grid.prompts if p.id == cell.prompt)
     sampler, schedule = sampler_of(grid)
     adapters = ", ".join(f"{PurePath(adapter.path).stem} {adapter.weight:g}" for adapter in candidate.adapters)
-    others = {"Candidate": candidate.name, "Adapters": adapters, "Noise": NOISE, "Version": f"sweetspot {__version__}"}
+    others = {"Candidate": candidate.name, "Made by": "" if candidate.in_one_file else scheme_of(candidate), "Adapters": adapters,
+              "Noise": NOISE, "Version": f"sweetspot {__version__}"}
     return PictureText(
         tool="Sweetspot", syntax=prompt.syntax or grid.syntax, prompt=prompt.text, negative=prompt.negative, seed=cell.seed,
         steps=grid.steps, sampler=sampler, schedule=schedule, guidance=float(cell.guidance), width=grid.width,
@@ -79,6 +81,17 @@ def differences_in_a1111(picture: PictureText) -> tuple[str, ...]:
     elif picture.schedule not in SCHEDULES or "A1111" not in SCHEDULES[picture.schedule].same_as:
         differences.append(f"A1111's schedule {schedule!r} has other noise levels")
     return tuple(differences)
+
+
+def beyond_a_text(suite: Suite, candidate: Candidate) -> tuple[str, ...]:
+    """In a sentence: what made a candidate's images besides the one model and the one run that a text describes."""
+    if candidate.in_one_file:
+        return ()
+    grid, size = grid_of(suite, candidate), picture_size(suite, candidate)
+    other_size = "" if size == (grid.width, grid.height) else (
+        f", and its size is that of the first stage: the pictures have {size[0]} x {size[1]} pixels")
+    return (f"the text describes one model in one run, and the pictures were made by {scheme_of(candidate)}, for which it has no "
+            f"words{other_size}",)
 
 
 def _schedule(picture: PictureText) -> str:

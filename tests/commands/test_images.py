@@ -7,12 +7,14 @@ import io
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from harness import Candidate, Grid, PictureText, Prompt, Sampling, Suite, picture_text, read_prompts
 from harness.cli import main
+from harness.declare import Control, Ensemble, Reference, Relay, Stage, Upscale
 from harness.declare.effective_grid import sampler_of
 from harness.declare.picture_chunks import texts_of, with_texts
 from harness.declare.picture_parameters import from_parameters, to_parameters
@@ -24,6 +26,7 @@ from harness.promotion.picture_of_image import (
     SAMPLERS_IN_A1111,
     SCHEDULES_IN_A1111,
     as_a1111,
+    beyond_a_text,
     differences_in_a1111,
     picture_of,
 )
@@ -261,3 +264,23 @@ def test_the_nearest_schedule_of_a1111_is_near_the_timesteps_of_diffusers() -> N
         own = {int(t) for t in nearest_timesteps(training, levels)}
         told = {round(float(t)) for t in scheduler.timesteps}
         assert all(min(abs(t - other) for other in told) <= 1 for t in own), sampler
+
+
+@pytest.mark.parametrize(("fields", "facts"), [
+    ({"stages": (Stage(model="zoo:anime", strength=0.5, sampling=Sampling(width=128)),)}, ("two stages", "128 x 96")),
+    ({"model": Ensemble(models=("zoo:photo", "zoo:anime"), weights=(0.5, 0.5))}, ("ensemble",)),
+    ({"model": Relay(models=("zoo:photo", "zoo:anime"), at=(0.5,))}, ("relay",)),
+    ({"controls": (Control(path="c", picture="edges"),), "references": (Reference(path="r", picture="look"),)},
+     ("control", "reference")),
+    ({"post": (Upscale(factor=2),)}, ("post-steps", "128 x 192")),
+])
+def test_what_made_a_picture_besides_one_model_is_said_where_a_text_has_no_words_for_it(
+        fields: dict[str, Any], facts: tuple[str, ...]) -> None:
+    grid = Grid(prompts=(Prompt(id="p", text="a"),), seeds=(7,), guidance_scales=(4.5,), width=64, height=96)
+    candidate, alone = Candidate(**{"name": "c", "model": "zoo:photo", **fields}), Candidate(name="alone", model="zoo:photo")
+    suite = Suite(name="s", candidates=(candidate, alone), baseline="alone", grid=grid)
+    (sentence,) = beyond_a_text(suite, candidate)
+    assert all(fact in sentence for fact in facts)
+    text = picture_of(suite, candidate, Cell(prompt="p", seed=7, guidance=4.5))
+    assert facts[0] in from_parameters(to_parameters(as_a1111(text))).others["Made by"]
+    assert beyond_a_text(suite, alone) == ()
