@@ -1,8 +1,9 @@
 """What may be compared between two runs, or a run and a baseline file, and why not: one rule for gates, comparisons and trends.
 
 Pictures are equal or not by their bytes alone. Values are compared where the same prompts were sampled with the same settings and
-measured alike; another device or batch size changes last bits, not meaning, and is said beside the values. Costs are compared on
-one machine with one torch, for images of the same size and steps. See docs/decisions/017.
+measured alike, and no picture that prompts are given is another one; another device or batch size changes last bits, not meaning,
+and is said beside the values. Costs are compared on one machine with one torch, for images of the same size and steps. See
+docs/decisions/017.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ PICTURED_BY: Final = ("device_name", "cpu", "cuda", "cudnn", *(f"packages.{name}
 
 Conditions: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
 """The environment and the sampling block of a run, or of a baseline file."""
+Pictures: TypeAlias = Mapping[str, Mapping[str, str]]
+"""The contents of the pictures that prompts have, by identifier and name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +127,17 @@ def measured_in_file(baseline: Baseline, run: Run, value: str) -> Measured | Non
                     setting=str(baseline.settings.get(row.metric, "")))
 
 
-def same_prompts(before: Mapping[str, tuple[str, str]], after: Mapping[str, tuple[str, str]]) -> set[str]:
-    """The identifiers of prompts whose text and negative text are the same in both."""
-    return {name for name, texts in after.items() if before.get(name) == texts}
+def same_prompts(before: Mapping[str, tuple[str, str]], after: Mapping[str, tuple[str, str]],
+                 pictures: tuple[Pictures, Pictures]) -> set[str]:
+    """The identifiers of prompts whose text and negative text are the same in both, and no picture another one."""
+    return {name for name, texts in after.items() if before.get(name) == texts} - other_pictures(*pictures)
+
+
+def other_pictures(before: Pictures, after: Pictures) -> set[str]:
+    """The identifiers of prompts with a picture of other content than before. A picture that is used in one of the two alone says
+    nothing: it came or went with its candidates, and the others do not depend on it."""
+    return {name for name, own in after.items()
+            if any(before.get(name, {}).get(picture, content) != content for picture, content in own.items())}
 
 
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any], names: Iterable[str]) -> str:

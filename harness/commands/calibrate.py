@@ -175,7 +175,8 @@ def _tie(of: Recommendation) -> tuple[tuple[tuple[str, float], ...], str]:
 def _made_otherwise(finished: Run, calibration: Run, suite: Suite) -> str:
     """Why the noise of a finished run is not that of the suite as it is declared now; empty if it is. A candidate's images follow
     its own sampling, and not the grid's."""
-    from reports.comparable import measured_in, measured_otherwise, sampled_as, sampled_otherwise
+    from reports.comparable import measured_in, measured_otherwise, other_pictures, sampled_as, sampled_otherwise
+    from reports.read.prompts import pictures_of
 
     for candidate in suite.candidates:
         if finished.declared(candidate.name) is not None and (differing := sampled_otherwise(
@@ -183,6 +184,8 @@ def _made_otherwise(finished: Run, calibration: Run, suite: Suite) -> str:
             return f"its candidate {candidate.name!r} was sampled with other settings ({differing})"
     if finished.suite.objective != calibration.suite.objective:
         return "its suite declares another objective"
+    if others := sorted(other_pictures(pictures_of(finished), pictures_of(calibration))):
+        return f"its pictures of prompts {first_of([*map(repr, others)])} are others"
     both = [value for value in calibration.values if value in finished.values and calibration.row(value).origin == "metric"]
     for value in both:
         # Whose image a paired value is taken against is the same question in both.

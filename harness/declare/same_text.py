@@ -1,11 +1,12 @@
-"""Prompts that read the same: one text and negative under several identifiers, which is one question asked more than once."""
+"""Prompts that read the same: one text and negative, with the same pictures if any, under several identifiers, which is one
+question asked more than once."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from harness.declare.grid import LEAST_GUIDANCE, Grid, Prompt
 from harness.declare.prompt_texts import texts_in_key
@@ -37,16 +38,17 @@ def effective_prompts(grid: Grid, scale: float | None = None) -> tuple[Prompt, .
 
 
 def first_of_text(prompts: Iterable[Prompt]) -> dict[str, str]:
-    """{identifier: the identifier of the first prompt whose text and negative read the same}. In a tool's syntax upper and lower
-    case are two, as BREAK is not break."""
-    firsts: dict[tuple[str, str, str], str] = {}
+    """{identifier: the identifier of the first prompt whose text and negative read the same, and whose pictures are the same
+    files}. In a tool's syntax upper and lower case are two, as BREAK is not break."""
+    firsts: dict[tuple[Any, ...], str] = {}
     return {p.id: firsts.setdefault(_question(p), p.id) for p in prompts}
 
 
-def _question(prompt: Prompt) -> tuple[str, str, str]:
+def _question(prompt: Prompt) -> tuple[Any, ...]:
+    pictures = tuple(sorted(prompt.pictures.items()))
     if prompt.syntax in ("", PLAIN):
-        return as_read(prompt.text), as_read(prompt.negative), ""
-    return tidy(prompt.text), tidy(prompt.negative), prompt.syntax
+        return as_read(prompt.text), as_read(prompt.negative), "", pictures
+    return tidy(prompt.text), tidy(prompt.negative), prompt.syntax, pictures
 
 
 def same_texts(prompts: Iterable[Prompt]) -> list[tuple[str, ...]]:

@@ -28,7 +28,7 @@ from harness.records.regular_files import lies_below
 from harness.run.device import device_problem
 from harness.run.overflow import IN_BF16
 from harness.version import __version__
-from reports.read.prompts import prompts_of
+from reports.read.prompts import pictures_of, prompts_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +133,9 @@ def _record(evidence: Evidence, policy: str, weighed: Weighed, file: Path,
     # Derivations of version 1 were not on record: a file that does not name one holds values of that version.
     metrics |= {name: spec.version for name, spec in evidence.run.values.items()
                 if spec.origin == "derived" and spec.metric in metrics and spec.version != 1}
-    prompts = [[p.id, *texts_in_key(p), p.split] for p in suite.grid.prompts]
     reference = next(c for c in suite.candidates if c.name == suite.baseline)
+    pictures = pictures_of(evidence.run, [declared.name, reference.name])
+    prompts = [[p.id, *texts_in_key(p), p.split, *([pictures[p.id]] if p.id in pictures else [])] for p in suite.grid.prompts]
     return {
         "format": RECORD_FORMAT, "kind": PROMOTION, "date": now(), "sweetspot": __version__, "candidate": declared.name,
         "axes": dict(declared.axes), "runtime": declared.runtime,
@@ -154,5 +155,6 @@ def _record(evidence: Evidence, policy: str, weighed: Weighed, file: Path,
         "figures": figures_part(evidence),
         "resampled": asdict(again), "environment": environment, "commit": commit,
         "prompts": {name: list(texts) for name, texts in prompts_of(evidence.run).items()},
+        **({"pictures": pictures} if pictures else {}),
         "reference": {"key": reference.key, "inputs": sorted(evidence.inputs.get(reference.name, {}).values())},
         "cells": cells_part(evidence)}

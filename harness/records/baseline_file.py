@@ -23,7 +23,7 @@ TO_RUN: Final = "bytes to run"
 """The unit of a peak. Earlier versions wrote "bytes", and their peaks hold what making the candidate takes."""
 RESTORE: Final = "Restore it from git, or promote again"
 _FROM_RECORD: Final = ("candidate", "weights", "inputs", "metrics", "metric_settings", "sampling", "environment", "prompts",
-                       "reference", "cells", "sampled_as")
+                       "reference", "cells", "sampled_as", "pictures")
 _ADDED: Final = ("prompts", "metric_settings", "reference", "figures")
 """Parts that files of older versions lack."""
 
@@ -37,10 +37,10 @@ class Baseline:
     """What a baseline file holds: which version of which name was promoted from which suite, and its values cell by cell.
 
     `columns` are prompt, seed, guidance, image and the values, `rows` the cells; a value that was not measured is None. `prompts`
-    gives text and negative by id; `metrics` and `settings` are the versions and settings it was measured with, `reference` the
-    candidate that paired values were taken against, `figures` what it cost. `sampling` is the sampling block of the run,
-    `sampled_as` that of the candidate where it declared its own. `absent` are the parts that a file of an older version lacks:
-    these are empty.
+    gives text and negative by id, `pictures` by id the contents of the pictures that the candidate or the reference uses, by
+    name; `metrics` and `settings` are the versions and settings it was measured with, `reference` the candidate that paired
+    values were taken against, `figures` what it cost. `sampling` is the sampling block of the run, `sampled_as` that of the
+    candidate where it declared its own. `absent` are the parts that a file of an older version lacks: these are empty.
     """
 
     name: str = ""
@@ -51,6 +51,7 @@ class Baseline:
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[Any, ...], ...] = ()
     prompts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    pictures: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
@@ -103,6 +104,7 @@ def _checked(data: Mapping[str, Any]) -> Baseline:
         name=_part(data, "name", str), version=_part(data, "version", int), candidate=_part(data, "candidate", str),
         suite=_part(suite, "name", str, "suite"), run_started=str(suite.get("run_started", "")), columns=columns,
         rows=_rows(_part(cells, "rows", list, "cells"), columns), prompts=_prompts(_added(data, "prompts")),
+        pictures=_pictures(_added(data, "pictures")),
         metrics=_part(data, "metrics", dict), settings=_added(data, "metric_settings"), sampling=_part(data, "sampling", dict),
         sampled_as=_added(data, "sampled_as"), environment=_part(data, "environment", dict),
         reference=_added(data, "reference"), figures=_added(data, "figures"),
@@ -127,6 +129,13 @@ def _prompts(prompts: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         if not isinstance(texts, list) or len(texts) != 2 or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"prompt {name!r} is not a text and a negative text")
     return {name: (texts[0], texts[1]) for name, texts in prompts.items()}
+
+
+def _pictures(pictures: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    for name, own in pictures.items():
+        if not isinstance(own, dict) or not all(isinstance(content, str) for content in own.values()):
+            raise ValueError(f"the pictures of prompt {name!r} are not contents by name")
+    return dict(pictures)
 
 
 def _rows(rows: list[Any], columns: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:

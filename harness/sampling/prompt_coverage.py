@@ -161,7 +161,8 @@ def one_text_problem(grid: Grid, encoders: Sequence[TextEncoder], treatments: Se
     chunks. Empty if nothing is."""
     if not encoders:
         return ""
-    prompts = effective_prompts(grid)
+    # A text encoder is given no pictures.
+    prompts = tuple(replace(prompt, pictures={}) for prompt in effective_prompts(grid))
     first = first_of_text(prompts)
     texts = all_texts(prompts, grid.steps)
     pairs = [(encoder, treatment) for treatment in (as_written(given, texts) for given in treatments) for encoder in encoders]

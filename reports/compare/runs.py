@@ -19,7 +19,7 @@ from reports.gates import Verdict, judge
 from reports.gates.decision import Headline, headline
 from reports.read.beside import scales_of
 from reports.read.objective import depends_on_prompt
-from reports.read.prompts import prompts_of
+from reports.read.prompts import pictures_of, prompts_of
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, holm
 from reports.verdict.recommendation import Recommendation
@@ -119,7 +119,7 @@ def compare(a: Run, b: Run) -> Compared:
     moved = tuple(row for value in values for row in _moved(*alike, value, prompts))
     picks = compare_picks((a, verdicts[0]), (b, verdicts[1]), {v: b.row(v) for v in values if prompts}, prompts, alike)
     if not refused.get("") and not prompts:
-        refused = {"": "no prompt is the same in both: identifier, text and negative text must agree"}
+        refused = {"": "no prompt is the same in both: identifier, text, negative text and the pictures in use must agree"}
     elif values and not common(a, b):
         refused = {**refused, "": NO_CANDIDATE}
     own = [] if "" in refused else [f"{words.visible(name)} is sampled otherwise in B ({words.visible(differing)}): left out."
@@ -150,13 +150,15 @@ def _candidates(a: Run, b: Run) -> tuple[Changed, ...]:
 
 
 def _digests(run: Run) -> dict[str, dict[tuple[str, str, int, float], str]]:
-    """The hash of every image that counts, by candidate, and by prompt with its texts, seed and guidance."""
+    """The hash of every image that counts, by candidate, and by prompt with its texts and pictures, seed and guidance."""
     keys = set(run.images["sample"])
     texts = prompts_of(run)
+    pictures = {c.name: pictures_of(run, [c.name]) for c in run.suite.candidates}
     digests: dict[str, dict[tuple[str, str, int, float], str]] = {}
     for r in Journal(run.folder / "journal.jsonl").records([]):
         if isinstance(r, Sample) and r.key in keys and r.cell.prompt in texts:
-            place = (r.cell.prompt, "\n".join(texts[r.cell.prompt]), r.cell.seed, float(r.cell.guidance))
+            own = (f"{name} {content}" for name, content in pictures[r.candidate].get(r.cell.prompt, {}).items())
+            place = (r.cell.prompt, "\n".join((*texts[r.cell.prompt], *own)), r.cell.seed, float(r.cell.guidance))
             digests.setdefault(r.candidate, {})[place] = r.sha256
     return digests
 
@@ -167,18 +169,20 @@ def _declared(a: Run, b: Run) -> tuple[tuple[str, str, str], ...]:
     for run in (a, b):
         declared = {k: v for k, v in plain(run.suite).items() if k not in ("candidates", "gates", "name", "description")}
         grid = dict(declared["grid"])
-        grid["prompts"] = {p.id: " / ".join((p.text, p.negative, p.split, *([p.syntax] if p.syntax else [])))
+        grid["prompts"] = {p.id: " / ".join((p.text, p.negative, p.split, *([p.syntax] if p.syntax else []),
+                                             *(f"{name}: {file}" for name, file in sorted(p.pictures.items()))))
                            for p in run.suite.grid.prompts}
         parts.append(flat({**declared, "grid": grid, "gates": [*map(run.suite.gate_name, run.suite.gates)]}))
     return differences(*parts)
 
 
 def _prompts(a: Run, b: Run) -> tuple[set[str], list[str]]:
-    """The prompts that are the same in both, and a note on those whose text is another one."""
-    texts = (prompts_of(a), prompts_of(b))
-    same = same_prompts(*texts)
-    other = len(texts[0].keys() & texts[1].keys()) - len(same)
-    return same, [f"{words.plural(other, 'prompt')} with the same identifier and another text: left out."] if other else []
+    """The prompts that are the same in both, and notes on those whose text or picture is another one."""
+    texts, pictures = (prompts_of(a), prompts_of(b)), (pictures_of(a), pictures_of(b))
+    alike, same = same_prompts(*texts, ({}, {})), same_prompts(*texts, pictures)
+    others = {"text": len(texts[0].keys() & texts[1].keys()) - len(alike), "picture": len(alike) - len(same)}
+    return same, [f"{words.plural(count, 'prompt')} with the same identifier and another {what}: left out."
+                  for what, count in others.items() if count]
 
 
 def _sampled_otherwise(a: Run, b: Run) -> dict[str, str]:

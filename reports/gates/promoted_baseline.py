@@ -28,7 +28,7 @@ from reports.read.beside import beside
 from reports.read.lacking import asked_places
 from reports.read.objective import parts_of, with_objective
 from reports.read.promoted_values import Promoted
-from reports.read.prompts import prompts_of
+from reports.read.prompts import pictures_of, prompts_of
 from reports.read.run import Run
 from reports.verdict.candidates import label
 from reports.verdict.costs import UNEVEN, Seconds
@@ -55,7 +55,7 @@ def comparable(run: Run, mine: pd.DataFrame, value: str) -> tuple[pd.DataFrame |
     p, names = run.promoted, [str(name) for name in mine["candidate"].unique()]
     if p is None or (why := _refused(run, p, names) or next(_incomparable(run, p, value), "")):
         return None, NONE_YET if p is None else why
-    same = same_prompts(p.prompts, prompts_of(run))
+    same = same_prompts(p.prompts, prompts_of(run), (p.pictures, pictures_of(run)))
     # The objective is that of the suite as it is now, from the values that were measured then.
     table = with_objective(p.table, run.suite.objective)
     if value not in table.columns or table[value].isna().all():
@@ -71,7 +71,7 @@ def comparable(run: Run, mine: pd.DataFrame, value: str) -> tuple[pd.DataFrame |
         known = [name for name in unpaired if name in p.prompts]
         note += f"; {words.plural(len(known), 'prompt')} changed, {len(unpaired) - len(known)} new"
     if both.empty:
-        return None, f"{called(run)}: {note}, no prompt of the same text with a seed and guidance that both have"
+        return None, f"{called(run)}: {note}, no prompt of the same text and pictures with a seed and guidance that both have"
     if others := "; ".join(dict.fromkeys(filter(None, (_sampled_apart(run, p, name) for name in names)))):
         note += f"; sampled otherwise: {others}"
     return table, note + _elsewhere(run, p)

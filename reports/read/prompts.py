@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from harness.declare.picture_uses import PICTURES, names_of
 from harness.declare.prompt_texts import texts_in_key
 from harness.declare.same_text import prompts_hash
 from harness.records.reusable import chunked_places
@@ -13,3 +16,12 @@ def prompts_of(run: Run) -> dict[str, tuple[str, str]]:
     encoder cut off in an earlier version is another prompt now that it is read."""
     chunked = chunked_places(run.coverage, prompts_hash(run.suite.grid.prompts))
     return {p.id: texts_in_key(p, chunked) for p in run.suite.grid.prompts}
+
+
+def pictures_of(run: Run, candidates: Collection[str] | None = None) -> dict[str, dict[str, str]]:
+    """{identifier: {name: hash of the content}} of the pictures of a run's prompts that any of these candidates uses, or any at
+    all; prompts without such pictures are left out."""
+    used = {name for c in run.suite.candidates if candidates is None or c.name in candidates for name in names_of(c)}
+    contents = run.head.get(PICTURES, {})
+    return {p.id: own for p in run.suite.grid.prompts
+            if (own := {name: str(contents.get(file, "")) for name, file in sorted(p.pictures.items()) if name in used})}

@@ -18,14 +18,14 @@ from harness.records import ValueSpec
 from harness.records.baseline_file import PLACE, Baseline, read_baseline
 from harness.records.values import costs
 from reports import formatting as words
-from reports.comparable import costs_otherwise, last_bits, measured_in, sampled_as, sampled_otherwise
+from reports.comparable import costs_otherwise, last_bits, measured_in, other_pictures, sampled_as, sampled_otherwise
 from reports.gates import judge
 from reports.gates.decision import headline
 from reports.read.beside import rows_at, scale_at
 from reports.read.lacking import Place, asked_places, lacking
 from reports.read.objective import depends_on_prompt
 from reports.read.promoted_values import cells_table
-from reports.read.prompts import prompts_of
+from reports.read.prompts import pictures_of, prompts_of
 from reports.read.run import Run, load_run
 from reports.read.value_rows import row_of
 from reports.statistics.intervals import Estimate, cluster_mean
@@ -46,8 +46,9 @@ class Point:
     """One run, or one baseline file. `estimates` are by series and value; by series, `who` is the candidate, `at` the guidance
     and `asked` the (prompt, seed) that it was asked for there: a race asks for more where a choice is close.
 
-    `environment`, `sampling`, `prompts` (text and negative by identifier) and `metric` (by value: version and setting) decide
-    which points are joined (see reports.read.comparable); prompts and metric are UNKNOWN where the file does not say.
+    `environment`, `sampling`, `prompts` (text and negative by identifier), `pictures` (contents by identifier and name) and
+    `metric` (by value: version and setting) decide which points are joined (see reports.read.comparable); prompts and metric are
+    UNKNOWN where the file does not say.
     """
 
     source: str
@@ -66,6 +67,7 @@ class Point:
     environment: Mapping[str, Any]
     sampling: Mapping[str, Any]
     prompts: Mapping[str, tuple[str, str]] | None
+    pictures: Mapping[str, Mapping[str, str]]
     metric: Mapping[str, Any]
     places: tuple[frozenset[int], frozenset[float]]
     pooled: frozenset[str]
@@ -95,9 +97,9 @@ class Trend:
         return tuple(row for value in self.values if "headline" in (row := self.row(value)).shown)
 
     def changed(self, at: int, value: str = "", since: int | None = None) -> list[str]:
-        """What breaks a line between a point and the one before (or `since`): "sampling", "prompts", "seeds", and of a value its
-        "metric" or, where it is counted over all images of a prompt, the "guidance scales"; a word with "not on record" where one
-        of the two does not say. Of a cost, what of machine and sampling is not the same."""
+        """What breaks a line between a point and the one before (or `since`): "sampling", "prompts", "pictures", "seeds", and of
+        a value its "metric" or, where it is counted over all images of a prompt, the "guidance scales"; a word with "not on
+        record" where one of the two does not say. Of a cost, what of machine and sampling is not the same."""
         before = at - 1 if since is None else since
         if before < 0:
             return []
@@ -112,6 +114,7 @@ class Trend:
             pairs["guidance scales"] = (a.places[1], b.places[1])
         differing = sampled_otherwise(a.sampling, b.sampling)
         return [*([f"sampling: {differing}"] if differing else []),
+                *(["pictures"] if other_pictures(a.pictures, b.pictures) else []),
                 *(f"{name} not on record" if UNKNOWN in pair else name for name, pair in pairs.items()
                   if UNKNOWN in pair or pair[0] != pair[1])]
 
@@ -216,7 +219,7 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
         guidance=rec.guidance, sentence=headline(run, rec, judge(run, rec)).sentence, who=who, at=at, asked=asked,
         estimates=estimates, readings=readings, sampled=sampled, metric=metric,
         environment=environment, sampling=run.head["sampling"],
-        prompts=prompts_of(run),
+        prompts=prompts_of(run), pictures=pictures_of(run),
         places=(frozenset(run.suite.grid.seeds), frozenset(map(float, whole_grid(run.suite).guidance_scales))),
         pooled=frozenset(value for value in values if depends_on_prompt(value, run.suite.objective, run.values)))
 
@@ -239,7 +242,8 @@ def _of_file(of: Baseline, place: tuple[Path, float | None], known: Mapping[str,
     path, guidance = place
     table, environment = cells_table(of), of.environment
     rows = table if guidance is None else table[table["guidance"] == guidance]
-    firsts = {unguided: first_of_text(Prompt(id=name, text=text, negative="" if unguided else negative)
+    firsts = {unguided: first_of_text(Prompt(id=name, text=text, negative="" if unguided else negative,
+                                             pictures=of.pictures.get(name, {}))
                                       for name, (text, negative) in of.prompts.items()) for unguided in (True, False)}
     rows = rows.assign(**{SAME_TEXT: [firsts[is_unguided([at])].get(name, name)
                                       for name, at in zip(rows["prompt"], rows["guidance"], strict=True)]})
@@ -253,7 +257,7 @@ def _of_file(of: Baseline, place: tuple[Path, float | None], known: Mapping[str,
         asked={PROMOTED: frozenset((str(prompt), int(seed)) for prompt, seed in zip(rows["prompt"], rows["seed"], strict=True))},
         environment=environment,
         sampling=of.sampling, sampled={PROMOTED: of.sampled_as or of.sampling},
-        prompts=UNKNOWN if "prompts" in of.absent else of.prompts,
+        prompts=UNKNOWN if "prompts" in of.absent else of.prompts, pictures=of.pictures,
         metric={"": [dict(of.metrics), UNKNOWN if "metric_settings" in of.absent else dict(of.settings),
                      dict(of.reference)]},
         places=(frozenset(map(int, table["seed"])), frozenset(map(float, table["guidance"]))),

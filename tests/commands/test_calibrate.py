@@ -125,6 +125,15 @@ def test_the_noise_of_a_run_of_other_settings_is_not_taken(tmp_path: Path, suite
     assert bool(why) == bool(words)
 
 
+def test_the_noise_of_a_run_on_other_pictures_is_not_taken(tmp_path: Path) -> None:
+    suite = synthetic.controlled_suite()
+    contents = {file: f"content of {file}" for prompt in suite.grid.prompts for file in prompt.pictures.values()}
+    then, now, again = (load_run(synthetic.write_run(tmp_path / name, suite, pictures=pictures)) for name, pictures in (
+        ("then", {**contents, "p01.png": "other"}), ("now", contents), ("again", contents)))
+    assert "pictures of prompts 'p01'" in _made_otherwise(then, now, suite)
+    assert _made_otherwise(again, now, suite) == ""
+
+
 @pytest.mark.parametrize(("then", "now", "words"), [
     ({"alpha=0": Sampling(steps=4)}, {}, "'alpha=0' was sampled with other settings (steps 4 and 20)"),
     ({}, {"alpha=0": Sampling(width=72)}, "'alpha=0' was sampled with other settings (width 32 and 72)"),

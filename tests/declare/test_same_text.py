@@ -22,6 +22,12 @@ def test_texts_are_the_same_where_the_encoder_reads_the_same(one: tuple[str, str
     assert distinct(prompts) == (1 if same else 2)
 
 
+def test_one_text_with_another_picture_is_another_question() -> None:
+    first, *others = (Prompt(id=name, text="a fish", pictures=own) for name, own in (
+        ("p", {"face": "anna.png"}), ("q", {"face": "eva.png"}), ("r", {"face": "anna.png"}), ("s", {})))
+    assert first_of_text((first, *others)) == {"p": "p", "q": "q", "r": "p", "s": "s"}
+
+
 @pytest.mark.parametrize(("scales", "negatives"), [((1,), ("", "")), ((1.0, 1), ("", "")), ((1, 4), ("", "")),
                                                    ((4,), ("blurry", "dark")), ((), ("blurry", "dark"))])
 def test_a_negative_counts_only_where_no_scale_is_1(scales: tuple[float, ...], negatives: tuple[str, str]) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from harness.declare import Adapter, Candidate, Checkpoint, Gate, Grid, Merge, Prompt, Suite, plain
+from harness.declare import Adapter, Candidate, Checkpoint, Control, Gate, Grid, Merge, Prompt, Suite, plain
 from harness.declare.effective_grid import grid_of, sampling_block
 from harness.declare.picture_uses import PICTURES, parts_in_key
 from harness.records import (
@@ -95,6 +95,14 @@ def quantization_suite() -> Suite:
     return merge_suite(name="precision", candidates=made, baseline="fp32",
                        grid=Grid(prompts=prompts(), seeds=(1, 2), guidance_scales=(3.0,), width=32, height=32),
                        gates=(Gate(value="psnr_db", at_least=30.0, candidates=("bf16", "int8", "int4")),))
+
+
+def controlled_suite(**changes: Any) -> Suite:
+    """Two candidates, both with a control, on prompts that have a picture each."""
+    every = merge_suite(grid=replace(SMALL, seeds=(1, 2), prompts=tuple(
+        replace(prompt, pictures={"edges": f"{prompt.id}.png"}) for prompt in SMALL.prompts)))
+    control = Control(path="zoo:control-edges", picture="edges")
+    return replace(every, **{"candidates": tuple(replace(c, controls=(control,)) for c in every.candidates[:4:3]), **changes})
 
 
 def planted(place: Place) -> dict[str, float]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.declare import Gate
+from harness.declare import Gate, Suite
 from harness.records.signed_json import signed_text
 from reports.comparable import LAST_BITS, MACHINE, Measured, costs_otherwise, last_bits, measured_otherwise, sampled_otherwise
 from reports.compare.runs import compare
@@ -93,6 +94,42 @@ def test_gates_comparisons_and_trends_agree_on_what_is_comparable(name: str, tmp
     assert (not trend.changed(1)) == expected
     (tmp_path / "a" / "baseline.json").write_text(signed_text(baseline_file(a, sampling=changed)), encoding="utf-8")
     assert _gate_compares(replace(a, promoted=read_promoted(tmp_path / "a")), merge_verdict) == expected
+
+
+@pytest.fixture
+def pictured(tmp_path: Path) -> Callable[..., Run]:
+    """A run of candidates with controls; `pictures` are the contents that differ from the usual ones."""
+    def write(name: str, suite: Suite | None = None, **pictures: str) -> Run:
+        suite = suite or synthetic.controlled_suite()
+        contents = {file: pictures.get(prompt.id, f"content of {file}") for prompt in suite.grid.prompts
+                    for file in prompt.pictures.values()}
+        head = {"pictures": contents} if any(candidate.controls for candidate in suite.candidates) else {}
+        return load_run(synthetic.write_run(tmp_path / name, suite, started=f"2026-01-0{len(name)}T00:00:00Z", **head))
+    return write
+
+
+def test_a_prompt_whose_picture_is_another_one_is_not_the_same_prompt(pictured: Callable[..., Run]) -> None:
+    """Its text and the name of the file are the same."""
+    a, same, other = pictured("a"), pictured("aa"), pictured("aaa", p01="other")
+    assert [change.identical for change in compare(a, same).candidates] == [8, 8]
+    compared = compare(a, other)
+    assert {row.difference.prompts for row in compared.moved if row.value == "clip_score"} == {3}
+    assert "1 prompt with the same identifier and another picture: left out." in compared.notes
+    assert [(change.common, change.identical) for change in compared.candidates] == [(6, 6)] * 2
+    trend = read_trend([run.folder for run in (a, same, other)])
+    assert [trend.changed(at, "clip_score") for at in (1, 2)] == [[], ["pictures"]]
+
+
+def test_no_prompt_is_the_same_where_every_picture_is_another_one(pictured: Callable[..., Run]) -> None:
+    other = {f"p{number:02d}": "other" for number in range(4)}
+    assert "pictures in use" in compare(pictured("a"), pictured("aa", **other)).refused[""]
+
+
+def test_a_picture_that_one_run_alone_uses_leaves_the_prompts_the_same(pictured: Callable[..., Run]) -> None:
+    suite = synthetic.controlled_suite()
+    plain = replace(suite, candidates=tuple(replace(candidate, controls=()) for candidate in suite.candidates))
+    compared = compare(pictured("a", plain), pictured("aa"))
+    assert {row.difference.prompts for row in compared.moved if row.value == "clip_score"} == {4}
 
 
 def _gate_compares(run: Run, rec: Recommendation) -> bool:

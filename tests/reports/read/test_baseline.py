@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from harness.declare import Gate, Objective
+from harness.declare import Control, Gate, Objective
 from harness.declare.same_text import prompts_hash
 from harness.declare.sampling import Sampling
 from harness.promotion.copy_baseline import take_promoted
 from harness.records import Coverage
+from harness.records.baseline_file import baseline_text, read_baseline
 from harness.records.images import CHUNKED, PROMPTS
 from harness.records.signed_json import digest_of, signed_text
 from reports.gates import Verdict
 from reports.read.promoted_values import Promoted, read_promoted
-from reports.read.prompts import prompts_of
+from reports.read.prompts import pictures_of, prompts_of
 from reports.read.run import Run
 from reports.statistics.intervals import paired_difference
 from reports.verdict.recommendation import Recommendation
@@ -218,6 +219,28 @@ def test_only_prompts_of_the_same_text_are_paired(against: Hold, merge_run: Run,
     assert "2 prompts changed, 1 new" in found.reason
 
 
+def test_only_prompts_with_the_same_pictures_are_paired(against: Hold, merge_run: Run, merge_verdict: Recommendation) -> None:
+    control = Control(path="zoo:control-edges", picture="edges")
+    prompts = tuple(replace(p, pictures={"edges": f"{p.id}.png", "idle": "x.png"}) for p in merge_run.suite.grid.prompts)
+    suite = replace(merge_run.suite, grid=replace(merge_run.suite.grid, prompts=prompts), candidates=tuple(
+        replace(c, controls=(control,)) if c.name == PICK else c for c in merge_run.suite.candidates))
+    contents = {f"{p.id}.png": f"content of {p.id}" for p in prompts}
+    then = pictures_of(replace(merge_run, suite=suite, head={**merge_run.head, "pictures": contents}))
+    assert then["p00"] == {"edges": "content of p00"}
+    for same, pictures in (("24 of 24", {}), ("24 of 24", then), ("22 of 24", {**then, "p00": {"edges": "other"}})):
+        run = against(pictures=pictures)
+        run = replace(run, suite=suite, head={**run.head, "pictures": contents})
+        assert f"{same} cells comparable" in verdict(run, merge_verdict).reason
+
+
+def test_a_promotion_passes_the_pictures_on_to_its_baseline_file(merge_run: Run, tmp_path: Path) -> None:
+    data = baseline_file(merge_run)
+    pictures = {"p00": {"edges": "content"}}
+    record = {**data, "number": 3, "weights": {}, "inputs": {}, "pictures": pictures}
+    (tmp_path / "baseline.json").write_text(baseline_text(record))
+    assert read_baseline(tmp_path / "baseline.json").pictures == pictures
+
+
 def test_cells_pair_by_seed_and_guidance_too(against: Hold, merge_run: Run, merge_verdict: Recommendation) -> None:
     cells = baseline_file(merge_run)["cells"]
     moved = [[r[0], 7 if r[1] == 2 else r[1], *r[2:]] for r in cells["rows"]]
@@ -271,6 +294,7 @@ def test_what_is_no_baseline_file_is_named(tmp_path: Path, text: str) -> None:
     {"cells": 3}, {"cells": {"columns": ["prompt"], "rows": [[1, 2]]}}, {"cells": {"columns": ["seed", "guidance"], "rows": []}},
     {"cells": {"columns": ["prompt", "seed", "guidance", "image", "x"], "rows": [["p", 1, 2, "k", "word"]]}},
     {"cells": {"columns": ["prompt", "seed", "guidance"], "rows": [["p", 1, 2], ["p", 1, 2]]}}, {"prompts": {"p": "text"}},
+    {"pictures": {"p": "content"}}, {"pictures": {"p": {"edges": 1}}}, {"pictures": 1},
     {"prompts": 1}, {"metrics": 1}, {"suite": None}, {"version": "x"}, {"format": 2}, {"environment": []}, {"figures": None},
     {"cells": {"columns": ["prompt", "seed", "guidance"], "rows": [["p", 10**30, 2]]}}])
 def test_a_file_signed_anew_with_odd_content_is_refused_not_raised(merge_run: Run, tmp_path: Path,

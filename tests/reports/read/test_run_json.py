@@ -38,6 +38,7 @@ def test_a_head_that_is_none_is_refused(folder: Path, text: str, said: str) -> N
 @pytest.mark.parametrize(("change", "said"), [
     ({"suite": []}, "'suite' is a list"), ({"suite": {}}, "not marked as one"), ({"sampling": 3}, "'sampling' is a number"),
     ({"metrics": {"psnr_db": "dB"}}, "'psnr_db' is a text"), ({"not_offered": []}, "'not_offered' is a list"),
+    ({"pictures": []}, "'pictures' is a list"), ({"pictures": {"a.png": 1}}, "'pictures' holds a number"),
     ({"suite": {"is": "Suite", "novel": 1}}, "not one that this version can read"),
     ({"metric_settings": None}, "'metric_settings' is null")])
 def test_a_part_of_another_type_is_named(folder: Path, sound: dict[str, Any], change: dict[str, Any], said: str) -> None:
