@@ -22,8 +22,9 @@ from harness.run.suite_run import SuiteRun
 class PaintedBench(Workbench):
     """Plans and identifies candidates as the real one does; what it prepares is a colour."""
 
-    def prepare(self, candidate: Candidate) -> Any:
-        return colour(candidate.name, self.raw_identity(candidate), self.post(candidate))
+    def prepare(self, candidate: Candidate, group: int = 0) -> Any:
+        prompts = self.groups(candidate)[group].prompts
+        return colour(candidate.name, self.raw_weights(candidate).of(prompts[0] if prompts else ""), self.post(candidate))
 
 
 def colour(candidate: str, key: str, post: PostProcess | None = None) -> Any:

@@ -22,10 +22,11 @@ from harness.check.post import post_problems
 from harness.check.several_models import several_models_problems
 from harness.check.sizes import size_problem
 from harness.check.stages import first_stage_problems, later_stage_problems
-from harness.declare import Adapter, Candidate, Checkpoint, Control, Ensemble, Fused, Merge, Model, Reference, Relay
+from harness.declare import Adapter, Candidate, Checkpoint, Control, Ensemble, Fused, Merge, Model, Reference, Relay, Suite
 from harness.declare.candidate import NOT_QUANTIZED, NUMBER_FORMATS
 from harness.declare.models import models_of
 from harness.declare.nearest import closest
+from harness.declare.prompt_groups import groups_of
 from harness.declare.syntax.parsed import LARGEST_WEIGHT
 from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES
 from harness.records.regular_files import identity_of
@@ -96,6 +97,19 @@ def _adapters(adapters: Collection[Adapter], root: Path, fused: bool = False) ->
         yield from _file("adapter", adapter.path, root)
         yield from (f"adapter {adapter.path!r}: {phrase}" for phrase in _adapter(adapter, fused))
     yield from _overlaps(adapters, root)
+
+
+def prompts_adapter_problems(suite: Suite, root: Path) -> Iterator[tuple[str, str]]:
+    """The adapters that single prompts bring, each with the label of what has the problem: they are refused like those of
+    candidates, and beside each candidate's own."""
+    for group in groups_of(Candidate(name=""), suite.grid.prompts):
+        alone = list(dict.fromkeys(_adapters(group.adapters, root)))
+        yield from ((f"prompt {name!r}", phrase) for phrase in alone for name in group.prompts)
+        if not alone and group.adapters:
+            for candidate in suite.candidates:
+                both = (*candidate.adapters, *group.adapters)
+                yield from ((repr(candidate.name), f"with the adapters of prompt {group.prompts[0]!r}, {phrase}")
+                            for phrase in _overlaps(both, root))
 
 
 def _adapter(adapter: Adapter, fused: bool) -> Iterator[str]:

@@ -1,10 +1,11 @@
-"""Adapters that prompts name: LoRA tags and textual inversions, found by the names of their files in the grid's adapter folder,
-become adapters of every candidate, in each of its stages that reads them."""
+"""Adapters that prompts name, found by the names of their files in the grid's adapter folder. Textual inversions become adapters
+of every candidate, and so do LoRA tags that all prompts have, in each stage that reads them; other tags become adapters of their
+prompts."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -37,15 +38,16 @@ class UnresolvedError(ValueError):
 
 
 def with_prompt_adapters(suite: _Any, root: Path) -> _Any:
-    """The suite with the adapters that its prompts name as adapters of every candidate, and without the tags in the prompts.
-    Whatever has a problem of any kind, which the check says, is returned as it is."""
+    """The suite with the adapters that its prompts name as adapters of every candidate or of these prompts, and without the tags
+    in the prompts. Whatever has a problem of any kind, which the check says, is returned as it is."""
     if not isinstance(suite, Suite) or not isinstance(suite.grid, Grid):
         return suite
     try:
         if not _names_any(suite):
             return suite
-        candidates = _given(suite, _named(suite, root), root)
-        prompts = tuple(_without_tags(prompt) for prompt in suite.grid.prompts)
+        named = _named(suite, root)
+        candidates = _given(suite, named, root)
+        prompts = tuple(_without_tags(prompt, named.by_prompt.get(prompt.id, ())) for prompt in suite.grid.prompts)
         return replace(suite, candidates=candidates, grid=replace(suite.grid, prompts=prompts))
     except Exception:  # a suite file can hold any object, see `problems`
         return suite
@@ -57,7 +59,7 @@ def prompt_adapter_problems(suite: Suite, root: Path) -> Iterator[str]:
         if _names_any(suite):
             named = _named(suite, root)
             _given(suite, named, root)
-            if (named.tagged or named.inversions) and suite.search is not None:
+            if (named.tagged or named.by_prompt or named.inversions) and suite.search is not None:
                 yield ("prompts name adapters, but the candidates that a search proposes have none; remove the search, or fuse "
                        "the adapters into its models")
         elif suite.grid.adapter_folder and not any(_follows_names(prompt) for prompt in suite.grid.prompts):
@@ -71,20 +73,27 @@ def prompt_adapter_problems(suite: Suite, root: Path) -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Named:
-    """The adapters of tags, and the files of textual inversions that the texts of the grid name."""
+    """The adapters of tags that all prompts have, those of other tags by the id of their prompt, and the files of textual
+    inversions that the texts of the grid name."""
 
     folder: AdapterFolder
     tagged: tuple[Adapter, ...]
+    by_prompt: Mapping[str, tuple[Adapter, ...]]
     inversions: tuple[str, ...]
 
 
 def _named(suite: Suite, root: Path) -> _Named:
-    """The adapters that the prompts name. Raises UnresolvedError where prompts name different ones, and for names that are not
-    those of one file."""
-    tags = _common_tags(suite.grid.prompts)
+    """The adapters that the prompts name. Raises UnresolvedError for names that are not those of one file."""
+    tags = {prompt.id: parsed(prompt, POSITIVE).tags for prompt in suite.grid.prompts}
+    # Their order in a prompt makes no difference, so that all prompts have that in which tags first appear.
+    order = list(dict.fromkeys(tag for own in tags.values() for tag in own))
+    tags = {name: tuple(sorted(own, key=order.index)) for name, own in tags.items()}
     folder = AdapterFolder(suite.grid.adapter_folder, root)
     steps = {grid_of(suite, candidate).steps for candidate in suite.candidates}
-    return _Named(folder=folder, tagged=tuple(_adapter(tag, folder) for tag in tags),
+    adapters = {tag: _adapter(tag, folder) for tag in order}
+    by_prompt = {name: tuple(adapters[tag] for tag in own) for name, own in tags.items()}
+    alike = len(set(tags.values())) == 1
+    return _Named(folder=folder, tagged=next(iter(by_prompt.values())) if alike else (), by_prompt={} if alike else by_prompt,
                   inversions=_inversions(suite.grid.prompts, steps, folder))
 
 
@@ -130,23 +139,6 @@ def _names_any(suite: Suite) -> bool:
 
 def _follows_names(prompt: Prompt) -> bool:
     return prompt.syntax in ("a1111", "comfyui")
-
-
-def _common_tags(prompts: Sequence[Prompt]) -> tuple[Tag, ...]:
-    groups: dict[frozenset[Tag], list[str]] = {}
-    for prompt in prompts:
-        groups.setdefault(frozenset(parsed(prompt, POSITIVE).tags), []).append(repr(prompt.id))
-    if len(groups) > 1:
-        listed = "; ".join(f"{first_of(names, 4)}: {_written(tags)}" for tags, names in groups.items())
-        raise UnresolvedError("the prompts name different LoRAs, but a candidate's weights are the same for all prompts "
-                              f"({listed}). Give all prompts the same tags, or each group a suite of its own")
-    return parsed(prompts[0], POSITIVE).tags if prompts else ()
-
-
-def _written(tags: frozenset[Tag]) -> str:
-    words = (f"<lora:{tag.name}:{tag.weight if tag.text_weight is None else tag.text_weight:g}"
-             f"{'' if tag.text_weight is None else f':{tag.weight:g}'}>" for tag in tags)
-    return " ".join(sorted(words)) or "none"
 
 
 def _adapter(tag: Tag, folder: AdapterFolder) -> Adapter:
@@ -247,8 +239,8 @@ def _lacking(adapters: Sequence[Adapter], inversions: Sequence[str], root: Path)
     yield from (Adapter(path=path) for path in inversions if identity_of(root / path) not in own)
 
 
-def _without_tags(prompt: Prompt) -> Prompt:
+def _without_tags(prompt: Prompt, adapters: tuple[Adapter, ...]) -> Prompt:
     if prompt.syntax != "a1111":
         return prompt
     text, tags = without_tags(prompt.text)
-    return replace(prompt, text=text.strip()) if tags else prompt
+    return replace(prompt, text=text.strip(), adapters=(*prompt.adapters, *adapters)) if tags else prompt

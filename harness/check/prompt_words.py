@@ -66,7 +66,7 @@ def unknown_inversions(suite: Suite, root: Path) -> Iterator[str]:
     and about words that are the names of files."""
     resolved = with_prompt_adapters(suite, root)
     given = _adapters_of(resolved)
-    files = {Path(path).stem.lower() for path in given}
+    files = {Path(path).stem.lower() for path in given | {a.path for prompt in resolved.grid.prompts for a in prompt.adapters}}
     folder = _folder(suite, root)
     stems = {Path(path).stem.lower(): path for path in folder.files} if folder else {}
     ordinary = {stem: path for path in given - _adapters_of(suite) if (stem := Path(path).stem.lower()).isalpha()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.check.budget_and_search import budget_problems, search_problems
-from harness.check.candidate import candidate_problems, reference_problems
+from harness.check.candidate import candidate_problems, prompts_adapter_problems, reference_problems
 from harness.check.clip import clip_problems, default_problems
 from harness.check.expected_time import expected
 from harness.check.field_types import name_problem, shown, type_problems
@@ -176,6 +176,7 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
     if not unsound:
         yield from together(_emphasis(suite))
         yield from schedule_problems(suite)
+        yield from together(prompts_adapter_problems(suite, root))
         yield from together(candidate_sampling_problems(suite))
         yield from together(staged_sampling_problems(suite))
         yield from together(_hand_overs(suite))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from harness.declare.models import Adapter
 from harness.declare.normalise import settle
 from harness.declare.sampler_names import canonical
 from harness.declare.sampling import Sampling
@@ -75,6 +76,9 @@ class Prompt:
     pictures: Mapping[str, str] = field(default_factory=dict, metadata={LEFT_OUT: True})
     """The prompt's pictures by name, {"edges": "controls/cat.png"}, for candidates with controls, references or an inpainting.
     They are the same for all candidates."""
+    adapters: tuple[Adapter, ...] = field(default=(), metadata={LEFT_OUT: True})
+    """Adapters that act in the images of this prompt alone, beside those of each candidate: what a tag such as <lora:ink:0.8>
+    means in A1111, see docs/prompts.md."""
 
     def __post_init__(self) -> None:
         settle(self)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from harness.declare.grid import Prompt
+from harness.declare.prompt_groups import spelled
 from harness.declare.syntax import PLAIN, SYNTAXES, Parsed, Text, parse
 
 CHUNKING: Final = 1
@@ -53,11 +54,13 @@ def scored_text(prompt: Prompt) -> str:
 
 
 def shown_text(prompt: Prompt) -> str:
-    """The text by which a prompt is shown: `scored_text`, or as it is written where nobody can read its markup."""
+    """The text by which a prompt is shown: `scored_text`, or as it is written where nobody can read its markup; behind it the
+    adapters that it brings."""
     try:
-        return scored_text(prompt)
+        text = scored_text(prompt)
     except ValueError:  # of a later version, or of somebody else's making
-        return prompt.text
+        text = prompt.text
+    return f"{text} (with {spelled(prompt.adapters)})" if prompt.adapters else text
 
 
 def texts_in_key(prompt: Prompt, chunked: Collection[str] = ()) -> tuple[str, str]:

@@ -57,7 +57,7 @@ def shape_key(candidate: Candidate, bench: Workbench) -> tuple[object, ...]:
 def shape_model(candidate: Candidate, bench: Workbench) -> ShapeModel:
     """The candidate's models without values, for the workbench's device, with everything resident that no measure for short
     memory sends away. Raises the errors of `Workbench.inspect`, and MaterialiseError for a mode that needs values."""
-    bench.inspect(candidate)
+    bench.inspect_alone(candidate)
     candidate = bench.in_its_format(candidate)
     legs = bench.legs(candidate)
     first, *others = (_shape_model(single, bench, sum(single.model == one.model for leg in legs for one, _ in leg.singles))

@@ -17,6 +17,7 @@ from harness.control.maps import map_identity
 from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Fused, Grid, Merge, Model, Relay, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
 from harness.declare.models import models_of
+from harness.declare.prompt_groups import PromptGroup, groups_of
 from harness.declare.stage_candidates import as_run
 from harness.declare.stages import stage_name
 from harness.materialise.adapter_copies import copies_problem
@@ -151,6 +152,25 @@ class Workbench:
         cannot share their latents, AdapterError for a file that is not an adapter of a known format, and ChangedFileError for one
         that changed since it was first opened.
         """
+        for group in self.groups(candidate):
+            self._refuse_words(group)
+            self.inspect_alone(group.candidate)
+
+    def groups(self, candidate: Candidate) -> tuple[PromptGroup, ...]:
+        """The candidate with the adapters that the prompts of the grid bring; most grids have one group."""
+        return groups_of(candidate, self._grid.prompts) if self._grid is not None and self._grid.prompts else (
+            PromptGroup(candidate=candidate, adapters=(), prompts=()),)
+
+    def _refuse_words(self, group: PromptGroup) -> None:
+        """Raises MaterialiseError for adapters of single prompts that add words to a text encoder."""
+        for adapter in group.adapters:
+            if self._reading(adapter, group.candidate.model).embeddings:
+                raise MaterialiseError(f"adapter {adapter.path!r}, which prompt {group.prompts[0]!r} brings, adds "
+                                       "words to the text encoder, which reads all prompts alike. Give it to the candidates, or "
+                                       "give all prompts its tag with the same weight")
+
+    def inspect_alone(self, candidate: Candidate) -> None:
+        """As `inspect`, without the adapters that prompts bring."""
         self.library.refuse_changed(references_of(candidate))
         candidate = self.in_its_format(candidate)
         for number_format in filter(None, (candidate.quantization, candidate.precision)):
@@ -221,7 +241,7 @@ class Workbench:
         stages = self.stages(candidate)
         for number, stage in enumerate(stages[1:], 1):
             try:
-                self.inspect(stage)
+                self.inspect_alone(stage)
             except ValueError as error:
                 raise MaterialiseError(f"{stage_name(number)}: {error}") from error
         if len(stages) > 1 and (flow := next((family for family in map(self.family, stages) if family in FLOW_FAMILIES), "")):
@@ -270,11 +290,21 @@ class Workbench:
                                for _, adapters in self.spans(candidate))
 
     def weights(self, candidate: Candidate) -> Weights:
-        """The candidate's identity by content: the BLAKE3 of every input file, and one identity over all of them."""
-        weights = weights_of_candidate(self.in_its_format(candidate), self.library)
+        """The candidate's identity by content: the BLAKE3 of every input file, and one identity over all of them; where prompts
+        bring adapters of their own, the identity for each prompt too."""
+        weights = self._weights_of_groups(candidate)
         if self.may_widen(candidate) and self.wider.recognise(candidate, weights.identity):
-            return weights_of_candidate(self.in_its_format(candidate), self.library)
+            return self._weights_of_groups(candidate)
         return weights
+
+    def _weights_of_groups(self, candidate: Candidate) -> Weights:
+        groups = self.groups(self.in_its_format(candidate))
+        each = [weights_of_candidate(group.candidate, self.library) for group in groups]
+        if len(each) == 1:
+            return each[0]
+        inputs = {file: digest for weights in each for file, digest in weights.inputs.items()}
+        return replace(each[0], inputs=inputs, identity=short_hash(["by prompt", sorted({w.identity for w in each})]), by_prompt={
+            prompt: weights.identity for group, weights in zip(groups, each, strict=True) for prompt in group.prompts})
 
     def in_its_format(self, candidate: Candidate) -> Candidate:
         """The candidate with the number format that it has on this device as its quantization."""
@@ -349,14 +379,15 @@ class Workbench:
         """The candidate's post-steps with their files read; None if it has none. Raises PictureError and CubeError."""
         return process_of(candidate.post, self.library.path, self.content) if candidate.post else None
 
-    def raw_identity(self, candidate: Candidate) -> str:
-        """The identity of what is sampled for a candidate, before its post-steps."""
-        return self.weights(replace(candidate, post=())).identity
+    def raw_weights(self, candidate: Candidate) -> Weights:
+        """The weights of what is sampled for a candidate, before its post-steps."""
+        return self.weights(replace(candidate, post=()))
 
-    def prepare(self, candidate: Candidate) -> Prepared:
-        """The live pipelines of `candidate`, with the coverage of every tensor."""
+    def prepare(self, candidate: Candidate, group: int = 0) -> Prepared:
+        """The live pipelines of `candidate`, with the coverage of every tensor. Where prompts bring adapters of their own, it is
+        as one of its `groups` is sampled; by default that of the first prompt, which is the one that is timed."""
         self.inspect(candidate)
-        candidate = self.in_its_format(candidate)
+        candidate = self.groups(self.in_its_format(candidate))[group].candidate
         self._copies.empty()
         own = self.stages(candidate)
         frames = self._frames_of(own)

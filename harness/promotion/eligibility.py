@@ -15,6 +15,7 @@ from harness.declare import PROMOTED, Suite, plain
 from harness.declare.grid import FIT
 from harness.declare.listing import LONGEST_MESSAGE, first_of
 from harness.declare.load_suite import NoSuiteError, SuiteFileError, load_suite
+from harness.declare.prompt_groups import spelled
 from harness.promotion.errors import PromotionError
 from harness.promotion.gather import Evidence
 
@@ -75,6 +76,15 @@ def refuse_changed_suite(evidence: Evidence, file: Path | None, root: Path) -> N
                              f"changed since the run in {evidence.folder}: {', '.join(names)}. Run the suite again")
     # Only now, and only what the suite file itself names: what else run.json may name is not imported.
     load_rows(declared, [suite_file.parent, root])
+
+
+def refuse_prompts_adapters(evidence: Evidence) -> None:
+    """Raises PromotionError where prompts bring adapters of their own: one file has the same weights for all prompts."""
+    if own := [prompt for prompt in evidence.suite.grid.prompts if prompt.adapters]:
+        raise PromotionError(f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}: {len(own)} of "
+                             f"{len(evidence.suite.grid.prompts)} prompts bring adapters of their own (prompt {own[0].id!r}: "
+                             f"{spelled(own[0].adapters)}), and one file cannot have them for these prompts alone. Give all "
+                             "prompts the same tags, which the file then holds, or none, and run the suite again")
 
 
 def refuse_changed_inputs(evidence: Evidence, content: Callable[[str], str]) -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from harness.declare import Checkpoint
+from harness.declare import Adapter, Checkpoint
 from harness.declare.candidate_names import hint
 from harness.declare.effective_grid import sampling_block
 from harness.declare.listing import first_of
 from harness.declare.picture_chunks import texts_of, with_texts
 from harness.declare.picture_parameters import to_parameters
 from harness.declare.picture_texts import OWN, PARAMETERS
+from harness.declare.prompt_groups import groups_of
 from harness.promotion.adapters_in_a1111 import AdaptersInA1111, adapters_in_a1111
 from harness.promotion.errors import PromotionError
 from harness.promotion.models_folder import Models
@@ -74,14 +75,16 @@ def export_pictures(folder: Path, candidate: str | None, target: Path, models: M
     for image in files.values():
         _read(run, image)
     model, note = _model(run, name, {image.key for image in files.values()}, models)
-    adapters = _adapters(run, name, model)
+    adapters = {group.prompts: _adapters(run, name, model, group.candidate.adapters)
+                for group in groups_of(run.candidate(name), run.suite.grid.prompts)}
     written, unchanged, differences = [], [], dict[str, None]()
     for file, image in files.items():
         picture = picture_of(run.suite, run.candidate(name), image.cell, (model.name, model.digest))
-        otherwise = (*beyond_a_text(run.suite, run.candidate(name)), *differences_in_a1111(picture), *adapters.differences)
+        of_prompt = next(words for prompts, words in adapters.items() if image.cell.prompt in prompts)
+        otherwise = (*beyond_a_text(run.suite, run.candidate(name)), *differences_in_a1111(picture), *of_prompt.differences)
         differences |= dict.fromkeys(otherwise)
         own = {"format": OWN_FORMAT, "picture": asdict(picture), **_origin(run, name, image), "differs_in_a1111": otherwise}
-        content = with_texts(_read(run, image), {PARAMETERS: to_parameters(as_a1111(picture, adapters)), OWN: json.dumps(own)})
+        content = with_texts(_read(run, image), {PARAMETERS: to_parameters(as_a1111(picture, of_prompt)), OWN: json.dumps(own)})
         if file.is_file() and read_regular(file, LARGEST_IMAGE) == content:
             unchanged.append(file)
         else:
@@ -130,7 +133,8 @@ def _origin(run: Run, name: str, image: _Image) -> dict[str, object]:
     weights, packages = run.weights.get(name), run.environment.get("packages")
     versions = {one: str(packages.get(one)) for one in _PACKAGES} if isinstance(packages, dict) else {}
     return {"suite": run.suite.name, "candidate": name, "candidate_key": run.candidate(name).key, "key": image.key,
-            "weights": weights.identity if weights else "", "prompt": image.cell.prompt, "noise_seed": image.cell.noise_seed,
+            "weights": weights.of(image.cell.prompt) if weights else "",
+            "prompt": image.cell.prompt, "noise_seed": image.cell.noise_seed,
             "sampling": sampling_block(run.head["sampling"], run.suite, run.candidate(name)),
             "started": run.head.get("started", ""), "packages": versions,
             **{key: str(run.environment[key]) for key in _DEVICE if key in run.environment}, "exported_by": __version__}
@@ -189,13 +193,13 @@ def _model(run: Run, name: str, keys: set[str], models: Models) -> tuple[_Model,
                       "export again")
 
 
-def _adapters(run: Run, name: str, model: _Model) -> AdaptersInA1111:
-    """The tags and hashes of the candidate's adapters; none where the model that is named holds them, which a tag would apply
-    once more."""
+def _adapters(run: Run, name: str, model: _Model, adapters: Sequence[Adapter]) -> AdaptersInA1111:
+    """The tags and hashes of the adapters of some of the candidate's images; none where the model that is named holds them, which
+    a tag would apply once more."""
     weights = run.weights.get(name)
     if model.fused or weights is None:
         return AdaptersInA1111()
-    return adapters_in_a1111(run.candidate(name).adapters, weights.inputs)
+    return adapters_in_a1111(adapters, weights.inputs)
 
 
 def _checkpoint(run: Run, name: str) -> Iterator[tuple[str, Path]]:

@@ -12,6 +12,7 @@ from harness.declare import Candidate, Suite
 from harness.declare.candidate_words import scheme_of
 from harness.declare.effective_grid import grid_of, picture_size, sampler_of
 from harness.declare.picture_text import PictureText
+from harness.declare.prompt_groups import for_prompt
 from harness.promotion.adapters_in_a1111 import AdaptersInA1111
 from harness.records import Cell
 from harness.samplers import SAMPLERS, SCHEDULES
@@ -44,7 +45,8 @@ def picture_of(suite: Suite, candidate: Candidate, cell: Cell, model: tuple[str,
     there is none."""
     grid, prompt = grid_of(suite, candidate), next(p for p in suite.grid.prompts if p.id == cell.prompt)
     sampler, schedule = sampler_of(grid)
-    adapters = ", ".join(f"{PurePath(adapter.path).stem} {adapter.weight:g}" for adapter in candidate.adapters)
+    acting = for_prompt(candidate, prompt).adapters
+    adapters = ", ".join(f"{PurePath(adapter.path).stem} {adapter.weight:g}" for adapter in acting)
     others = {"Candidate": candidate.name, "Made by": "" if candidate.in_one_file else scheme_of(candidate), "Adapters": adapters,
               "Noise": NOISE, "Version": f"sweetspot {__version__}"}
     return PictureText(

@@ -12,7 +12,13 @@ from blake3 import blake3
 from harness.declare import Candidate, plain, short_hash
 from harness.declare.prompt_texts import texts_in_key
 from harness.materialise import Workbench, declared_wider
-from harness.promotion.eligibility import refuse_changed_inputs, refuse_changed_suite, refuse_faulty_suite, refuse_unfit
+from harness.promotion.eligibility import (
+    refuse_changed_inputs,
+    refuse_changed_suite,
+    refuse_faulty_suite,
+    refuse_prompts_adapters,
+    refuse_unfit,
+)
 from harness.promotion.errors import PromotionError
 from harness.promotion.export import SavedFile, as_one_file, save_as_measured
 from harness.promotion.file_hashes import Weighed, weigh
@@ -59,6 +65,7 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
                                  "path outside")
     refuse_unfit(evidence, policy, first=not models.baseline(evidence.suite.name).exists())
     refuse_changed_suite(evidence, suite_file, root)
+    refuse_prompts_adapters(evidence)
     device = _device(evidence)
     declared = next(c for c in evidence.suite.candidates if c.name == evidence.candidate)
     bench = Workbench.for_grid(evidence.suite.grid, device=device, root=root)

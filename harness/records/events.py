@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from harness.records.images import Cell
@@ -29,13 +29,21 @@ class Failure:
 class Weights:
     """The identity of a candidate's model: `inputs` is the content hash of every input file, `identity` the hash of
     everything that determines its weights, `declared` the key of its declaration (Candidate.key), `setting` the hash of how
-    it is timed. A sample counts only if its key follows from the last identity in the journal."""
+    it is timed. A sample counts only if its key follows from the last identity in the journal.
+
+    Where prompts bring adapters of their own, `by_prompt` has the identity for every prompt, and `identity` stands for all of
+    them together. It is empty otherwise, and in records of earlier versions."""
 
     candidate: str
     identity: str
     inputs: Mapping[str, str]
     declared: str = ""
     setting: str = ""
+    by_prompt: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, prompt: str) -> str:
+        """The identity of the weights that make the images of a prompt, given by its id."""
+        return self.by_prompt.get(prompt, self.identity)
 
 
 @dataclass(frozen=True, kw_only=True)

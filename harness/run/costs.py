@@ -55,8 +55,9 @@ class Costs:
                      if latency.setting == self._setting(latency.candidate, version)), "")
 
     def _setting(self, name: str, version: int = TIMING_VERSION) -> str:
-        ledger = self.stages.ledger
-        return timing_setting(self.suite, self._declared(name), ledger.identity(name), self.environment, version,
+        ledger, weights = self.stages.ledger, self.stages.ledger.weights(name)
+        identity = "" if weights is None else weights.of(self.suite.grid.prompts[0].id)
+        return timing_setting(self.suite, self._declared(name), identity, self.environment, version,
                               ledger.chunked(name, prompts_hash(self.suite.grid.prompts)))
 
     def _declared(self, name: str) -> Candidate:

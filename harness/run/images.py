@@ -19,7 +19,7 @@ from harness.declare.same_text import prompts_hash
 from harness.post import PostProcess
 from harness.probes.environment import deciding_pixels
 from harness.probes.fits import free_memory, not_fitting, out_of_memory
-from harness.records import Cell, Fit, Intermediate, NoiseFloor, Sample
+from harness.records import Cell, Fit, Intermediate, NoiseFloor, Sample, Weights
 from harness.records.reusable import smaller_batches
 from harness.run.batch_packing import GridKeys, pack
 from harness.run.image_making import FIRST, RAW, ImageMaking, Written
@@ -59,18 +59,24 @@ Done: TypeAlias = "Callable[[Sequence[Sample], Images], None]"
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedCandidate:
-    """A candidate ready to sample: its declaration, the identity of its weights, the phases of its first stage, the later stages,
-    and the text embeddings of all. One that `may_widen` is made once more in bf16 where it overflows. With `post`, what
-    is sampled are the raw pictures, whose keys follow from `raw_identity`."""
+    """A candidate ready to sample: its declaration, its weights, the phases of its first stage, the later stages, and the text
+    embeddings of all. One that `may_widen` is made once more in bf16 where it overflows. With `post`, what is sampled are the raw
+    pictures, whose keys follow from the weights `raw`. Where prompts bring adapters of their own, it makes the images of
+    `prompts` (ids) alone; None means all."""
 
     candidate: Candidate
-    identity: str
+    weights: Weights
     phases: tuple[Phase, ...]
     stages: tuple[LiveStage, ...] = ()
     texts: Mapping[str, TextState]
     may_widen: bool = False
     post: PostProcess | None = None
-    raw_identity: str = ""
+    raw: Weights | None = None
+    prompts: frozenset[str] | None = None
+
+    def makes(self, cell: Cell) -> bool:
+        """Whether the image of a cell is made with these adapters."""
+        return self.prompts is None or cell.prompt in self.prompts
 
 
 class Gallery:
@@ -133,14 +139,14 @@ class Gallery:
         """The wanted cells of a candidate, in the grid's order."""
         return self._parts.get(name, self.cells(name))
 
-    def absent(self, candidate: Candidate, identity: str) -> list[Cell]:
+    def absent(self, candidate: Candidate, weights: Weights) -> list[Cell]:
         """The wanted cells whose image is neither in this run nor in the shared cache, in the grid's order."""
-        keys = self._keys(candidate.name, identity, self.suite.grid.images_per_batch)
+        keys = self._keys(candidate.name, weights, self.suite.grid.images_per_batch)
         missing = self.ledger.missing(candidate.name, [(cell, keys[cell]) for cell in self.wanted(candidate.name)])
         for size in self._smaller(candidate.name):
-            keys = self._keys(candidate.name, identity, size)
+            keys = self._keys(candidate.name, weights, size)
             missing = self.ledger.missing(candidate.name, [(cell, keys[cell]) for cell in missing])
-        return self._fetched(candidate, identity, missing)
+        return self._fetched(candidate, weights, missing)
 
     def present(self, name: str) -> list[Sample]:
         """The images of a candidate's current weights, one for each wanted cell in order; empty unless all exist."""
@@ -153,10 +159,10 @@ class Gallery:
         return self._sound(name, self.cells(name))
 
     def _sound(self, name: str, cells: Sequence[Cell]) -> list[Sample]:
-        identity = self.ledger.identity(name)
-        if not identity:
+        weights = self.ledger.weights(name)
+        if weights is None:
             return []
-        allowed = [self._keys(name, identity, size) for size in (self.suite.grid.images_per_batch, *self._smaller(name))]
+        allowed = [self._keys(name, weights, size) for size in (self.suite.grid.images_per_batch, *self._smaller(name))]
         samples = [(cell, self.ledger.samples.get((name, cell))) for cell in cells]
         return [s for cell, s in samples if s is not None and any(s.key == k[cell] for k in allowed)]
 
@@ -168,7 +174,7 @@ class Gallery:
         shape = self._shape(name)
         remaining = list(absent)
         if self._takes_over(name):
-            remaining = self.absent(prepared.candidate, prepared.identity)
+            remaining = self._absent(prepared)
         for guided in (False, True):
             part = [cell for cell in remaining if (cell.guidance != 1) is guided]
             while part:
@@ -182,7 +188,10 @@ class Gallery:
                 for kind in {guided, True}:  # with guidance, a batch needs more
                     if size // 2 < self._sizes[name, kind]:
                         self._sizes[name, kind], self._refused[shape, kind] = size // 2, fit
-                part = [cell for cell in self.absent(prepared.candidate, prepared.identity) if (cell.guidance != 1) is guided]
+                part = [cell for cell in self._absent(prepared) if (cell.guidance != 1) is guided]
+
+    def _absent(self, prepared: PreparedCandidate) -> list[Cell]:
+        return [cell for cell in self.absent(prepared.candidate, prepared.weights) if prepared.makes(cell)]
 
     def _takes_over(self, name: str) -> bool:
         """Sets the batch sizes with which a candidate begins. Returns whether they are the smaller ones of an earlier candidate;
@@ -206,7 +215,8 @@ class Gallery:
         """Samples a few images again, one at a time, and records how far they differ from those made in batches. Differences
         between candidates that are smaller than this noise floor mean nothing. Raises SamplingError for stored images that are
         not the candidate's."""
-        sound = {s.cell for s in self.present(prepared.candidate.name) if not self.ledger.defect(s.key)}
+        own = [s for s in self.present(prepared.candidate.name) if prepared.makes(s.cell)]
+        sound = {s.cell for s in own if not self.ledger.defect(s.key)}
         of_grid = self._of(prepared.candidate.name)
         eligible = [c for c in of_grid.cells if c.guidance != 1 and c in sound] or [c for c in of_grid.cells if c in sound]
         chosen = eligible[::max(1, len(eligible) // FLOOR_CELLS)][:FLOOR_CELLS]
@@ -225,7 +235,7 @@ class Gallery:
                     "shared cache that others can write to")
             records.append(NoiseFloor(candidate=prepared.candidate.name, cell=cell, batch_size=self.suite.grid.images_per_batch,
                                       largest_levels=int(distance.max()), changed_share=float((distance > 0).mean()),
-                                      setting=prepared.identity))
+                                      setting=prepared.weights.identity))
         self.ledger.add(records)
 
     def pixels(self, samples: Sequence[Sample]) -> Images:
@@ -238,8 +248,8 @@ class Gallery:
             grid = self._of(prepared.candidate.name).grid
             todo = pack(grid, absent, size, lengths_of(prepared.phases, prepared.texts, grid, prepared.stages))
             name = prepared.candidate.name
-            raw = {} if prepared.post is None else self._keys(name, prepared.raw_identity, size)
-            self._make(prepared, todo, ImageMaking(candidate=name, keys=self._keys(name, prepared.identity, size),
+            raw = {} if prepared.raw is None else self._keys(name, prepared.raw, size)
+            self._make(prepared, todo, ImageMaking(candidate=name, keys=self._keys(name, prepared.weights, size),
                                                    post=prepared.post, raw_keys=raw), done)
         except Exception as error:
             refused = out_of_memory(error, str(prepared.phases[0].enter().device))
@@ -297,15 +307,15 @@ class Gallery:
                     self.cache.put(of_grid.shared_key(record.key), data)
         done([image.sample for image in images], np.stack([image.pixels for image in images]))
 
-    def derive(self, candidate: Candidate, identities: tuple[str, str], post: PostProcess, absent: Sequence[Cell],
+    def derive(self, candidate: Candidate, weights: tuple[Weights, Weights], post: PostProcess, absent: Sequence[Cell],
                done: Done) -> list[Cell]:
         """The cells that are still absent when the post-steps were applied to all raw pictures that are there: those of another
-        candidate, of this one before its post-steps were changed, or in the shared cache. `identities` are those of the candidate
+        candidate, of this one before its post-steps were changed, or in the shared cache. `weights` are those of the candidate
         and of its raw pictures."""
         name, remaining = candidate.name, list(absent)
         for size in (self.suite.grid.images_per_batch, *self._smaller(name)):
-            making = ImageMaking(candidate=name, post=post, keys=self._keys(name, identities[0], size),
-                                 raw_keys=self._keys(name, identities[1], size))
+            making = ImageMaking(candidate=name, post=post, keys=self._keys(name, weights[0], size),
+                                 raw_keys=self._keys(name, weights[1], size))
             for start in range(0, len(remaining), DERIVED_AT_ONCE):
                 part = [self._derived(making, cell) for cell in remaining[start:start + DERIVED_AT_ONCE]]
                 if images := [image for image in part if image is not None]:
@@ -332,21 +342,24 @@ class Gallery:
         pixels = [None if one is None else from_png(self.ledger.read(one)) for one in (raw, first)]
         return making.derived(cell, raw, (pixels[0], pixels[1]), stages)
 
-    def _fetched(self, candidate: Candidate, identity: str, missing: Sequence[Cell]) -> list[Cell]:
+    def _fetched(self, candidate: Candidate, weights: Weights, missing: Sequence[Cell]) -> list[Cell]:
         """The cells that are still missing after adopting the images that the shared cache has. An image with post-steps is made
         of its raw picture there, which is kept beside it (`derive`)."""
         if candidate.post:
             return list(missing)
         of_grid, size = self._of(candidate.name), self._shape(candidate.name)
-        keys = self._keys(candidate.name, identity, self.suite.grid.images_per_batch)
+        keys = self._keys(candidate.name, weights, self.suite.grid.images_per_batch)
         asked = {cell: self.cache.get(of_grid.shared_key(keys[cell]), size) for cell in missing}
         fetched = {cell: data for cell, data in asked.items() if data is not None}
         self.ledger.store([ImageMaking(candidate=candidate.name, keys=keys).image(cell, data) for cell, data in fetched.items()])
         return [cell for cell in missing if cell not in fetched]
 
-    def _keys(self, name: str, identity: str, size: int) -> dict[Cell, str]:
-        """The key of each cell's image of a candidate with weights of this identity, in batches of this size."""
-        return self._of(name).keys(identity, size, self.ledger.chunked(name, self._prompts))
+    def _keys(self, name: str, weights: Weights, size: int) -> dict[Cell, str]:
+        """The key of each cell's image of a candidate with these weights, in batches of this size."""
+        of_grid, chunked = self._of(name), self.ledger.chunked(name, self._prompts)
+        if not weights.by_prompt:
+            return of_grid.keys(weights.identity, size, chunked)
+        return {cell: of_grid.keys(weights.of(cell.prompt), size, chunked)[cell] for cell in of_grid.cells}
 
     def _of(self, name: str) -> _CellsOfGrid:
         """The cells of a candidate. What a search only tries is sampled as the grid says."""

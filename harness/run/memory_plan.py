@@ -296,7 +296,7 @@ def planned(suite: Suite, candidates: Sequence[Candidate], bench: Workbench) -> 
     for candidate in candidates:
         key: object
         try:
-            stages, grids = bench.stages(bench.in_its_format(candidate)), run_grids(suite, candidate)
+            stages, grids = bench.stages(_largest(bench.in_its_format(candidate), bench)), run_grids(suite, candidate)
             sampled = tuple(map(_sampled, grids))
             models = [repr(stage.model) for stage in stages]
             together = tuple(map(models.index, models))  # stages of one model share its weights
@@ -318,6 +318,12 @@ def planned(suite: Suite, candidates: Sequence[Candidate], bench: Workbench) -> 
             rows.setdefault(key, Planned(footprint=str(error), number_format=""))
         rows[key].names.append(candidate.name)
     return list(rows.values())
+
+
+def _largest(candidate: Candidate, bench: Workbench) -> Candidate:
+    """The candidate with those adapters that prompts bring whose files are the largest: only one group is live at a time."""
+    return max(bench.groups(candidate), key=lambda group: sum(
+        bench.library.path(adapter.path).stat().st_size for adapter in group.adapters)).candidate
 
 
 def _sampled(grid: Grid) -> tuple[object, ...]:

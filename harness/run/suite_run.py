@@ -16,6 +16,7 @@ from harness.check import load_rows
 from harness.declare import Candidate, Grid, Suite, grid_of, short_hash
 from harness.declare.effective_grid import largest_image, whole_grid
 from harness.declare.picture_uses import PICTURES, files_used
+from harness.declare.prompt_groups import declared_key, groups_of
 from harness.declare.prompt_texts import change_along_steps
 from harness.declare.same_text import prompts_hash
 from harness.materialise import MaterialiseError, Prepared, WiderFormats, Workbench
@@ -23,7 +24,7 @@ from harness.metrics import METRICS
 from harness.probes import idle_before_use
 from harness.probes.environment import environment
 from harness.probes.fits import cap_where_memory_spills, free_memory
-from harness.records import Cell, Failure, Finished, Sample, SessionStart
+from harness.records import Cell, Coverage, Failure, Finished, Sample, SessionStart, Weights
 from harness.records.file_version import FileVersions
 from harness.records.reusable import chunked_places
 from harness.run.algebra_gate import identities_of
@@ -31,6 +32,7 @@ from harness.run.clip_model import ClipModel
 from harness.run.costs import Costs
 from harness.run.device_refusals import refusal
 from harness.run.fitted_batch import with_fitted_batch
+from harness.run.group_coverage import rows_beside
 from harness.run.images import Gallery, PreparedCandidate
 from harness.run.inputs import keep_inputs
 from harness.run.latency import timing_setting
@@ -209,12 +211,12 @@ class SuiteRun:
         failures: list[Failure] = []
         self._shown = 0
         with self._stages.stage(candidate.name, "read the model files", failures):
-            identity, fresh = self._announce(candidate)
+            weights, fresh = self._announce(candidate)
         if failures:
             return self._give_up(candidate, failures)
         with self._stages.stage(candidate.name, "look for images", failures):
             # Fresh means reusing nothing, neither from another candidate with the same weights nor from a shared cache.
-            absent = list(self.gallery.wanted(candidate.name)) if fresh else self.gallery.absent(candidate, identity)
+            absent = list(self.gallery.wanted(candidate.name)) if fresh else self.gallery.absent(candidate, weights)
         if failures:
             return self._give_up(candidate, failures)
         if self.bench.may_widen(candidate) and self._overflowed(candidate):
@@ -225,9 +227,9 @@ class SuiteRun:
         self.progress.advance(self._shown - self._counted, f"{self.suite.name} {candidate.name}")
         if candidate.post and not fresh:
             with self._stages.stage(candidate.name, "post-steps", failures):
-                absent = self._derived(candidate, identity, absent)
+                absent = self._derived(candidate, weights, absent)
         if not failures:
-            self._make(candidate, identity, absent, failures)
+            self._make(candidate, weights, absent, failures)
         if not failures:
             # Even if nothing was sampled now: unusable images stay unusable.
             with self._stages.stage(candidate.name, "sample", failures):
@@ -237,13 +239,13 @@ class SuiteRun:
                                 lambda metric: self._stages.stage(candidate.name, metric, failures))
         if failures:
             return self._give_up(candidate, failures)
-        done = Finished(candidate=candidate.name, identity=identity, sampled=len(absent), reused=reused,
+        done = Finished(candidate=candidate.name, identity=weights.identity, sampled=len(absent), reused=reused,
                         seconds=time.perf_counter() - started)
         self.ledger.add([done])
         return done
 
-    def _announce(self, candidate: Candidate) -> tuple[str, bool]:
-        """Reads the candidate's files and records its weights. Returns their identity, and whether to sample its images again."""
+    def _announce(self, candidate: Candidate) -> tuple[Weights, bool]:
+        """Reads the candidate's files and records its weights. Returns them, and whether to sample its images again."""
         self.bench.inspect(candidate)
         if problem := self._equal.get(candidate.name):
             raise MaterialiseError(problem)
@@ -255,12 +257,17 @@ class SuiteRun:
             self.ledger.forget(candidate.name)
         reading = self._readings.of(candidate, self._read_grid(candidate), self.bench)
         coverage = [] if reading is None else [replace(reading.row, candidate=candidate.name)]
-        self.ledger.announce(replace(weights, declared=candidate.key, setting=timing_setting(
-            self.suite, candidate, weights.identity, self.head["environment"], chunked=chunked_places(coverage, self._prompts))))
+        self._record(candidate, weights, chunked_places(coverage, self._prompts))
         self._note_format(candidate, weights.identity)
         for row in coverage:  # which prompts of the suite, as it is now, fit the candidate's text encoder
             self.ledger.cover_prompts(row)
-        return weights.identity, fresh
+        return weights, fresh
+
+    def _record(self, candidate: Candidate, weights: Weights, chunked: frozenset[str]) -> None:
+        """Puts a candidate's weights on record, with how it is declared and timed."""
+        prompts = self.suite.grid.prompts
+        self.ledger.announce(replace(weights, declared=declared_key(candidate, prompts), setting=timing_setting(
+            self.suite, candidate, weights.of(prompts[0].id), self.head["environment"], chunked=chunked)))
 
     def _note_format(self, candidate: Candidate, identity: str) -> None:
         """Says in run.json whether a candidate runs in bf16 because it overflows in fp16."""
@@ -284,45 +291,57 @@ class SuiteRun:
         reading = self._readings.of(candidate, self._read_grid(candidate), self.bench)
         return "" if reading is None else reading.problem
 
-    def _derived(self, candidate: Candidate, identity: str, absent: Sequence[Cell]) -> list[Cell]:
+    def _derived(self, candidate: Candidate, weights: Weights, absent: Sequence[Cell]) -> list[Cell]:
         """The absent cells whose raw picture is not there yet either; of the others, the post-steps were applied to it."""
         post = self.bench.post(candidate)
         if post is None or not absent:
             return list(absent)
         self._meter.begin(candidate.name)
-        return self.gallery.derive(candidate, (identity, self.bench.raw_identity(candidate)), post, absent,
+        return self.gallery.derive(candidate, (weights, self.bench.raw_weights(candidate)), post, absent,
                                    partial(self._took, candidate, sampled=False))
 
-    def _make(self, candidate: Candidate, identity: str, absent: Sequence[Cell], failures: list[Failure]) -> None:
-        """Materialises the candidate if anything is missing, and samples the absent cells. Returns when all images are written
-        and measured."""
+    def _make(self, candidate: Candidate, weights: Weights, absent: Sequence[Cell], failures: list[Failure]) -> None:
+        """Materialises the candidate if anything is missing, and samples the absent cells, one group of prompts that bring the
+        same adapters after the other. Returns when all images are written and measured."""
         floor = candidate.name == self.suite.baseline and self.suite.grid.images_per_batch > 1 and not self.ledger.has_floor(
-            candidate.name, identity, self.suite.grid.images_per_batch)
+            candidate.name, weights.identity, self.suite.grid.images_per_batch)
         untried = any(gate.value == "identities" for gate in self.suite.gates) and not self.ledger.tried(candidate.name)
-        if not (absent or floor or untried or not self.ledger.covered(candidate.name)):
-            return
-        with self._stages.stage(candidate.name, "materialise", failures):
-            with self._room.making(candidate), loading(may_widen=self.bench.may_widen(candidate)):
-                prepared = self.bench.prepare(candidate)
-                texts = self._embeddings(prepared, grid_of(self.suite, candidate))
-            self.ledger.cover(candidate.name, prepared.coverage)
-            if untried:
-                self.ledger.add(identities_of(candidate, self.bench.library))
-        if failures:
-            free_memory(self.options.device)
-            return
-        with self._stages.stage(candidate.name, "sample", failures):
-            ready = PreparedCandidate(candidate=candidate, identity=identity, phases=prepared.phases, texts=texts,
-                                      stages=prepared.stages, may_widen=self.bench.may_widen(candidate), post=prepared.post,
-                                      raw_identity=self.bench.raw_identity(candidate) if prepared.post else "")
-            self._meter.begin(candidate.name)
-            try:
-                self.gallery.make(ready, absent, partial(self._took, candidate))
-            finally:
-                self._note_refusals()
-            if floor:
-                self.gallery.measure_floor(ready)
-        self._meter.settle()
+        uncovered, rows = not self.ledger.covered(candidate.name), list[Coverage]()
+        groups = groups_of(candidate, self.suite.grid.prompts)
+        for number, group in enumerate(groups):
+            own = frozenset(group.prompts)
+            cells = [cell for cell in absent if cell.prompt in own]
+            # The noise floor is measured with the last group: only then are all images there.
+            last = number == len(groups) - 1
+            if not (cells or uncovered or (last and (floor or untried))):
+                continue
+            with self._stages.stage(candidate.name, "materialise", failures):
+                with self._room.making(candidate), loading(may_widen=self.bench.may_widen(candidate)):
+                    prepared = self.bench.prepare(candidate, number) if number else self.bench.prepare(candidate)
+                    texts = self._embeddings(prepared, grid_of(self.suite, candidate))
+                rows += rows_beside(rows, prepared.coverage, group)
+                if last:
+                    self.ledger.cover(candidate.name, rows)
+                if last and untried:
+                    self.ledger.add(identities_of(candidate, self.bench.library))
+            if failures:
+                free_memory(self.options.device)
+                return
+            with self._stages.stage(candidate.name, "sample", failures):
+                ready = PreparedCandidate(candidate=candidate, weights=weights, phases=prepared.phases, texts=texts,
+                                          stages=prepared.stages, may_widen=self.bench.may_widen(candidate), post=prepared.post,
+                                          raw=self.bench.raw_weights(candidate) if prepared.post else None,
+                                          prompts=own if len(groups) > 1 else None)
+                self._meter.begin(candidate.name)
+                try:
+                    self.gallery.make(ready, cells, partial(self._took, candidate))
+                finally:
+                    self._note_refusals()
+                if floor and last:
+                    self.gallery.measure_floor(ready)
+            self._meter.settle()
+            if failures:
+                return
 
     def _note_refusals(self) -> None:
         """With a batch size that was fitted: says in run.json with which batches later sessions begin."""
@@ -406,9 +425,7 @@ class SuiteRun:
             return False
         if weights.identity != self.ledger.identity(name):
             return False
-        self.ledger.announce(replace(weights, declared=candidate.key, setting=timing_setting(
-            self.suite, candidate, weights.identity, self.head["environment"],
-            chunked=self.ledger.chunked(name, self._prompts))))
+        self._record(candidate, weights, self.ledger.chunked(name, self._prompts))
         return True
 
     def _give_up(self, candidate: Candidate, failures: list[Failure]) -> list[Failure]:

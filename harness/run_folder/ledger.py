@@ -168,6 +168,10 @@ class Ledger:
         if self._latest.weights(weights.candidate) != weights:
             self.add([weights])
 
+    def weights(self, candidate: str) -> Weights | None:
+        """The last recorded weights of a candidate."""
+        return self._latest.weights(candidate)
+
     def identity(self, candidate: str) -> str:
         """The last recorded identity of a candidate; empty if there is none."""
         weights = self._latest.weights(candidate)

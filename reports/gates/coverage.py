@@ -19,7 +19,8 @@ def judge(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
     records = [c for c in run.coverage if c.candidate == name and c.stage not in APART]
     candidate = run.candidate(name)
     if not records:
-        plain = not is_merged(candidate.model) and not _adapters(candidate.model, candidate.adapters)
+        beside = (*candidate.adapters, *(adapter for prompt in run.suite.grid.prompts for adapter in prompt.adapters))
+        plain = not is_merged(candidate.model) and not _adapters(candidate.model, beside)
         if plain and candidate.quantization == "fp32" and name in run.weights and not run.failure_of(name):
             return counted(run, gate, name, 0, "nothing is merged, adapted or quantized")
         return not_measured(run, gate, name, why_missing(run, name, "coverage") or "no coverage on record")

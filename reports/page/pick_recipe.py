@@ -34,6 +34,8 @@ def recipe_section(run: Run, pick: str | None) -> dict[str, str] | None:
         notes.append(f"It is written in full precision; {words.visible(candidate.quantization)} is made of it when it is loaded.")
     if candidate.emphasis or candidate.aesthetic:
         notes.append("The treatment of the prompts' embedding is no part of a model file; the suite as declared has it.")
+    if any(prompt.adapters for prompt in run.suite.grid.prompts):
+        notes.append("The adapters that some prompts bring are no part of it.")
     if isinstance(model, Relay | Ensemble):
         notes.insert(0, words.visible(
             f"This is {'; '.join(described(candidate))}. The models are live together, so no single file holds it; those of them "

@@ -69,7 +69,8 @@ def closing_lines(run: Run, recommendation: Recommendation, verdicts: Sequence[V
              f"gates: {by_status(v.status for v in verdicts)}" if verdicts else "", *failed(run)]
     lines = [f"{run.suite.name}: {'; '.join(filter(None, facts))}"]
     pick = run.declared(str(recommendation.pick))
-    if said.decision == SHIP and (pick is None or pick.in_one_file):
+    by_prompt = any(prompt.adapters for prompt in run.suite.grid.prompts)
+    if said.decision == SHIP and not by_prompt and (pick is None or pick.in_one_file):
         words_of = ["sweetspot", "promote", str(recommendation.pick), "--run", str(page.parent), "--as", "NAME"]
         lines.append(f"promote: {shlex.join(words_of)}")
     return [words.visible(line) for line in (*lines, f"page: {page}")]

@@ -13,6 +13,7 @@ from harness.declare import Candidate, Suite, grid_of
 from harness.declare.effective_grid import sampling_block
 from harness.declare.pairing import with_baseline
 from harness.declare.picture_uses import PICTURES, parts_in_key
+from harness.declare.prompt_groups import declared_key
 from harness.declare.same_text import prompts_hash
 from harness.records import (
     BatchCurve,
@@ -126,7 +127,8 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks
     own = [r for r in records if r.candidate in declared]
     last = LatestRecords(own).records()
     weights = {r.candidate: r for r in last if isinstance(r, Weights)}
-    refused = {name: OTHER_DECLARATION for name, w in weights.items() if w.declared != declared[name].key}
+    refused = {name: OTHER_DECLARATION for name, w in weights.items()
+               if w.declared != declared_key(declared[name], suite.grid.prompts)}
     changed = changed_files(own, {name: w for name, w in weights.items() if name not in refused})
     for file, names in changed.items():
         refused.update((name, f"{file} was changed since the candidate ran; run it again") for name in names)
@@ -222,7 +224,7 @@ def _samples(records: Sequence[Record], suite: Suite, weights: Mapping[str, Weig
         settings = [{**sampling, "batch_size": size} for size in sizes]
         for cell, texts in _cells(suite, candidate, chunked[candidate.name], contents):
             for setting in (sampling, *settings):
-                key = sample_key(weights[candidate.name].identity, cell, texts, setting)
+                key = sample_key(weights[candidate.name].of(cell.prompt), cell, texts, setting)
                 if (sample := by_key.get((candidate.name, cell, key))) is not None:
                     samples[candidate.name, cell] = sample
                     break

@@ -1,4 +1,5 @@
-"""LoRAs and textual inversions that prompts name are found in the adapter folder and become adapters of every candidate."""
+"""LoRAs and textual inversions that prompts name are found in the adapter folder and become adapters of every candidate, or of
+their prompts."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 
 from harness import Adapter, Alphas, Prompt, Sampling, Suite, zoo
 from harness.check import problems, remarks, with_prompt_adapters
+from harness.declare.prompt_groups import groups_of
 from tests.fakes import plain_candidate, tiny_grid, tiny_suite
 
 MANUAL = Path(__file__).parents[2] / "docs" / "prompts.md"
@@ -68,6 +70,40 @@ def test_a_resolved_suite_is_not_resolved_again(root: Path) -> None:
     assert problems(once, root) == []
 
 
+@pytest.mark.parametrize("both", ["<lora:sketch:0.8> <lora:both:0.5>", "<lora:both:0.5><lora:sketch:0.8>"])
+def test_different_tags_are_adapters_of_their_prompts_in_one_order(both: str, root: Path) -> None:
+    declared = suite("a cat <lora:sketch:0.8>", f"a dog {both}", "an owl", "a fox <lora:sketch:0.8>")
+    assert problems(declared, root) == []
+    resolved = with_prompt_adapters(declared, root)
+    assert resolved.candidates == declared.candidates
+    sketch, other = Adapter(path="loras/sketch.safetensors", weight=0.8), Adapter(path="loras/both.safetensors", weight=0.5)
+    assert [p.adapters for p in resolved.grid.prompts] == [(sketch,), (sketch, other), (), (sketch,)]
+    assert [p.text for p in resolved.grid.prompts] == ["a cat", "a dog", "an owl", "a fox"]
+    groups = groups_of(resolved.candidates[0], resolved.grid.prompts)
+    assert [group.prompts for group in groups] == [("p0", "p3"), ("p1",), ("p2",)]
+    assert with_prompt_adapters(resolved, root) == resolved
+
+
+def test_what_a_prompt_brings_is_checked_like_what_a_candidate_has(root: Path) -> None:
+    own = suite("a cat", "a dog")
+
+    def listed(adapter: Adapter, *candidates_own: Adapter) -> list[str]:
+        prompts = (own.grid.prompts[0], replace(own.grid.prompts[1], adapters=(adapter,)))
+        return problems(replace(own, grid=replace(own.grid, prompts=prompts), candidates=tuple(
+            replace(c, adapters=candidates_own) for c in own.candidates)), root)
+
+    sketch = Adapter(path="loras/sketch.safetensors")
+    assert listed(sketch) == []
+    for adapter, words in ((replace(sketch, path="loras/gone.safetensors"), "gone.safetensors"),
+                           (replace(sketch, weight=1e9), "weight is"), (replace(sketch, start=0.9, end=0.1), "start is 0.9")):
+        (problem,) = listed(adapter)
+        assert "prompt 'p1'" in problem
+        assert words in problem
+    (problem,) = listed(sketch, sketch)
+    assert "with the adapters of prompt 'p1'" in problem
+    assert "is given 2 times" in problem
+
+
 @pytest.mark.parametrize(("text", "syntax", "found"), [
     ("a graphite cat", "a1111", True), ("a (graphite:1.2) cat", "a1111", True), ("graphites", "a1111", False),
     ("a sketch", "a1111", False), ("embedding:graphite, a cat", "comfyui", True), ("a graphite cat", "comfyui", False)])
@@ -98,8 +134,8 @@ def test_any_file_of_a_folder_of_embeddings_is_an_inversion(root: Path) -> None:
     (["a <lora:ink:1>"], {}, ["'ink'", "several files", "loras/old/ink.safetensors", "loras/style/ink.safetensors", "'old/ink'"]),
     (["a <lora:sketch:1>"], {"adapter_folder": ""}, ["<lora:sketch:...>", "adapter_folder='...'"]),
     (["a <lora:sketch:1>"], {"adapter_folder": "lora"}, ["adapter_folder 'lora' is not a folder"]),
-    (["a <lora:sketch:1>", "b", "c"], {}, ["'p0': <lora:sketch:1>", "'p1', 'p2': none"]),
-    (["a <lora:sketch:1>", "b <lora:sketch:0.5>"], {}, ["'p0': <lora:sketch:1>", "'p1': <lora:sketch:0.5>"]),
+    (["a cat", "a <lora:sketc:1>"], {}, ["'sketc'", "'loras'", "'sketch'"]),
+    (["a cat", "a <lora:sketch:0.4> <lora:sketch:0.4>"], {}, ["prompt 'p1'", "'sketch' is named by two tags"]),
     (["embedding:graphit"], {"syntax": "comfyui"}, ["prompt 'p0': embedding:graphit", "'graphite'"]),
     (["a cat"], {"syntax": "plain"}, ["adapter_folder is 'loras'", "no prompt has a syntax"]),
     (["a <lora:sketch:1>"], {"syntax": "comfyui"}, ["applies a LoRA in A1111"])])

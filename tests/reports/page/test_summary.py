@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from harness import Adapter
 from harness.records import Failure
 from reports import headline, judge, load_run, markdown, recommend, terminal_table
 from reports.page.summary import MARKDOWN_LIMIT, closing_lines
@@ -37,6 +38,14 @@ def test_the_closing_lines_are_the_verdict_and_the_page(merge_run: Run, merge_ve
     assert verdict == "a\\x1b[31m b: Ship alpha 0.45 at CFG 8; candidate 'alpha=0.45'"
     assert promote == "promote: sweetspot promote alpha=0.45 --run runs/x --as NAME"
     assert page == f"page: {Path('runs/x/report.html')}"
+
+
+def test_no_promotion_is_advised_where_prompts_bring_adapters(merge_run: Run, merge_verdict: Recommendation) -> None:
+    """One file has the same weights for all prompts, so it would be refused."""
+    first, *others = merge_run.suite.grid.prompts
+    prompts = (replace(first, adapters=(Adapter(path="ink.safetensors"),)), *others)
+    run = replace(merge_run, suite=replace(merge_run.suite, grid=replace(merge_run.suite.grid, prompts=prompts)))
+    assert not [line for line in closing_lines(run, merge_verdict, [], Path("x/report.html")) if "promote" in line]
 
 
 def test_the_closing_line_says_which_gates_and_candidates_failed(merge_run: Run, merge_verdict: Recommendation) -> None:
