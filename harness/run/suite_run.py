@@ -133,7 +133,7 @@ class SuiteRun:
         self._clip = ClipModel(self.declared, self.options.device, lambda file: self.bench.content(file),  # noqa: PLW0108
                                lambda definition: self.run_json.note(clip_definition=definition))
         self.run_json = self._run_json(suite_file)
-        keep_inputs(self.folder, self.head.get(PICTURES, {}), self.bench.library.path)
+        keep_inputs(self.folder, self.head.get(PICTURES, {}), lambda file: self.bench.library.path(file))  # noqa: PLW0108
         self.ledger.session = SessionStart(environment=short_hash(self.head["environment"]), started=str(self.head["started"]))
         # A race adds candidates, but never changes grid, baseline or metrics.
         self.gallery = Gallery(self.suite, self.ledger, cache, self.head)
