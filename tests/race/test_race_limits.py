@@ -115,7 +115,7 @@ def timed(root: Path, **changes: Any) -> list[float]:
 def test_all_images_of_the_timing_are_reserved(tmp_path: Path, changes: dict[str, Any], seconds: float,
                                                monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TimeLeft, "seconds_of", lambda _, images: float(images))
-    monkeypatch.setattr("harness.race.interim_looks.image_work", lambda *_: 1)
+    monkeypatch.setattr("harness.race.interim_looks.candidate_work", lambda *_: 1)
     one, two = timed(tmp_path, **changes)
     assert one == seconds
     assert two == (max(seconds, 16.0) if changes.get("latency_budget_seconds") == 30.0 else 2 * seconds)
@@ -126,7 +126,7 @@ def test_a_look_takes_as_many_of_its_prompts_as_the_minutes_leave(tmp_path: Path
                                                                  prompts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TimeLeft, "left", lambda *_: left)
     monkeypatch.setattr(TimeLeft, "seconds_of", lambda _, images: float(images))
-    monkeypatch.setattr("harness.race.interim_looks.image_work", lambda *_: 1)
+    monkeypatch.setattr("harness.race.interim_looks.candidate_work", lambda *_: 1)
     judged({}, {}, {})
     go(tmp_path, wide(Budget(first_prompts=1, step_prompts=4, minutes=3)))
     selected = [look for look in looks(tmp_path) if look.stage == "select"]
@@ -143,7 +143,7 @@ def test_a_session_with_time_goes_on_where_one_without_ended(tmp_path: Path, jud
     with monkeypatch.context() as hurried:
         hurried.setattr(TimeLeft, "left", lambda *_: 0.0)
         hurried.setattr(TimeLeft, "seconds_of", lambda _, images: float(images))
-        hurried.setattr("harness.race.interim_looks.image_work", lambda *_: 1)
+        hurried.setattr("harness.race.interim_looks.candidate_work", lambda *_: 1)
         judged({}, {}, {})
         go(tmp_path, wide(Budget(first_prompts=1, step_prompts=4, minutes=3)))
     before = images(tmp_path)
