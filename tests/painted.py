@@ -32,7 +32,8 @@ def colour(candidate: str, key: str, post: PostProcess | None = None) -> Any:
     import torch
 
     part = torch.nn.Linear(4, 4)
-    branch = SimpleNamespace(enter=lambda: SimpleNamespace(device="cpu", parts={"unet": part}, denoiser=part))
+    pipeline = SimpleNamespace(device="cpu", parts={"unet": part}, denoiser=part, controls=(), references=())
+    branch = SimpleNamespace(enter=lambda: pipeline)
     phase = SimpleNamespace(enter=branch.enter, branches=(branch,), key=key)
     rows = tuple(Coverage(candidate=candidate, stage="merge", component=part, keys={}) for part in ("unet", "vae"))
     return SimpleNamespace(phases=(phase,), coverage=rows, stages=(), post=post, pipeline=phase.enter())
