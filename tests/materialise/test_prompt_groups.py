@@ -71,7 +71,7 @@ def test_an_adapter_of_some_prompts_that_adds_words_is_refused_and_of_all_is_not
     bench((), ()).inspect(replace(PLAIN, adapters=(WORD,)))
 
 
-def test_the_plan_of_memory_counts_the_largest_group_in_the_first_stage_alone(tmp_path: Path) -> None:
+def test_the_plan_of_memory_counts_the_largest_group_in_the_stages_that_read_the_prompt(tmp_path: Path) -> None:
     def weights(own: tuple[Adapter, ...], candidate: Candidate) -> dict[str, int]:
         of = grid((), own)
         suite = tiny_suite(candidates=(candidate,), baseline="c", grid=of)
@@ -79,7 +79,7 @@ def test_the_plan_of_memory_counts_the_largest_group_in_the_first_stage_alone(tm
         assert not isinstance(row.footprint, str)
         return dict(row.footprint.weights())
 
-    staged = replace(PLAIN, stages=(Stage(model="zoo:anime", strength=0.5),))
+    staged = replace(PLAIN, stages=(Stage(model="zoo:anime", strength=0.5, prompt="more detail"),))
     for candidate in (PLAIN, staged):
         assert weights((SKETCH,), candidate) == weights((), replace(candidate, adapters=(SKETCH,))) != weights((), candidate)
 
