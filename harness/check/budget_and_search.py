@@ -16,12 +16,14 @@ from harness.check.candidate import reference_problems
 from harness.check.phrases import doubles, number
 from harness.check.values import known_values
 from harness.declare import Alphas, Blocks, Budget, Candidate, Search, Suite, grid_of
-from harness.declare.interpolate import RefiningError, between, counts_steps
+from harness.declare.interpolate import RefiningError, counts_steps, refined
 from harness.declare.nearest import did_you_mean
 from harness.merge import MERGE_METHODS
 from harness.merge.search_space import SearchError, preset_values, slots_of_search
 
 _DERIVED: Final = "is derived from all images of a prompt, but a budget samples only some of them"
+_NEARLY: Final = 1e-9
+"""Tolerance for rounding: from 0.4 to 0.8 are two steps of 0.2."""
 FEWEST_ON_AXIS: Final = 3
 """Values on an axis, so that the best one can have neighbours on both sides."""
 _SEARCHED: Final = re.compile(r"search \d+")
@@ -83,7 +85,7 @@ def _refine(suite: Suite, axis: str, finest: float) -> Iterator[str]:
     known = {name for c in suite.candidates for name, value in c.axes.items() if number(value)}
     if len({value for _, value in on.values()}) < FEWEST_ON_AXIS:
         yield (f"refine is {axis!r}, which is a number for {len(on)} candidates; expected an axis with at least "
-               f"{FEWEST_ON_AXIS} different numbers; {did_you_mean(axis, known) if known else 'no candidate has a numeric axis'}")
+               f"{FEWEST_ON_AXIS} different numbers; {_other_axes(axis, known)}")
         return
     yield from _several_axes([candidate for candidate, _ in on.values()], axis)
     ordered = sorted(on.values(), key=lambda one: one[1])
@@ -91,23 +93,43 @@ def _refine(suite: Suite, axis: str, finest: float) -> Iterator[str]:
     if whole and finest != 1:
         yield f"finest is {finest:g}, but candidates differ in steps, which are whole numbers; give finest=1"
         return
-    troubles = []
-    for (low, below), (high, above) in pairwise(ordered):
-        if below == above:
-            continue
-        try:
-            between(low, high, axis, below + ((above - below) // 2 if whole else (above - below) / 2))
-        except RefiningError as error:
-            troubles.append(str(error))
-        else:
-            break
-    else:
-        yield f"refine is {axis!r}, but no candidate can be added between any two: {troubles[0]}"
+    gaps = [_trouble_between(suite, low, high, whole) for low, high in pairwise(ordered) if low[1] != high[1]]
+    if all(gaps):
+        yield f"refine is {axis!r}, but no candidate can be added between any two: {gaps[0]}"
     for name, (_, value) in on.items():
         match = re.fullmatch(rf"{re.escape(axis)}=(-?[0-9.]+(?:e-?[0-9]+)?)", name)
         if match and match[1].count(".") < 2 and float(match[1]) != float(f"{value:g}"):
             yield (f"candidate {name!r} has {axis} {value:g}, but refine names the candidates it adds by their value; rename the "
                    "candidate")
+
+
+def _other_axes(axis: str, known: set[str]) -> str:
+    if axis in known:
+        return "give more values on it, or remove refine"
+    return did_you_mean(axis, known) if known else "no candidate has a numeric axis"
+
+
+def _trouble_between(suite: Suite, low: tuple[Candidate, float], high: tuple[Candidate, float], whole: bool) -> str:
+    """Why no candidate can be added halfway between two neighbours on the axis that is refined; empty if one can."""
+    (one, below), (other, above) = low, high
+    axis = "" if suite.budget is None else suite.budget.refine
+    try:
+        refined(suite, one, other, axis, below + ((above - below) // 2 if whole else (above - below) / 2))
+    except RefiningError as error:
+        return str(error)
+    return ""
+
+
+def refine_remarks(suite: Suite) -> Iterator[str]:
+    """The gaps of the axis that is refined in which nothing can be added, though it can in others."""
+    if suite.budget is None or not suite.budget.refine:
+        return
+    axis = suite.budget.refine
+    ordered = sorted(((c, float(c.axes[axis])) for c in suite.candidates if number(c.axes.get(axis))), key=lambda one: one[1])
+    whole = any(counts_steps(low, high) for (low, _), (high, _) in pairwise(ordered))
+    wide = [(low, high) for low, high in pairwise(ordered) if high[1] - low[1] >= 2 * suite.budget.finest - _NEARLY]
+    troubles = [trouble for low, high in wide if (trouble := _trouble_between(suite, low, high, whole))]
+    yield from (f"budget: refine={axis!r} adds nothing in one gap: {trouble}" for trouble in troubles)
 
 
 def _several_axes(candidates: list[Candidate], axis: str) -> Iterator[str]:

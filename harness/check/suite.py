@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from harness.check.budget_and_search import budget_problems, search_problems
+from harness.check.budget_and_search import budget_problems, refine_remarks, search_problems
 from harness.check.candidate import candidate_problems, prompts_adapter_problems, reference_problems
 from harness.check.clip import clip_problems, default_problems
 from harness.check.expected_time import expected
@@ -101,6 +101,7 @@ def _remarks(suite: Suite) -> Iterator[str]:
     yield from unused_settings(suite)
     yield from unpaired_gates(suite)
     yield from stage_remarks(suite)
+    yield from refine_remarks(suite)
     timed = [gate.value for gate in suite.gates if gate.value == SECONDS.name]
     if timed and suite.latency_rounds < ROUNDS_FOR_MEDIAN and not suite.latency_budget_seconds:
         yield (f"the gate on {timed[0]} cannot be decided by {suite.latency_rounds} timed round"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from harness.declare import BASELINE, Budget, Candidate, Suite, grid_of, short_hash
 from harness.declare.effective_grid import whole_grid
-from harness.declare.interpolate import between
+from harness.declare.interpolate import NOT_REFINED, refined
 from harness.declare.pairing import counterpart, with_baseline
 from harness.declare.same_text import SAME_TEXT
 from harness.merge.search_space import SearchError
@@ -276,22 +276,30 @@ class Race:
         return self.budget.images - self.asking.spent - confirm_images(self.suite, len(confirm_looks(self.suite)[0])) - judged
 
     def _between(self, result: LookResult) -> tuple[Added, str]:
-        """The candidates that refine the axis around the best, or the reason why none can be added."""
+        """The candidates that refine the axis around the best, and the reasons why some cannot be added."""
         from harness.race.elimination import refinements
 
         axis = self.budget.refine
         between_neighbours: dict[str, tuple[Candidate, ...]] = {}
         ordered = sorted((c for c in self.suite.candidates if isinstance(c.axes.get(axis), int | float)),
                          key=lambda c: float(c.axes[axis]))
+        troubles = []
         try:
-            for value in refinements(result, self.suite):
-                low = next((c for c in reversed(ordered) if float(c.axes[axis]) < value), None)
-                high = next((c for c in ordered if float(c.axes[axis]) > value), None)
-                if low is not None and high is not None:
-                    between_neighbours[low.name] = (*between_neighbours.get(low.name, ()), between(low, high, axis, value))
-        except ValueError as error:  # a candidate without a number on the axis, or two with nothing between them
-            return {}, f"not refined: {error}"
-        return between_neighbours, ""
+            values = refinements(result, self.suite)
+        except ValueError as error:  # a candidate without a number on the axis
+            return {}, f"{NOT_REFINED}: {error}"
+        for value in values:
+            low = next((c for c in reversed(ordered) if float(c.axes[axis]) < value), None)
+            high = next((c for c in ordered if float(c.axes[axis]) > value), None)
+            if low is None or high is None:
+                continue
+            try:
+                own = refined(self.suite, low, high, axis, value)
+            except ValueError as error:  # nothing is between these two, but perhaps between others
+                troubles.append(f"{NOT_REFINED}: {error}")
+            else:
+                between_neighbours[low.name] = (*between_neighbours.get(low.name, ()), own)
+        return between_neighbours, "; ".join(troubles)
 
     def _refine(self, plan: Rectangle, added: Added, known: Sequence[str]) -> Rectangle:
         """Adds candidates and samples them on the prompts used so far. Returns the rectangle of the next look."""

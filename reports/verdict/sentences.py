@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from harness.declare import DESIRABILITY, Objective, Suite
+from harness.declare.interpolate import NOT_REFINED
 from harness.declare.swept_axis import CHEAPER, axes_of_pick, sides_of_pick
-from harness.records import ValueSpec
+from harness.records import Look, ValueSpec
 from harness.records.values import spec_of
 from reports import formatting as words
 from reports.read.beside import scale_at, scales_of
@@ -232,4 +233,11 @@ def race_reasons(run: Run) -> tuple[str, ...]:
     dropped = sum(len(look.dropped) for look in looks)
     return (f"The sweep was adaptive: {words.plural(len(looks), 'interim look')} at the select prompts dropped "
             f"{words.plural(dropped, 'cell')}; {total.images:,} images were sampled{total.beside_whole}. The last one: "
-            f"{looks[-1].why.rstrip('.')}.",)
+            f"{looks[-1].why.rstrip('.')}.", *_not_refined(looks))
+
+
+def _not_refined(looks: Sequence[Look]) -> list[str]:
+    """Why looks before the last added no candidate between some neighbours."""
+    notes = dict.fromkeys(note.rstrip(".") for look in looks[:-1] for note in look.why.split("; ")
+                          if note.startswith(NOT_REFINED) and note not in looks[-1].why)
+    return [f"{note[0].upper()}{note[1:]}." for note in notes]

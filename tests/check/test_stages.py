@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness import Adapter, Candidate, Prompt, Sampling, Suite
+from harness import Adapter, Candidate, Prompt, Sampling, Suite, strength_sweep
 from harness.check import problems
 from harness.check.suite import remarks
-from harness.declare import ColourTransfer, Stage
+from harness.declare import Budget, ColourTransfer, Stage
 from harness.declare.effective_grid import picture_size, stage_grids
 from harness.declare.stage_candidates import as_candidates, steps_run
 from tests.fakes import tiny_grid, tiny_suite
@@ -151,3 +152,17 @@ def test_the_finished_picture_has_the_size_of_the_last_stage() -> None:
     suite = of(later(sampling=sized(128)), later(0.3, sampling=sized(64, 128)))
     assert picture_size(suite, suite.candidates[0]) == (64, 128)
     assert picture_size(suite) == (64, 64)
+
+
+@pytest.mark.parametrize(("steps", "strengths", "remarked"), [
+    (10, (0, 0.4, 0.8), []), (10, (0, 0.1, 0.6), ["'strength=0' and 'strength=0.1'"]), (20, (0, 0.1, 0.6), [])])
+def test_a_gap_that_cannot_be_refined_is_pointed_out(steps: int, strengths: tuple[float, ...], remarked: list[str]) -> None:
+    prompts = tuple(Prompt(id=f"p{number}", text=f"a cat {number}", split="select" if number < 8 else "confirm")
+                    for number in range(10))
+    suite = replace(tiny_suite(), candidates=strength_sweep("zoo:photo", Stage(model="zoo:anime"), strengths),
+                    baseline=f"strength={strengths[1]:g}", grid=tiny_grid(steps=steps, prompts=prompts),
+                    budget=Budget(first_prompts=2, refine="strength", finest=0.05))
+    texts = [text for text in remarks(suite) if "refine" in text]
+    assert len(texts) == len(remarked)
+    assert all(words in text for words, text in zip(remarked, texts, strict=True))
+    assert not [text for text in problems(suite, Path()) if "refine" in text]

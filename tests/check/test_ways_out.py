@@ -133,6 +133,8 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     (budgeted() | {"grid": tiny_grid(prompts=[p for p in MANY if p.split == "select"])}, "held-out confirm prompts", budgeted()),
     (budgeted() | {"candidates": (*SWEEP, Candidate(name="q", model="zoo:photo", quantization="int8_weight_only"))},
      "Remove the budget", {"candidates": (*SWEEP, Candidate(name="q", model="zoo:photo", quantization="int8_weight_only"))}),
+    (budgeted(refine="alpha") | {"candidates": (SWEEP[0], SWEEP[-1]), "baseline": SWEEP[0].name},
+     "give more values on it, or remove refine", budgeted(refine="alpha")),
     (budgeted(finest=0.1), "name one, such as refine='alpha'", budgeted(finest=0.1, refine="alpha")),
     (budgeted(finest=0.1), "or remove finest", budgeted()),
     (budgeted() | {"objective": Objective(penalties=(Penalty(metric="palette_left", weight=1),)),

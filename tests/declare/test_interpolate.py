@@ -1,5 +1,6 @@
 """Between two candidates lies one in which every number is the same share of the way, and nothing where a file differs."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,12 +16,16 @@ from harness import (
     Sampling,
     adapter_sweep,
     alpha_sweep,
+    control_sweep,
     ensemble_sweep,
+    reference_sweep,
     relay_sweep,
     sampling_sweep,
+    strength_sweep,
 )
-from harness.declare import AestheticGradient
-from harness.declare.interpolate import RefiningError, between
+from harness.declare import AestheticGradient, Control, Reference, Stage
+from harness.declare.interpolate import RefiningError, between, refined
+from tests.fakes import tiny_grid, tiny_suite
 
 
 def two(**models: object) -> tuple[Candidate, Candidate]:
@@ -48,6 +53,38 @@ def test_between_relays_and_ensembles_lies_what_their_sweep_would_declare(sweep:
     middle = round(sum(values) / 2, 9)
     low, high = sweep("zoo:photo", "zoo:anime", values)
     assert between(low, high, *middle_of(low, middle)) == sweep("zoo:photo", "zoo:anime", (middle,))[0]
+
+
+@pytest.mark.parametrize(("sweep", "what"), [
+    (strength_sweep, Stage(model="zoo:anime", prompt="{prompt}, night")), (control_sweep, Control(path="c", picture="edges")),
+    (reference_sweep, Reference(path="r", picture="face"))])
+@pytest.mark.parametrize("values", [(0, 0.4), (0.4, 0.8)])
+def test_between_nothing_and_something_lies_what_its_sweep_would_declare(sweep: Any, what: Any,
+                                                                         values: tuple[float, float]) -> None:
+    middle = round(sum(values) / 2, 9)
+    low, high = sweep("zoo:photo", what, values)
+    assert between(low, high, *middle_of(low, middle)) == sweep("zoo:photo", what, (middle,))[0]
+
+
+@pytest.mark.parametrize(("steps", "values", "value", "why"), [
+    (10, (0, 0.4), 0.2, ""), (4, (0, 0.4), 0.2, "none of its steps"), (10, (0.4, 0.5), 0.45, "as many steps as 'strength=0.4'"),
+    (20, (0.4, 0.5), 0.45, "")])
+def test_a_strength_that_runs_no_steps_of_its_own_is_not_added(steps: int, values: tuple[float, float], value: float,
+                                                              why: str) -> None:
+    low, high = strength_sweep("zoo:photo", Stage(model="zoo:anime"), values)
+    suite = tiny_suite(candidates=(low, high), baseline=low.name, grid=tiny_grid(steps=steps))
+    if not why:
+        assert refined(suite, low, high, "strength", value).axes == {"strength": value}
+        return
+    with pytest.raises(RefiningError, match=why):
+        refined(suite, low, high, "strength", value)
+
+
+def test_the_field_in_which_two_candidates_differ_is_named_without_a_dump() -> None:
+    low, high = (replace(candidate, axes={"alpha": alpha}) for alpha, candidate in enumerate(
+        strength_sweep("zoo:photo", Stage(model="zoo:anime"), (0, 0.5)), 1))
+    with pytest.raises(RefiningError, match="stages is not given for one and a list of 1 for the other"):
+        between(low, high, "alpha", 1.5)
 
 
 def middle_of(candidate: Candidate, value: float) -> tuple[str, float]:

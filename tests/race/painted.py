@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from harness import Suite
@@ -27,6 +28,7 @@ class DeclaredBench:
     """A workbench that opens no file: a candidate's identity is its declaration, and the candidate "torn" cannot be opened."""
 
     device = "cpu"
+    library = SimpleNamespace(path=Path)
 
     @classmethod
     def for_grid(cls, *_: object, **__: object) -> DeclaredBench:

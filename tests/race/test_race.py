@@ -27,6 +27,7 @@ from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
 from harness.session.suite_session import SuiteSession
 from reports import load_run
+from reports.verdict.sentences import race_reasons
 from tests.painted import paint_runs
 from tests.race.painted import (
     ENDS,
@@ -155,12 +156,27 @@ def test_without_the_race_a_session_keeps_what_an_earlier_one_added(tmp_path: Pa
         assert load_run(tmp_path / "runs" / "tiny").head["added"] == added
 
 
-def test_neighbours_with_nothing_between_are_said_and_the_race_goes_on(tmp_path: Path, judged: Callable[..., None]) -> None:
+def test_neighbours_with_nothing_between_are_said_and_the_race_goes_on(tmp_path: Path, judged: Callable[..., None],
+                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.race.elimination.refinements", lambda result, _: (0.75,) if result.number == 1 else ())
     odd = suite(Budget(first_prompts=1, step_prompts=1, refine="alpha", finest=0.1))
     odd = replace(odd, candidates=(*odd.candidates[:2], Candidate(name="alpha=1", model="zoo:anime", axes={"alpha": 1.0})))
     judged({}, ENDS)
     go(tmp_path, odd)
     assert "not refined: between 'alpha=0.5' and 'alpha=1' there is no candidate: model is" in looks(tmp_path)[0].why
+
+
+def test_a_gap_with_nothing_between_does_not_stop_the_others(tmp_path: Path, judged: Callable[..., None],
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = suite(Budget(first_prompts=1, step_prompts=1, refine="alpha", finest=0.1))
+    odd = replace(odd, candidates=(*odd.candidates[:2], Candidate(name="alpha=1", model="zoo:anime", axes={"alpha": 1.0})))
+    monkeypatch.setattr("harness.race.elimination.refinements", lambda result, _: (0.25, 0.75) if result.number == 1 else ())
+    judged({}, ENDS)
+    go(tmp_path, odd)
+    assert images(tmp_path)["alpha=0.25"]
+    assert "not refined: between 'alpha=0.5' and 'alpha=1'" in looks(tmp_path)[0].why
+    assert any("Not refined: between 'alpha=0.5' and 'alpha=1'" in reason
+               for reason in race_reasons(load_run(tmp_path / "runs" / "tiny")))
 
 
 def test_a_look_that_the_budget_does_not_leave_is_not_taken(tmp_path: Path, judged: Callable[..., None]) -> None:
