@@ -15,8 +15,8 @@ from harness.check.field_types import name_problem
 from harness.check.files import file_problem
 from harness.check.guiding import control_problems
 from harness.check.image_prompts import image_prompt_problems
+from harness.check.inpainting import inpaint_problems
 from harness.check.merge import merge_problems
-from harness.check.not_yet import not_yet
 from harness.check.phrases import number, unknown
 from harness.check.post import post_problems
 from harness.check.several_models import several_models_problems
@@ -45,13 +45,13 @@ def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
     if first := list(first_stage_problems(candidate)):
         yield from first
         return
-    yield from not_yet(candidate)
     yield from _sampled_model(candidate.model, root)
     yield from filter(None, (QUANTIZATION_MODES.why_not(candidate.quantization), RUNTIMES.why_not(candidate.runtime)))
     yield from _precision(candidate)
     yield from _adapters(candidate.adapters, root)
     yield from _controls(candidate.controls, root)
     yield from _references(candidate.references, root)
+    yield from inpaint_problems(candidate.inpaint) if candidate.inpaint is not None else ()
     yield from _treatments(candidate, root)
     yield from later_stage_problems(candidate, root)
     yield from post_problems(candidate.post, root, 1 + len(candidate.stages))

@@ -118,13 +118,14 @@ def picture_remarks(suite: Suite, root: Path) -> Iterator[str]:
 
 def _gray(root: Path, reference: str) -> float:
     try:
-        picture = read_picture(_path(root, reference))
+        picture = read_picture(path_of_picture(root, reference))
     except (OSError, ValueError):
         return 0.0  # which the check names
     return float(((picture > 0) & (picture < 255)).mean())
 
 
-def _path(root: Path, reference: str) -> Path:
+def path_of_picture(root: Path, reference: str) -> Path:
+    """The file of a picture as a suite names it."""
     return zoo.resolve(reference) if reference.startswith("zoo:") else root / reference
 
 
@@ -143,7 +144,7 @@ class _Headers:
 
     def _read(self, reference: str) -> tuple[int, int] | str:
         try:
-            path = _path(self._root, reference)
+            path = path_of_picture(self._root, reference)
         except ValueError as error:
             return str(error)
         if not reference.startswith("zoo:"):

@@ -119,15 +119,25 @@ def _steps(stage: Stage, grid: Grid) -> Iterator[str]:
     if not number(strength) or not 0 < (strength or 0) <= 1 or grid.steps < 1:
         return
     assert strength is not None
-    count = steps_run(strength, grid.steps)
-    if not count:
-        yield (f"strength {strength:g} of {grid.steps} steps runs none of them; expected at least {_least(grid.steps)}, or more "
-               "steps")
+    if not steps_run(strength, grid.steps):
+        yield from run_problems(strength, grid)
         return
     if stage.negative and is_unguided(grid.guidance_scales):
         yield "negative has no effect at guidance 1; remove it, or give the stage a guidance scale above 1"
     if stage.sampling is not None:
         yield from idle_knobs(stage.sampling, grid.guidance_scales)
+    yield from run_problems(strength, grid)
+
+
+def run_problems(strength: float, grid: Grid) -> Iterator[str]:
+    """What is wrong where a share of the steps is run: none of them, none with guidance, or none at which a text is read."""
+    count = steps_run(strength, grid.steps)
+    if grid.steps < 1:
+        return
+    if not count:
+        yield (f"strength {strength:g} of {grid.steps} steps runs none of them; expected at least {_least(grid.steps)}, or more "
+               "steps")
+        return
     if grid.sampling is not None and guided_steps(grid.sampling, grid.steps) and not guided_steps(grid.sampling, count):
         yield (f"guidance_start and guidance_end leave none of the {count} steps that are run with guidance; widen them, or set "
                "guidance to 1")

@@ -14,6 +14,7 @@ from harness.check.expected_time import expected
 from harness.check.field_types import name_problem, shown, type_problems
 from harness.check.guiding import picture_problems, picture_remarks
 from harness.check.image_prompts import image_prompt_remarks
+from harness.check.inpainting import inpaint_remarks, inpainted_problems
 from harness.check.objective_and_gates import gate_problems, objective_problems
 from harness.check.phrases import doubles, lookalikes, number, unknown
 from harness.check.picture_settings import unused_settings
@@ -90,6 +91,7 @@ def remarks(suite: object, root: Path = Path()) -> list[str]:
         prompts = suite.grid.prompts if isinstance(suite, Suite) else ()
         texts = [*filter(None, map(brackets, prompts)), *filter(None, map(mistyped_weight, prompts)),
                  *((*invisible_characters(suite), *unknown_inversions(suite, root), *picture_remarks(suite, root),
+                    *inpaint_remarks(suite, root),
                     *image_prompt_remarks(suite), *_remarks(suite)) if isinstance(suite, Suite) else ())]
         return [f"suite {shown(suite.name)}: {text}" for text in texts]  # type: ignore[attr-defined]  # a Suite
     except Exception:  # see problems, which says what is wrong
@@ -182,6 +184,7 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
         yield from together(staged_sampling_problems(suite))
         yield from together(_hand_overs(suite))
         yield from together(picture_problems(suite, root))
+        yield from together(inpainted_problems(suite, root))
         yield from together([(repr(c.name), why) for c in suite.candidates if (why := enlarged_too_far(suite, c))])
         yield from (*idle_grid_problems(suite), *size_problems(suite))
         yield from (f"grid: {phrase}" for phrase in shared_texts(whole_grid(suite)))

@@ -39,10 +39,17 @@ def stage_grids(declared: Suite | Grid, candidate: Candidate) -> tuple[Grid, ...
     return tuple(grids)
 
 
+def run_grid(declared: Suite | Grid, candidate: Candidate | None = None) -> Grid:
+    """As `grid_of`, with the steps that the first stage runs: an inpainting of a strength below 1 runs a part of them."""
+    grid = grid_of(declared, candidate)
+    inpaint = None if candidate is None else candidate.inpaint
+    return grid if inpaint is None else replace(grid, steps=steps_run(inpaint.strength, grid.steps))
+
+
 def run_grids(declared: Suite | Grid, candidate: Candidate) -> tuple[Grid, ...]:
     """As `stage_grids`, with the steps that each stage runs."""
-    first, *later = stage_grids(declared, candidate)
-    return (first, *(replace(grid, steps=steps_run(stage.strength or 0.0, grid.steps))
+    later = stage_grids(declared, candidate)[1:]
+    return (run_grid(declared, candidate), *(replace(grid, steps=steps_run(stage.strength or 0.0, grid.steps))
                      for stage, grid in zip(candidate.stages, later, strict=True)))
 
 

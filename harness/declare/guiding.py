@@ -78,11 +78,14 @@ class Reference:
 @dataclass(frozen=True, kw_only=True)
 class Inpaint:
     """The picture that a candidate changes, and the mask of where, both by their names in `Prompt.pictures`. White is changed,
-    black is kept. `strength` is the share of the steps that are run on the noised picture."""
+    black is kept."""
 
     picture: str
+    """The name of the picture, of the size of the images."""
     mask: str
+    """The name of the mask, of the same size. Levels from 128 on count as white."""
     strength: float = 1.0
+    """The share of the steps that are run, on the noised picture. At 1 they begin from noise alone."""
 
     def __post_init__(self) -> None:
         settle(self)

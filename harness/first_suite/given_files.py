@@ -144,8 +144,8 @@ def _model(path: str, model: ModelFile) -> GivenModel:
     if not denoiser:
         raise UnfitFileError(_a_part(path, model))
     if model.channels in (8, 9) and not has_zoo_sizes(model):
-        raise UnfitFileError(f"{path!r} is a model with {model.channels} input channels, for inpainting or editing, which can be "
-                             "merged, but not sampled; give a model that draws from text")
+        raise UnfitFileError(f"{path!r} is a model with {model.channels} input channels, for inpainting or editing, which does "
+                             "not draw from text alone; give a model that does")
     if model.family not in TITLES or model.family == "sdxl_refiner":
         raise UnfitFileError(f"{path!r} is {TITLES.get(model.family, 'of an unknown family')}, which cannot be sampled alone; "
                              f"expected one of {', '.join(title for name, title in TITLES.items() if name != 'sdxl_refiner')}")

@@ -28,11 +28,11 @@ from harness.text import WEIGHTINGS
 
 TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2, "together": 2, "texts of flow models": 2,
                              "kept layers of flow models": 2, "arithmetic of integer modes": 1, "relay": 1, "ensemble": 1,
-                             "stages": 1}
+                             "stages": 1, "inpaint": 1}
 """Increased when the same files give different numbers. It covers the block weights of adapters, several adapters of one
 candidate, adapters for some of the steps, that texts of SD3 and Flux are embedded one by one, which of their layers the
-integer modes keep, how these modes compute in 16 bits, and how models take turns or are averaged, and how a stage
-begins from the picture of the stage before."""
+integer modes keep, how these modes compute in 16 bits, and how models take turns or are averaged, how a stage
+begins from the picture of the stage before, and how a picture is changed where its mask is white."""
 _IN_PARTS: Final = ("model", "adapters")
 """What of a stage is in the identity of the stage by itself."""
 
@@ -136,6 +136,7 @@ def _versions(candidate: Candidate, library: Library) -> dict[str, int | list[in
         versions["together"] = TREATMENT_VERSIONS["together"]
     versions |= {"control": CONTROL_VERSION} if candidate.controls else {}
     versions |= {"reference": REFERENCE_VERSION} if candidate.references else {}
+    versions |= {"inpaint": TREATMENT_VERSIONS["inpaint"]} if candidate.inpaint is not None else {}
     if any(isinstance(control.picture, Canny) for control in candidate.controls):
         versions["canny"] = EDGES_VERSION
     if candidate.emphasis is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.declare import Candidate, short_hash
 from harness.materialise.library import MaterialiseError, frame_of
+from harness.materialise.live_inpainting import live_inpaint
 from harness.materialise.live_model import Frame
 from harness.materialise.number_format import computing_of, homes_of
 from harness.quantize import LIVE_DTYPES, MADE_ON_HOST, QUANTIZATION_MODES, QuantizeError, QuantizeReport, live_in, stored_bytes
@@ -40,7 +41,8 @@ class ShapeModel:
         configs = {part: str(module.config) for part, module in sorted(self.pipeline.parts.items())}
         several = [[other.key for other in self.others], self.together] if self.others else []
         return short_hash([self.pipeline.family, configs, dict(self.weights), dict(self.copies), *several,
-                           *(str(control.network.config) for control in self.pipeline.controls)])
+                           *(str(control.network.config) for control in self.pipeline.controls),
+                           *(["inpaint"] if self.pipeline.inpaint is not None else [])])
 
 
 def shape_key(candidate: Candidate, bench: Workbench) -> tuple[object, ...]:
@@ -51,7 +53,7 @@ def shape_key(candidate: Candidate, bench: Workbench) -> tuple[object, ...]:
     return (*((bench.library.path(base.path), base.config, base.ema) for base in bases), *turns, candidate.quantization,
             candidate.precision, candidate.runtime,
             tuple((adapter.path, adapter.start, adapter.end) for adapter in candidate.adapters),
-            tuple(control.path for control in candidate.controls if control.weight))
+            tuple(control.path for control in candidate.controls if control.weight), candidate.inpaint is not None)
 
 
 def shape_model(candidate: Candidate, bench: Workbench) -> ShapeModel:
@@ -95,6 +97,7 @@ def _shape_model(candidate: Candidate, bench: Workbench, phases: int) -> ShapeMo
         copies["of other phases or the runtime"] = further * own
     controls = bench.controls_without_values(candidate, pipeline)
     networks = sum(stored_bytes(control.network) for control in controls)
-    return ShapeModel(pipeline=replace(pipeline, controls=controls), copies=copies,
+    inpaint = None if candidate.inpaint is None else live_inpaint(candidate.inpaint, bench.steps, bench.library)
+    return ShapeModel(pipeline=replace(pipeline, controls=controls, inpaint=inpaint), copies=copies,
                       weights={part: stored_bytes(module) for part, module in pipeline.parts.items()}
                       | ({CONTROLS: networks} if controls else {}))

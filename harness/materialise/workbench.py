@@ -18,7 +18,7 @@ from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Fused, Gri
 from harness.declare.candidate import NOT_QUANTIZED
 from harness.declare.models import models_of
 from harness.declare.prompt_groups import PromptGroup, groups_of
-from harness.declare.stage_candidates import as_run
+from harness.declare.stage_candidates import as_run, steps_run
 from harness.declare.stages import stage_name
 from harness.materialise.adapter_copies import copies_problem
 from harness.materialise.adapter_expressions import Places, weights_of, with_adapter
@@ -29,6 +29,7 @@ from harness.materialise.equal_candidates import equality_problems, problems_of_
 from harness.materialise.equal_weights import changes_nothing, same_component
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
 from harness.materialise.live_controls import ControlNets
+from harness.materialise.live_inpainting import inspect_inpaint, live_inpaint, refuse_mask_readers
 from harness.materialise.live_model import Frame, Working
 from harness.materialise.live_references import ReferenceNets, identity_of
 from harness.materialise.live_stages import LiveStage, asks_for_latents, live_stages, refuse_other_latents, vae_config
@@ -60,7 +61,7 @@ from harness.weights import (
     with_part,
 )
 from harness.weights.header_claims import folder_markers
-from harness.weights.pipeline import LiveControl
+from harness.weights.pipeline import LiveControl, reads_mask
 from harness.weights.placing import Slot, lend_layers, move, own_tensors, sharing_copy, slots, tile
 from harness.weights.upload import Uploads
 
@@ -131,6 +132,7 @@ class Workbench:
         self._image_prompts = ReferenceNets(library=self.library)
         self._vaes: dict[tuple[str, ...], bool] = {}
         self._grid: Grid | None = None
+        self._masked: set[tuple[str, str]] = set()
         self._inspected: dict[tuple[str, str | None, bool], tuple[TextEncoder, ...]] = {}
         self._shapes: dict[tuple[str, str | None, bool], Pipeline] = {}
 
@@ -208,10 +210,14 @@ class Workbench:
         if place not in self._inspected:
             self._inspected[place] = inspect_pipeline(self.library.open(base),
                                                       self.library.path(base.config) if base.config else None)
+        refuse_mask_readers(candidate, reads_mask(self._shape(base)))
         if candidate.controls:
             self._nets.inspect(candidate, self._shape(base))
         if candidate.references:
             self._image_prompts.inspect(candidate, self._shape(base))
+        if candidate.inpaint is not None and (masked := (candidate.inpaint.mask, base.path)) not in self._masked:
+            inspect_inpaint(candidate.inpaint, self._shape(base), () if self._grid is None else self._grid.prompts, self.library)
+            self._masked.add(masked)
         spans = self.spans(candidate)
         if self.family(candidate) in FLOW_FAMILIES and (len(spans) > 1 or candidate.emphasis or candidate.aesthetic):
             raise MaterialiseError(f"models of the family {self.family(candidate)} are sampled by their own pipeline, which "
@@ -339,6 +345,11 @@ class Workbench:
         return self.singles(candidate) if reading is None else (replace(candidate, model=reading.model),)
 
     def _steps_of(self, candidate: Candidate) -> int:
+        """The steps that are run. Stages after the first have them in their `sampling`."""
+        count = self._declared_steps(candidate)
+        return count if candidate.inpaint is None else steps_run(candidate.inpaint.strength, count)
+
+    def _declared_steps(self, candidate: Candidate) -> int:
         own = None if candidate.sampling is None else candidate.sampling.steps
         return self.steps if own is None else own
 
@@ -492,7 +503,10 @@ class Workbench:
                       text_identity=self._text_identity(candidate, frame, readings)), report
 
     def _guided(self, candidate: Candidate, pipeline: Pipeline) -> Pipeline:
-        """The pipeline with the candidate's control networks and references beside its U-Net."""
+        """The pipeline with the pictures that it changes, and the candidate's control networks and references beside its
+        U-Net."""
+        if candidate.inpaint is not None:
+            pipeline = replace(pipeline, inpaint=live_inpaint(candidate.inpaint, self._declared_steps(candidate), self.library))
         if not candidate.controls and not candidate.references:
             return pipeline
         shape = self._shape(frame_of(candidate.model))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 
 from harness.cache import ImageCache, shared_key
-from harness.declare import Candidate, Grid, Prompt, Sampling, Suite, grid_of
-from harness.declare.effective_grid import picture_size, sampling_block
+from harness.declare import Candidate, Grid, Inpaint, Prompt, Sampling, Suite
+from harness.declare.effective_grid import picture_size, run_grid, sampling_block
 from harness.declare.picture_uses import PICTURES, names_of, parts_in_key
 from harness.declare.same_text import prompts_hash
 from harness.post import PostProcess
@@ -90,7 +90,7 @@ class Gallery:
         self._setting: Mapping[str, Any] = head["sampling"]
         self._environment: Mapping[str, Any] = head["environment"]
         self._contents: Mapping[str, str] = head.get(PICTURES, {})
-        self._grids: dict[tuple[Sampling | None, tuple[str, ...]], _CellsOfGrid] = {}
+        self._grids: dict[tuple[Sampling | None, tuple[str, ...], Inpaint | None], _CellsOfGrid] = {}
         self._prompts = prompts_hash(suite.grid.prompts)
         self.take(suite)
         self._sizes: dict[tuple[str, bool], int] = {}
@@ -364,9 +364,9 @@ class Gallery:
     def _of(self, name: str) -> _CellsOfGrid:
         """The cells of a candidate. What a search only tries is sampled as the grid says."""
         candidate = self._candidates.get(name)
-        place = (None, ()) if candidate is None else (candidate.sampling, names_of(candidate))
+        place = (None, (), None) if candidate is None else (candidate.sampling, names_of(candidate), candidate.inpaint)
         if place not in self._grids:
-            grid = grid_of(self.suite, candidate)
+            grid = run_grid(self.suite, candidate)
             block = self._setting if candidate is None else sampling_block(self._setting, self.suite, candidate)
             self._grids[place] = _CellsOfGrid(grid, block, self._environment, lambda prompt, chunked: parts_in_key(
                 candidate, prompt, chunked, self._contents))

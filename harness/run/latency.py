@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import Candidate, Grid, Suite, grid_of, short_hash
+from harness.declare.effective_grid import run_grid
 from harness.declare.prompt_texts import texts_in_key
 from harness.probes.batch_size_curve import CurveLimits, batch_curve
 from harness.probes.clock import Stopwatch, device_wait
@@ -164,8 +165,8 @@ def _visits(suite: Suite, costs: Mapping[str, _Costs], enter: Callable[[str], Pr
 
 
 def _grid(suite: Suite, name: str) -> Grid:
-    """The effective grid of a candidate."""
-    return grid_of(suite, next((c for c in suite.candidates if c.name == name), None))
+    """The effective grid of a candidate, with the steps that are run."""
+    return run_grid(suite, next((c for c in suite.candidates if c.name == name), None))
 
 
 class _Costs:

@@ -27,6 +27,7 @@ from harness.text import PLAIN
 from harness.text.tokens import in_chunks
 from harness.weights import latent_shape
 from harness.weights.diffusers_call import t5_positions
+from harness.weights.pipeline import LiveInpaint
 from harness.weights.placing import tile
 
 RESERVED_BYTES: Final = round(0.7 * 2 ** 30)
@@ -169,8 +170,8 @@ class Footprint:
                 called(self._pipeline, grid, cells, self._text)
             else:
                 # Models that predict together do so one after the other, as this one as often: what remains is their predictions.
-                branches = alone(self._pipeline, self._text) * self._model.together
-                Denoising(self._pipeline, grid, cells).advance(branches, 1)
+                pipeline = inpainting_without_values(self._pipeline, grid)
+                Denoising(pipeline, grid, cells).advance(alone(pipeline, self._text) * self._model.together, 1)
         return int(counts.peak)
 
     def _decoded(self, batch_size: int, *, tiled: bool) -> int:
@@ -256,6 +257,17 @@ def maps_without_values(pipeline: Any, grid: Grid) -> dict[tuple[str, str], Any]
 
     return {(control.picture, "p"): torch.empty((3, grid.height, grid.width), dtype=torch.uint8, device="meta")
             for control in pipeline.controls}
+
+
+def inpainting_without_values(pipeline: Any, grid: Grid) -> Any:
+    """The pipeline with an empty picture to change, if it changes any."""
+    import numpy as np
+
+    if pipeline.inpaint is None:
+        return pipeline
+    size = grid.height, grid.width
+    empty = np.zeros((*size, 3), dtype=np.uint8), np.ones(size, dtype=np.bool_)
+    return replace(pipeline, inpaint=LiveInpaint(read=lambda _: empty, of_steps=grid.steps))
 
 
 def conditions_without_values(pipeline: Any) -> Conditions:

@@ -14,7 +14,7 @@ from typing import Any
 from harness.cache import ImageCache, open_cache
 from harness.check import load_rows
 from harness.declare import Candidate, Grid, Suite, grid_of, short_hash
-from harness.declare.effective_grid import largest_image, whole_grid
+from harness.declare.effective_grid import largest_image, run_grid, whole_grid
 from harness.declare.picture_uses import PICTURES, files_used
 from harness.declare.prompt_groups import declared_key, groups_of
 from harness.declare.prompt_texts import change_along_steps
@@ -284,7 +284,7 @@ class SuiteRun:
 
     def _read_grid(self, candidate: Candidate) -> Grid:
         """The grid of a candidate with the guidance scales of all: texts that are one question at any are one."""
-        return replace(grid_of(self.suite, candidate), guidance_scales=whole_grid(self.suite).guidance_scales)
+        return replace(run_grid(self.suite, candidate), guidance_scales=whole_grid(self.suite).guidance_scales)
 
     def _text_problem(self, candidate: Candidate) -> str:
         """What is wrong with the prompts as the inspected candidate's text encoders read them."""
@@ -318,7 +318,7 @@ class SuiteRun:
             with self._stages.stage(candidate.name, "materialise", failures):
                 with self._room.making(candidate), loading(may_widen=self.bench.may_widen(candidate)):
                     prepared = self.bench.prepare(candidate, number) if number else self.bench.prepare(candidate)
-                    texts = self._embeddings(prepared, grid_of(self.suite, candidate))
+                    texts = self._embeddings(prepared, run_grid(self.suite, candidate))
                 rows += rows_beside(rows, prepared.coverage, group)
                 if last:
                     self.ledger.cover(candidate.name, rows)

@@ -27,11 +27,13 @@ from harness.samplers import (
 )
 from harness.sampling.arriving import Arriving, Images, SamplingError
 from harness.sampling.branches import LiveBranch
+from harness.sampling.inpainting import kept_of
 from harness.sampling.noise import generators, initial_noise
 from harness.sampling.predictions import converted, prediction_of, signal_and_noise
 from harness.sampling.text import Conditions, TextState
 from harness.sampling.text_lengths import common_length, repeated
 from harness.weights import Call, added_conditions, call_pipeline, unscaled
+from harness.weights.pipeline import reads_mask
 from harness.weights.placing import lent
 from harness.weights.upload import sent
 
@@ -66,7 +68,8 @@ class Denoising:
     """A batch of cells in progress: `latents` (n, channels, h, w) in float32 and the next step.
 
     Every cell has its own guidance scale, of at least 1. Either all cells of a batch have guidance 1, where the negative branch
-    cancels and is not computed, or none has. With a `start`, the grid's steps are those that are run, and shares are of these.
+    cancels and is not computed, or none has. With a `start`, or where the pipeline changes pictures, the grid's steps are those
+    that are run, and shares are of these.
     """
 
     def __init__(self, pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...], start: Start | None = None) -> None:
@@ -79,16 +82,20 @@ class Denoising:
         schedule, self._prediction = self._knobs.schedule or "", prediction_of(pipeline.scheduler_config)
         self._scheduler = build_scheduler(grid.sampler, pipeline.scheduler_config, schedule=schedule, eta=self._knobs.eta)
         # The scheduler looks its timesteps up on the host, as some look up their tables with them, and would wait for the device.
-        steps = grid.steps if start is None else start.of_steps
+        inpaint = pipeline.inpaint if start is None else None
+        steps = start.of_steps if start is not None else inpaint.of_steps if inpaint is not None else grid.steps
         set_steps(self._scheduler, grid.sampler, steps, schedule)
-        self._later = start is not None
-        self._first = 0 if start is None else begin_at(self._scheduler, grid.sampler, steps, steps - grid.steps)
+        self._in_part = start is not None or inpaint is not None
+        self._first = begin_at(self._scheduler, grid.sampler, steps, steps - grid.steps) if self._in_part else 0
         self._timesteps = sent(self._scheduler.timesteps, pipeline.device)
         drawing = generators(cells, 0 if start is None else start.stage)
         with torch.inference_mode():
             noise = initial_noise(pipeline, grid, cells, drawing)
-            self.latents: torch.Tensor = (noise * self._scheduler.init_noise_sigma if start is None else
-                                          noised(self._scheduler, self._first, start.latents, noise))
+            self._kept = None if inpaint is None else kept_of(pipeline, inpaint, grid, cells, noise)
+            begun = start.latents if start is not None else None if self._kept is None or steps == grid.steps else (
+                self._kept.latents)
+            self.latents: torch.Tensor = (noise * self._scheduler.init_noise_sigma if begun is None else
+                                          noised(self._scheduler, self._first, begun, noise))
         # The noise that a sampler adds at its steps is drawn by each cell's own generator.
         self._options = step_options(grid.sampler, self._knobs.eta, drawing)
         self._control_maps: dict[str, torch.Tensor] = {}
@@ -132,8 +139,10 @@ class Denoising:
             predictions.append(output)
         output = averaged(predictions, [branch.weight for branch in branches])
         with Sending() if self._sends else nullcontext():
-            options = {**self._options, **(history_options(self.grid.sampler, self.step) if self._later else {})}
+            options = {**self._options, **(history_options(self.grid.sampler, self.step) if self._in_part else {})}
             self.latents = self._scheduler.step(output, timestep, self.latents, **options).prev_sample
+        if self._kept is not None and not reads_mask(branches[0].pipeline):
+            self.latents = self._kept.put_into(self.latents, self._scheduler, evaluation + 1)
 
     def _predicted(self, branch: LiveBranch, scaled: torch.Tensor, evaluation: int, given: dict[str, Any], *,
                    guided: bool) -> torch.Tensor:
@@ -142,10 +151,13 @@ class Denoising:
 
         pipeline, timestep = branch.pipeline, self._timesteps[evaluation]
         scaled = scaled.to(pipeline.unet.conv_in.weight.dtype)
+        beside = self._kept.beside(scaled.dtype) if self._kept is not None and reads_mask(pipeline) else None
         if guided:
             scaled = torch.cat([scaled, scaled])
+            beside = None if beside is None else torch.cat([beside, beside])
         added = control_inputs(pipeline.controls, self._maps(branch), scaled, timestep, given, guided=guided)
-        output: torch.Tensor = pipeline.unet(scaled, timestep, **given, **added).sample.float()
+        read = scaled if beside is None else torch.cat([scaled, beside], dim=1)
+        output: torch.Tensor = pipeline.unet(read, timestep, **given, **added).sample.float()
         return guided_output(output, self._guidance, self._knobs.guidance_rescale or 0.0) if guided else output
 
     def _maps(self, branch: LiveBranch) -> dict[str, torch.Tensor]:

@@ -104,7 +104,14 @@ def from_pictures(pipeline: Pipeline, images: Images, size: tuple[int, int], met
     import torch
 
     pixels = torch.from_numpy(np.ascontiguousarray(resized_pictures(images, size, method))).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        return encoded(pipeline, 2 * (sent(pixels, pipeline.device).to(pipeline.vae.dtype) / 255) - 1, at_once)
+
+
+def encoded(pipeline: Pipeline, levels: torch.Tensor, at_once: int) -> torch.Tensor:
+    """The latents of pixels (n, 3, height, width) from -1 to 1: the mean of the VAE's posterior, `at_once` pictures at a time."""
+    import torch
+
     with torch.inference_mode(), lent([pipeline.vae], pipeline.device):
-        levels = 2 * (sent(pixels, pipeline.device).to(pipeline.vae.dtype) / 255) - 1
         means = [pipeline.vae.encode(part.contiguous()).latent_dist.mode() for part in torch.split(levels, at_once)]
         return scaled(pipeline, torch.cat(means)).float()

@@ -52,6 +52,15 @@ class LiveControl:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LiveInpaint:
+    """The pictures that a pipeline changes: `read` gives the picture (h, w, 3) of a prompt, uint8 RGB, and its mask (h, w), which
+    is true where the picture is changed. The steps that are run are the last of `of_steps`."""
+
+    read: Callable[[Prompt], tuple[NDArray[np.uint8], NDArray[np.bool_]]]
+    of_steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pipeline:
     """The live modules of a model, in evaluation mode and without gradients. They compute on `device`; text encoders may be kept
     on the host (`placing.lent`).
@@ -74,6 +83,8 @@ class Pipeline:
     """The control networks that act on the U-Net."""
     references: tuple[LiveReference, ...] = ()
     """The IP-Adapters whose pictures the U-Net's cross attention sees."""
+    inpaint: LiveInpaint | None = None
+    """The pictures that are changed; None where images are made of noise alone."""
 
     @property
     def unet(self) -> Any:
@@ -101,6 +112,12 @@ class Pipeline:
         return self.encoders[0].tokenizer
 
 
+def reads_mask(pipeline: Pipeline) -> bool:
+    """Whether the U-Net is one of an inpainting model, which reads a mask and the masked picture's latents beside its own."""
+    config = pipeline.denoiser.config
+    return "unet" in pipeline.parts and int(config.in_channels) == 2 * int(config.out_channels) + 1
+
+
 def latent_shape(pipeline: Pipeline, width: int, height: int) -> tuple[int, int, int]:
     """(channels, height / f, width / f) of one image's latents, where f is the VAE's factor, 8 at full size.
 
@@ -108,6 +125,8 @@ def latent_shape(pipeline: Pipeline, width: int, height: int) -> tuple[int, int,
     """
     factor = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
     multiple, channels = factor, int(pipeline.denoiser.config.in_channels)
+    if reads_mask(pipeline):
+        channels //= 2
     if pipeline.family == "flux":
         # Flux reads squares of 2 x 2 latents as one vector, which its config counts as channels.
         multiple, channels = factor * 2, channels // 4

@@ -72,10 +72,13 @@ def measured_prediction(path: Path, unet: Any, config: Mapping[str, Any]) -> str
 
     last = int(config.get("num_train_timesteps", 1000)) - 1
     weight = unet.conv_in.weight
-    noise = torch.randn((1, unet.config.in_channels, 64, 64), generator=torch.Generator("cpu").manual_seed(0))
+    noise = torch.randn((1, unet.config.out_channels, 64, 64), generator=torch.Generator("cpu").manual_seed(0))
+    # What an inpainting model reads besides: a mask that is all white, and an empty picture.
+    beside = torch.zeros((1, unet.config.in_channels - unet.config.out_channels, 64, 64))
+    beside[:, :1] = 1
     states = torch.zeros((1, 77, unet.config.cross_attention_dim), device=weight.device, dtype=weight.dtype)
     with torch.inference_mode():
-        answer = unet(noise.to(weight), last, encoder_hidden_states=states).sample.float().cpu()
+        answer = unet(torch.cat([noise, beside], dim=1).to(weight), last, encoder_hidden_states=states).sample.float().cpu()
     agreement = float(torch.corrcoef(torch.stack([noise.flatten(), answer.flatten()]))[0, 1])
     if agreement > 0.8:
         return "epsilon"

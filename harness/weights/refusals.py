@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from harness.declare.listing import first_of
 from harness.weights.files import ModelFileError
 from harness.weights.folder import is_bare
 from harness.weights.live_module import KINDS
 from harness.weights.model import ModelFile
+from harness.weights.pipeline import Pipeline, reads_mask
 from harness.weights.quantized_codes import refuse_codes
 
-if TYPE_CHECKING:
-    from harness.weights.pipeline import Pipeline
-
-_KINDS_BY_CHANNELS: Final = {9: "an inpainting model", 8: "an InstructPix2Pix model", 5: "a depth-conditioned model"}
+_KINDS_BY_CHANNELS: Final = {8: "an InstructPix2Pix model", 5: "a depth-conditioned model"}
 
 
 def refuse_family(model: ModelFile, config: Path | None = None) -> None:
@@ -67,7 +65,8 @@ def _joints(pipeline: Pipeline) -> Iterator[tuple[str, Any, int]]:
     config = pipeline.denoiser.config
     texts = {e.component: e.module.config for e in pipeline.encoders}
     folded = 4 if pipeline.family == "flux" else 1
-    yield "channels of the latents", config.in_channels, pipeline.vae.config.latent_channels * folded
+    own = config.out_channels if reads_mask(pipeline) else config.in_channels
+    yield "channels of the latents", own, pipeline.vae.config.latent_channels * folded
     if pipeline.family == "flux":
         yield "width of the T5 states", config.joint_attention_dim, texts["text_encoder_2"].d_model
         yield "width of the pooled text", config.pooled_projection_dim, texts["text_encoder"].hidden_size

@@ -93,6 +93,13 @@ def referred(**changes: object) -> Suite:
     return replace(of(references=(reference,)), grid=tiny_grid(prompts=prompts))
 
 
+def inpainted(**changes: object) -> Suite:
+    inpaint = Inpaint(**{"picture": "photo", "mask": "mask", **changes})  # type: ignore[arg-type]
+    pictures = {"photo": "zoo:picture-fish-3", "mask": "zoo:edges-fish-3"}
+    prompts = tuple(replace(prompt, pictures=pictures) for prompt in PROMPTS)
+    return replace(of(inpaint=inpaint), grid=tiny_grid(prompts=prompts))
+
+
 def gated(**changes: object) -> Suite:
     return tiny_suite(gates=(Gate(**{"value": "clip_score", **changes}),))  # type: ignore[arg-type]
 
@@ -225,8 +232,11 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Candidate.stages": (staged(strength=0.1), "none of them"),
     "Candidate.controls": (of(controls=(Control(path="nowhere", picture="edges"),)), "'nowhere'"),
     "Candidate.references": (of(references=(Reference(path="nowhere", picture="face"),)), "'nowhere'"),
-    "Candidate.inpaint": (of(inpaint=Inpaint(picture="photo", mask="mask")), "inpaint"),
+    "Candidate.inpaint": (of(inpaint=Inpaint(picture="photo", mask="mask")), "asks for the picture 'photo'"),
     "Candidate.post": (of(post=(Upscale(factor=1),)), "post-step 1"),
+    "Inpaint.picture": (inpainted(picture="phtoo"), "'phtoo'"),
+    "Inpaint.mask": (inpainted(mask="photo"), "picture and mask are both 'photo'"),
+    "Inpaint.strength": (inpainted(strength=0.1), "runs none of them"),
     "Control.path": (controlled(path="nowhere"), "'nowhere'"),
     "Control.picture": (controlled(picture="edgse"), "'edgse'"),
     "Control.weight": (controlled(weight=float("nan")), "weight is nan"),
@@ -322,13 +332,6 @@ OPTIONS |= {
     "Stage.before": (staged(before=(ColourTransfer("nowhere.png"),)), "before"),
     "Stage.colour": (staged(colour="transfr"), "'transfr'"),
 }
-
-NOT_YET = {
-    Inpaint: (of(inpaint=Inpaint(picture="photo", mask="mask")), "inpaint"),
-}
-"""Declarations that are refused as a whole until they can be sampled."""
-OPTIONS |= {f"{kind.__name__}.{field.name}": row for kind, row in NOT_YET.items() for field in fields(kind)}
-
 
 def declared() -> list[str]:
     classes = [kind for kind in vars(harness.declare).values() if isinstance(kind, type) and is_dataclass(kind)]
