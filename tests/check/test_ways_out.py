@@ -24,6 +24,7 @@ from harness import (
     Ensemble,
     Fused,
     Gate,
+    Inpaint,
     Merge,
     Objective,
     Penalty,
@@ -112,11 +113,20 @@ RED, BLUE = Prompt(id="a", text="a red star"), Prompt(id="b", text="a blue car",
 BOTH = ("zoo:photo", "zoo:anime")
 
 # What is declared, what the refusal says to do, and what is declared then.
+def inpainted(mask: str) -> dict[str, Any]:
+    pictures = {"photo": "zoo:picture-fish-3", "mask": "zoo:edges-fish-3"}
+    prompt = Prompt(id="fish", text="a fish", pictures=pictures)
+    candidate = Candidate(name="x", model="zoo:photo", inpaint=Inpaint(picture="photo", mask=mask))
+    return {"candidates": (candidate,), "baseline": "x", "grid": tiny_grid(prompts=(prompt,))}
+
+
 ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     ({"metrics": (*tiny_suite().metrics, "ms_ssim")}, "use 'ssim'", {"metrics": (*tiny_suite().metrics, "ssim")}),
     ({"metrics": (*tiny_suite().metrics, "edge_jaggedness")}, "give the metric that it comes from, 'structure'",
      {"metrics": (*tiny_suite().metrics, "structure")}),
     ({"metrics": (*tiny_suite().metrics, "failures")}, "remove it", {"metrics": tiny_suite().metrics}),
+    (inpainted("photo"), "give the mask under a name of its own",
+     inpainted("mask")),
     (one(Relay(models=BOTH, at=(1.0,))), "declare the others alone", one("zoo:photo")),
     (one(Relay(models=BOTH, at=())), "give one for each model but the first", one(Relay(models=BOTH, at=(0.5,)))),
     (one(Relay(models=BOTH, at=(0.9,))), "move the hand-over", one(Relay(models=BOTH, at=(0.5,)))),
