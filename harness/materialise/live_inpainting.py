@@ -51,6 +51,7 @@ def inspect_inpaint(inpaint: Inpaint, shape: Pipeline, prompts: Collection[Promp
         raise MaterialiseError("inpaint: inpainting is supported for U-Nets (Stable Diffusion 1, 2 and XL), and not for models "
                                f"of the family {shape.family}; remove inpaint")
     for prompt in prompts:
+        library.path(_file(prompt, inpaint.picture))  # drawn now if it is the zoo's, and not by two batches at once
         file = _file(prompt, inpaint.mask)
         mask = read_mask(library.path(file))
         size = latent_shape(shape, mask.shape[1], mask.shape[0])[1:]

@@ -132,7 +132,7 @@ class Workbench:
         self._image_prompts = ReferenceNets(library=self.library)
         self._vaes: dict[tuple[str, ...], bool] = {}
         self._grid: Grid | None = None
-        self._masked: set[tuple[str, str]] = set()
+        self._masked: set[tuple[str, str, str]] = set()
         self._inspected: dict[tuple[str, str | None, bool], tuple[TextEncoder, ...]] = {}
         self._shapes: dict[tuple[str, str | None, bool], Pipeline] = {}
 
@@ -215,7 +215,7 @@ class Workbench:
             self._nets.inspect(candidate, self._shape(base))
         if candidate.references:
             self._image_prompts.inspect(candidate, self._shape(base))
-        if candidate.inpaint is not None and (masked := (candidate.inpaint.mask, base.path)) not in self._masked:
+        if candidate.inpaint is not None and (masked := (candidate.inpaint.picture, candidate.inpaint.mask, base.path)) not in self._masked:
             inspect_inpaint(candidate.inpaint, self._shape(base), () if self._grid is None else self._grid.prompts, self.library)
             self._masked.add(masked)
         spans = self.spans(candidate)
