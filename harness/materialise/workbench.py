@@ -215,9 +215,9 @@ class Workbench:
             self._nets.inspect(candidate, self._shape(base))
         if candidate.references:
             self._image_prompts.inspect(candidate, self._shape(base))
-        if candidate.inpaint is not None and (masked := (candidate.inpaint.picture, candidate.inpaint.mask, base.path)) not in self._masked:
-            inspect_inpaint(candidate.inpaint, self._shape(base), () if self._grid is None else self._grid.prompts, self.library)
-            self._masked.add(masked)
+        if (inpaint := candidate.inpaint) is not None and (inpaint.picture, inpaint.mask, base.path) not in self._masked:
+            inspect_inpaint(inpaint, self._shape(base), () if self._grid is None else self._grid.prompts, self.library)
+            self._masked.add((inpaint.picture, inpaint.mask, base.path))
         spans = self.spans(candidate)
         if self.family(candidate) in FLOW_FAMILIES and (len(spans) > 1 or candidate.emphasis or candidate.aesthetic):
             raise MaterialiseError(f"models of the family {self.family(candidate)} are sampled by their own pipeline, which "
