@@ -83,4 +83,4 @@ def test_a_value_without_a_row_is_a_number_of_its_own_name() -> None:
 def test_the_rows_of_paired_metrics_say_which_values_need_the_baseline() -> None:
     assert {name for name, spec in OF_METRICS.items() if spec.paired} == {
         "psnr_db", "exact_match", "ssim", "ms_ssim", "palette_drift", "edge_f1"}
-    assert {name for name, row in METRICS.items() if row.paired} == {"psnr", "ssim", "ms_ssim", "palette"}
+    assert {name for name, row in METRICS.items() if row.paired} == {"psnr", "ssim", "ms_ssim", "palette", "edges"}
