@@ -4,12 +4,12 @@ in its stages and afterwards."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Final
 
 from harness.declare.candidate import Candidate
 from harness.declare.guiding import Canny, Control, Reference
-from harness.declare.models import Checkpoint, Ensemble, Fused, Merge, Model, Recipe, Relay, models_of, weights_by_model
+from harness.declare.models import Adapter, Checkpoint, Ensemble, Fused, Merge, Model, Recipe, Relay, models_of, weights_by_model
 from harness.declare.post_steps import ColourTransfer, Lut, PostStep, Temperature, Upscale
 from harness.declare.stage_candidates import as_candidates
 from harness.declare.stages import PROMPT, Stage
@@ -84,9 +84,9 @@ def _kind(model: Model) -> str:
 def described(candidate: Candidate) -> tuple[str, ...]:
     """One phrase for each thing that makes a candidate more than one model sampled once: the models of a relay or an ensemble,
     controls, references, inpainting, later stages, post-steps. Empty for a single model or merge."""
-    return (*_model_phrases(candidate.model), *_guides(candidate.controls, candidate.references), *_inpainting(candidate),
-            *(phrase for number, stage in enumerate(candidate.stages, 2) for phrase in _stage(number, stage)),
-            *(f"afterwards {_post_step(step)}" for step in candidate.post))
+    return (*model_phrases(candidate.model), *guide_phrases(candidate.controls, candidate.references), *_inpainting(candidate),
+            *(phrase for number, stage in enumerate(candidate.stages, 2) for phrase in stage_phrases(number, stage)),
+            *post_phrases(candidate))
 
 
 def model_name(model: Model) -> str:
@@ -101,7 +101,8 @@ def model_name(model: Model) -> str:
     return _file(model.path if isinstance(model, Checkpoint) else model)
 
 
-def _model_phrases(model: Model) -> Iterator[str]:
+def model_phrases(model: Model) -> Iterator[str]:
+    """What makes a model a relay or an ensemble; nothing for any other."""
     if isinstance(model, Relay):
         first, *later = map(model_name, model.models)
         turns = [f"{name} from {share:.3g} of the steps on" for share, name in zip(model.at, later, strict=False)]
@@ -111,14 +112,28 @@ def _model_phrases(model: Model) -> Iterator[str]:
         yield f"ensemble of {_listed(shares)}{', texts read by the first' if model.texts == 'first' else ''}"
 
 
-def _guides(controls: tuple[Control, ...], references: tuple[Reference, ...]) -> Iterator[str]:
+def guide_phrases(controls: tuple[Control, ...], references: tuple[Reference, ...]) -> Iterator[str]:
+    """A phrase for each picture that guides a stage."""
     for control in controls:
-        picture = f"edges made of {control.picture.of!r}" if isinstance(control.picture, Canny) else f"{control.picture!r}"
+        picture = _edges(control.picture) if isinstance(control.picture, Canny) else f"{control.picture!r}"
         yield (f"control by {_file(control.path)}, picture {picture}, weight {control.weight:.3g}"
                f"{_span(control.start, control.end)}{', guess mode' if control.guess else ''}")
     for reference in references:
         yield (f"reference by {_file(reference.path)}, picture {reference.picture!r}, weight {reference.weight:.3g}"
-               f"{' by block' if reference.blocks is not None else ''}{_span(reference.start, reference.end)}")
+               f"{' by block' if reference.blocks is not None else ''}"
+               f"{f', encoder {_file(reference.encoder)}' if reference.encoder else ''}{_span(reference.start, reference.end)}")
+
+
+def _edges(canny: Canny) -> str:
+    """The map that is made of a picture, with the thresholds that are not the usual ones."""
+    given = [f"{spec.name} {getattr(canny, spec.name):.3g}" for spec in fields(canny)
+             if spec.default is not MISSING and getattr(canny, spec.name) != spec.default]
+    return f"edges made of {canny.of!r}" + (f" ({', '.join(given)})" if given else "")
+
+
+def _adapter(adapter: Adapter) -> str:
+    by = " by block" if adapter.blocks is not None else ""
+    return f"{_file(adapter.path)} at {adapter.weight:.3g}{by}{_span(adapter.start, adapter.end)}"
 
 
 def _inpainting(candidate: Candidate) -> Iterator[str]:
@@ -126,21 +141,27 @@ def _inpainting(candidate: Candidate) -> Iterator[str]:
         yield f"inpainting of {inpaint.picture!r} where {inpaint.mask!r} is white, strength {inpaint.strength:.3g}"
 
 
-def _stage(number: int, stage: Stage) -> Iterator[str]:
-    """A later stage, and what guides it."""
+def stage_phrases(number: int, stage: Stage) -> Iterator[str]:
+    """First the later stage itself, then what guides it."""
     phrases = [f"stage {number}: {model_name(stage.model) if stage.model else 'the same model'}"]
     phrases += [f"strength {stage.strength:.3g}"] if stage.strength is not None else []
     phrases += [f"prompt {stage.prompt!r}"] if stage.prompt != PROMPT else []
-    phrases += [f"with {_listed([f'{_file(one.path)} at {one.weight:.3g}' for one in stage.adapters])}"] if stage.adapters else []
+    phrases += [f"negative prompt {stage.negative!r}"] if stage.negative is not None else []
+    phrases += [f"with {_listed(list(map(_adapter, stage.adapters)))}"] if stage.adapters else []
     phrases += [f"{name} {value}" for name, value in (stage.sampling.given if stage.sampling is not None else {}).items()]
     phrases += [f"handed over as {stage.through}"] if stage.through else []
     phrases += [f"resized by {stage.resize}"] if stage.resize != "lanczos" else []
     phrases += [f"before it {_post_step(step)}" for step in stage.before]
     phrases += ["colours transferred from the stage before"] if stage.colour else []
     yield ", ".join(phrases)
-    yield from (f"stage {number}: {guide}" for guide in _guides(stage.controls, stage.references))
+    yield from (f"stage {number}: {guide}" for guide in guide_phrases(stage.controls, stage.references))
     if isinstance(stage.model, Relay | Ensemble):
-        yield from (f"stage {number}: {phrase}" for phrase in _model_phrases(stage.model))
+        yield from (f"stage {number}: {phrase}" for phrase in model_phrases(stage.model))
+
+
+def post_phrases(candidate: Candidate) -> Iterator[str]:
+    """A phrase for each post-step of a candidate."""
+    yield from (f"afterwards {_post_step(step)}" for step in candidate.post)
 
 
 def _post_step(step: PostStep) -> str:

@@ -33,9 +33,9 @@ class PictureText:
     guidance: float | None = None
     """The guidance scale (CFG)."""
     width: int | None = None
-    """In pixels, of the first pass."""
+    """In pixels, as the tool writes the size: of most tools that of the first pass."""
     height: int | None = None
-    """In pixels, of the first pass."""
+    """In pixels, as the tool writes the size: of most tools that of the first pass."""
     clip_skip: int | None = None
     """As A1111 counts: 1 is the last layer of the text encoder."""
     model: str = ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare import Candidate, Checkpoint, Fused
-from harness.declare.models import one_recipe
+from harness.declare.models import Recipe, one_recipe
 from harness.materialise import Workbench, place, plan_recipe
 from harness.materialise.adapter_expressions import refuse_unfusible
 from harness.materialise.library import frame_of
@@ -44,10 +44,12 @@ BESIDE_WEIGHTS: Final = {"emphasis": "prompts", "aesthetic": "prompts", "stages"
 """The fields of a candidate that no model file holds, and what they change."""
 
 
-def as_one_file(candidate: Candidate, bench: Workbench) -> Candidate:
-    """The candidate with its adapters fused into the model. Raises PromotionError for anything that no file can hold."""
+_FUSED: Final = "Fused(model=..., adapters=(...))"
+
+
+def refuse_several(candidate: Candidate) -> Recipe:
+    """The model of a candidate, if its declaration is one that a single file can hold. Raises PromotionError otherwise."""
     who = f"candidate {candidate.name!r}"
-    fused = "Fused(model=..., adapters=(...))"
     if candidate.stages:
         raise PromotionError(f"{who} makes its pictures in {len(candidate.stages) + 1} stages, each with a model of its own, and "
                              "no single file holds them. Measure the model of a stage as a candidate without stages, and promote "
@@ -59,21 +61,29 @@ def as_one_file(candidate: Candidate, bench: Workbench) -> Candidate:
     if candidate.quantization != "fp32":
         raise PromotionError(f"{who} is quantized ({candidate.quantization}), which happens when a model is loaded and cannot be "
                              "stored in a single file. Promote the candidate without quantization; for 16 bits merge with "
-                             f"dtype, and with adapters use {fused}")
+                             f"dtype, and with adapters use {_FUSED}")
     for field, changed in BESIDE_WEIGHTS.items():
         if getattr(candidate, field):
             raise PromotionError(f"{who} has {field}, which changes {changed} and cannot be stored in a model file. Measure and "
-                                 f"promote a candidate without it; adapters of weights can be fused: {fused}")
-    frame = bench.library.open(frame_of(candidate.model))
+                                 f"promote a candidate without it; adapters of weights can be fused: {_FUSED}")
     for adapter in candidate.adapters:
         if (adapter.start, adapter.end) != (0, 1):
             raise PromotionError(f"{who}: adapter {adapter.path!r} acts from {adapter.start:g} to {adapter.end:g} of the steps, "
-                                 f"which a single file cannot do. Measure it fused for all steps, as {fused}, and promote that")
+                                 f"which a single file cannot do. Measure it fused for all steps, as {_FUSED}, and promote that")
+    return model
+
+
+def as_one_file(candidate: Candidate, bench: Workbench) -> Candidate:
+    """The candidate with its adapters fused into the model. Raises PromotionError for anything that no file can hold."""
+    model = refuse_several(candidate)
+    frame = bench.library.open(frame_of(candidate.model))
+    for adapter in candidate.adapters:
         try:
             refuse_unfusible(bench.library.adapter(adapter.path, frame))
         except ValueError as error:
-            raise PromotionError(f"{who}: adapter {adapter.path!r} works only at run time ({error}). Measure a candidate without "
-                                 f"it and with its other adapters as {fused}, and promote that") from error
+            raise PromotionError(f"candidate {candidate.name!r}: adapter {adapter.path!r} works only at run time ({error}). "
+                                 f"Measure a candidate without it and with its other adapters as {_FUSED}, and promote "
+                                 "that") from error
     if not candidate.adapters:
         return candidate
     return replace(candidate, model=Fused(model=model, adapters=candidate.adapters), adapters=())

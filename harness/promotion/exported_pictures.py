@@ -18,9 +18,11 @@ from harness.declare.picture_parameters import to_parameters
 from harness.declare.picture_texts import OWN, PARAMETERS
 from harness.declare.prompt_groups import groups_of
 from harness.promotion.adapters_in_a1111 import AdaptersInA1111, adapters_in_a1111
+from harness.promotion.candidate_in_a1111 import candidate_differences
 from harness.promotion.errors import PromotionError
+from harness.promotion.export import refuse_several
 from harness.promotion.models_folder import Models
-from harness.promotion.picture_of_image import as_a1111, beyond_a_text, differences_in_a1111, picture_of
+from harness.promotion.picture_of_image import as_a1111, differences_in_a1111, picture_of
 from harness.promotion.record_files import PROMOTION
 from harness.records import Cell, write_atomically
 from harness.records.regular_files import LARGEST_IMAGE, lies_below, read_regular
@@ -77,11 +79,12 @@ def export_pictures(folder: Path, candidate: str | None, target: Path, models: M
     model, note = _model(run, name, {image.key for image in files.values()}, models)
     adapters = {group.prompts: _adapters(run, name, model, group.candidate.adapters)
                 for group in groups_of(run.candidate(name), run.suite.grid.prompts)}
+    of_candidate = candidate_differences(run.suite, run.candidate(name))
     written, unchanged, differences = [], [], dict[str, None]()
     for file, image in files.items():
         picture = picture_of(run.suite, run.candidate(name), image.cell, (model.name, model.digest))
         of_prompt = next(words for prompts, words in adapters.items() if image.cell.prompt in prompts)
-        otherwise = (*beyond_a_text(run.suite, run.candidate(name)), *differences_in_a1111(picture), *of_prompt.differences)
+        otherwise = (*differences_in_a1111(picture), *of_candidate, *of_prompt.differences)
         differences |= dict.fromkeys(otherwise)
         own = {"format": OWN_FORMAT, "picture": asdict(picture), **_origin(run, name, image), "differs_in_a1111": otherwise}
         content = with_texts(_read(run, image), {PARAMETERS: to_parameters(as_a1111(picture, of_prompt)), OWN: json.dumps(own)})
@@ -187,10 +190,17 @@ def _model(run: Run, name: str, keys: set[str], models: Models) -> tuple[_Model,
         for model, file in files:
             with file.open("rb") as opened:
                 return _Model(name=model, digest=hashlib.file_digest(opened, "sha256").hexdigest()[:10], fused=fused), ""
-    if not run.candidate(name).in_one_file:
-        return _Model(), f"no single file holds candidate {name!r}, so the pictures name no model"
-    return _Model(), (f"no file with the weights of candidate {name!r} was found, so the pictures name no model. Promote it and "
-                      "export again")
+    return _Model(), (f"no file with the weights of candidate {name!r} was found, so the pictures name no model. "
+                      f"{_advice(run, name)}")
+
+
+def _advice(run: Run, name: str) -> str:
+    """How the pictures of a candidate come to name a model."""
+    try:
+        refuse_several(run.candidate(name))
+    except PromotionError as error:
+        return f"It cannot be promoted as it is: {error}"
+    return "Once it is promoted, an export names it"
 
 
 def _adapters(run: Run, name: str, model: _Model, adapters: Sequence[Adapter]) -> AdaptersInA1111:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Final
@@ -14,30 +13,14 @@ from harness.declare.effective_grid import grid_of, picture_size, sampler_of
 from harness.declare.picture_text import PictureText
 from harness.declare.prompt_groups import for_prompt
 from harness.promotion.adapters_in_a1111 import AdaptersInA1111
+from harness.promotion.candidate_in_a1111 import pairs_in_a1111
+from harness.promotion.samplers_in_a1111 import AUTOMATIC, SAMPLERS_IN_A1111, sampler_in_a1111, schedule_in_a1111
 from harness.records import Cell
 from harness.samplers import SAMPLERS, SCHEDULES
 from harness.version import __version__
 
 LORA_HASHES: Final = "Lora hashes"
 NOISE: Final = "drawn by Sweetspot; the same seed gives another picture in other tools"
-SAMPLERS_IN_A1111: Final[Mapping[str, str]] = {
-    "ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M", "unipc": "UniPC", "heun": "Heun",
-    "dpm2": "DPM2", "dpm2_a": "DPM2 a", "lms": "LMS", "dpmpp_2s_a": "DPM++ 2S a", "dpmpp_sde": "DPM++ SDE",
-    "dpmpp_2m_sde": "DPM++ 2M SDE", "dpmpp_2m_sde_heun": "DPM++ 2M SDE Heun", "dpmpp_3m_sde": "DPM++ 3M SDE", "plms": "PLMS",
-    "deis": "DEIS", "lcm": "LCM", "flow_euler": "Euler", "flow_heun": "Heun"}
-"""What A1111 calls the samplers."""
-SCHEDULES_IN_A1111: Final = {"sgm_uniform": "SGM Uniform"}
-"""What A1111 calls the schedules, where that is not the name with a capital letter."""
-AUTOMATIC: Final = "Automatic"
-"""Karras or exponential for most samplers of A1111, also where a text names no schedule."""
-NEAREST_IN_A1111: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("ddim", "plms", "unipc", "lcm", "ddpm", "tcd"), AUTOMATIC),
-    **dict.fromkeys(("dpmpp_2m", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde", "dpmpp_3m", "dpmpp_2s", "deis",
-                     "sa_solver"), "SGM Uniform"),
-    **dict.fromkeys(("euler", "euler_a", "heun", "dpm2", "dpm2_a", "lms", "dpmpp_2s_a", "dpmpp_sde"), "Uniform"),
-    **dict.fromkeys(("flow_euler", "flow_heun"), "Simple")}
-"""Without a declared schedule: the schedule type of A1111 whose timesteps are nearest to those of diffusers with the configs of
-Stable Diffusion, or "Automatic" for samplers that take their own there, whatever is chosen."""
 
 
 def picture_of(suite: Suite, candidate: Candidate, cell: Cell, model: tuple[str, str] = ("", "")) -> PictureText:
@@ -48,11 +31,12 @@ def picture_of(suite: Suite, candidate: Candidate, cell: Cell, model: tuple[str,
     acting = for_prompt(candidate, prompt).adapters
     adapters = ", ".join(f"{PurePath(adapter.path).stem} {adapter.weight:g}" for adapter in acting)
     others = {"Candidate": candidate.name, "Made by": "" if candidate.in_one_file else scheme_of(candidate), "Adapters": adapters,
-              "Noise": NOISE, "Version": f"sweetspot {__version__}"}
+              **pairs_in_a1111(suite, candidate, cell), "Noise": NOISE, "Version": f"sweetspot {__version__}"}
+    width, height = picture_size(suite, candidate)
     return PictureText(
         tool="Sweetspot", syntax=prompt.syntax or grid.syntax, prompt=prompt.text, negative=prompt.negative, seed=cell.seed,
-        steps=grid.steps, sampler=sampler, schedule=schedule, guidance=float(cell.guidance), width=grid.width,
-        height=grid.height, clip_skip=grid.sampling.clip_skip if grid.sampling else None, model=model[0], model_hash=model[1],
+        steps=grid.steps, sampler=sampler, schedule=schedule, guidance=float(cell.guidance), width=width, height=height,
+        clip_skip=grid.sampling.clip_skip if grid.sampling else None, model=model[0], model_hash=model[1],
         others={name: text for name, text in others.items() if text})
 
 
@@ -63,14 +47,14 @@ def as_a1111(picture: PictureText, adapters: AdaptersInA1111 | None = None) -> P
     found_by = {LORA_HASHES: ", ".join(f"{name}: {digest}" for name, digest in hashes.items())} if hashes else {}
     return replace(picture, prompt=" ".join((_escaped(picture.prompt, picture.syntax), *tags)),
                    negative=_escaped(picture.negative, picture.syntax),
-                   sampler=SAMPLERS_IN_A1111.get(picture.sampler, picture.sampler), schedule=_schedule(picture),
+                   sampler=sampler_in_a1111(picture.sampler), schedule=schedule_in_a1111(picture.sampler, picture.schedule),
                    others={**found_by, **picture.others})
 
 
 def differences_in_a1111(picture: PictureText) -> tuple[str, ...]:
     """In a sentence each: why A1111 does not take the steps that the picture was made with, though its text says what is nearest
     to them there."""
-    sampler, schedule = SAMPLERS_IN_A1111.get(picture.sampler), _schedule(picture)
+    sampler, schedule = SAMPLERS_IN_A1111.get(picture.sampler), schedule_in_a1111(picture.sampler, picture.schedule)
     differences = []
     if sampler is None:
         differences.append(f"A1111 has no sampler {picture.sampler!r}")
@@ -83,23 +67,6 @@ def differences_in_a1111(picture: PictureText) -> tuple[str, ...]:
     elif picture.schedule not in SCHEDULES or "A1111" not in SCHEDULES[picture.schedule].same_as:
         differences.append(f"A1111's schedule {schedule!r} has other noise levels")
     return tuple(differences)
-
-
-def beyond_a_text(suite: Suite, candidate: Candidate) -> tuple[str, ...]:
-    """In a sentence: what made a candidate's images besides the one model and the one run that a text describes."""
-    if candidate.in_one_file:
-        return ()
-    grid, size = grid_of(suite, candidate), picture_size(suite, candidate)
-    other_size = "" if size == (grid.width, grid.height) else (
-        f", and its size is that of the first stage: the pictures have {size[0]} x {size[1]} pixels")
-    return (f"the text describes one model in one run, and the pictures were made by {scheme_of(candidate)}, for which it has no "
-            f"words{other_size}",)
-
-
-def _schedule(picture: PictureText) -> str:
-    if not picture.schedule:
-        return NEAREST_IN_A1111.get(picture.sampler, "Uniform")
-    return SCHEDULES_IN_A1111.get(picture.schedule, picture.schedule.capitalize())
 
 
 def _escaped(text: str, syntax: str) -> str:

@@ -20,16 +20,9 @@ from harness.declare.picture_chunks import texts_of, with_texts
 from harness.declare.picture_parameters import from_parameters, to_parameters
 from harness.declare.picture_texts import OWN, PARAMETERS
 from harness.declare.sampler_names import AUTOMATIC, SCHEDULE_NAMES, sampler_named, schedule_named
-from harness.promotion.picture_of_image import (
-    NEAREST_IN_A1111,
-    NOISE,
-    SAMPLERS_IN_A1111,
-    SCHEDULES_IN_A1111,
-    as_a1111,
-    beyond_a_text,
-    differences_in_a1111,
-    picture_of,
-)
+from harness.promotion.candidate_in_a1111 import candidate_differences
+from harness.promotion.picture_of_image import NOISE, as_a1111, differences_in_a1111, picture_of
+from harness.promotion.samplers_in_a1111 import NEAREST_IN_A1111, SAMPLERS_IN_A1111, SCHEDULES_IN_A1111
 from harness.records import Cell
 from harness.samplers import SAMPLERS, SCHEDULES
 from harness.samplers.building import build_scheduler, set_steps
@@ -267,20 +260,20 @@ def test_the_nearest_schedule_of_a1111_is_near_the_timesteps_of_diffusers() -> N
 
 
 @pytest.mark.parametrize(("fields", "facts"), [
-    ({"stages": (Stage(model="zoo:anime", strength=0.5, sampling=Sampling(width=128)),)}, ("two stages", "128 x 96")),
+    ({"stages": (Stage(model="zoo:anime", strength=0.5, sampling=Sampling(width=128)),)}, ("two stages", "Size: 128x96")),
     ({"model": Ensemble(models=("zoo:photo", "zoo:anime"), weights=(0.5, 0.5))}, ("ensemble",)),
     ({"model": Relay(models=("zoo:photo", "zoo:anime"), at=(0.5,))}, ("relay",)),
     ({"controls": (Control(path="c", picture="edges"),), "references": (Reference(path="r", picture="look"),)},
      ("control", "reference")),
-    ({"post": (Upscale(factor=2),)}, ("post-steps", "128 x 192")),
+    ({"post": (Upscale(factor=2),)}, ("post-steps", "Size: 128x192")),
 ])
 def test_what_made_a_picture_besides_one_model_is_said_where_a_text_has_no_words_for_it(
         fields: dict[str, Any], facts: tuple[str, ...]) -> None:
     grid = Grid(prompts=(Prompt(id="p", text="a"),), seeds=(7,), guidance_scales=(4.5,), width=64, height=96)
     candidate, alone = Candidate(**{"name": "c", "model": "zoo:photo", **fields}), Candidate(name="alone", model="zoo:photo")
     suite = Suite(name="s", candidates=(candidate, alone), baseline="alone", grid=grid)
-    (sentence,) = beyond_a_text(suite, candidate)
-    assert all(fact in sentence for fact in facts)
+    assert candidate_differences(suite, candidate)
     text = picture_of(suite, candidate, Cell(prompt="p", seed=7, guidance=4.5))
     assert facts[0] in from_parameters(to_parameters(as_a1111(text))).others["Made by"]
-    assert beyond_a_text(suite, alone) == ()
+    assert all(fact in to_parameters(as_a1111(text)) for fact in facts)
+    assert candidate_differences(suite, alone) == ()

@@ -42,3 +42,10 @@ def test_what_a_tag_cannot_say_is_in_our_own_text_and_on_the_terminal(work, swee
     (picture, *_) = Path("pictures").iterdir()
     (*_, sentence) = json.loads(texts_of(picture)[OWN])["differs_in_a1111"]
     assert (code, sentence in out, "'sketch'" in sentence, "<lora:" in texts_of(picture)[PARAMETERS]) == (0, True, True, False)
+
+
+def test_a_candidate_that_cannot_be_promoted_is_not_told_to_be(work, sweetspot):
+    work()
+    code, out, _ = sweetspot("images", "runs/tiny", "--candidate", "by step", "--to", "pictures")
+    refusal = sweetspot("promote", "by step", "--run", "runs/tiny", "--as", "blend")[2].removeprefix("sweetspot promote: ")
+    assert (code, "Once it is promoted" in out, refusal.strip() in out) == (0, False, True)
