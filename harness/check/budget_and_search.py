@@ -14,7 +14,7 @@ from typing import Final
 from harness.check.alphas import LEAST_BLOCKS, MOST_BLOCKS
 from harness.check.candidate import reference_problems
 from harness.check.phrases import doubles, number
-from harness.check.values import known_values
+from harness.check.values import known_values, parts_of_objective
 from harness.declare import Alphas, Blocks, Budget, Candidate, Search, Suite, grid_of
 from harness.declare.interpolate import RefiningError, counts_steps, refined
 from harness.declare.nearest import did_you_mean
@@ -69,9 +69,7 @@ def budget_problems(suite: Suite, budget: Budget) -> Iterator[str]:
 def _of_all_images(suite: Suite) -> Iterator[str]:
     """Problems of an objective or a gate that uses a value which depends on the other images of a prompt. A budget samples
     different images for different candidates, so such a value would favour some."""
-    objective = suite.objective
-    used = [objective.maximise, *(p.metric for p in objective.penalties), *(c.metric for c in objective.constraints),
-            *(d.metric for d in objective.desirabilities)]
+    used = parts_of_objective(suite.objective)
     for value in (name for name, spec in known_values(suite).items() if spec.pooled):
         if value in used:
             yield (f"the objective uses {value!r}, which {_DERIVED}. Use an objective without it, such as "

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Final
 
 from harness import zoo
+from harness.check.map_remarks import map_remarks
 from harness.check.phrases import number
+from harness.check.values import known_values, parts_of_objective
 from harness.declare import Candidate, Canny, Control, Suite
 from harness.declare.effective_grid import stage_grids
 from harness.declare.guiding import STAGE_BEFORE
 from harness.declare.listing import first_of
 from harness.declare.nearest import did_you_mean
-from harness.declare.picture_file import PictureError, read_picture, size_of_picture
-from harness.declare.picture_uses import MAP, REFERENCE, PictureUse, measured_control, names_of, uses_of
+from harness.declare.picture_file import PictureError, size_of_picture
+from harness.declare.picture_uses import (
+    OF_MAPS,
+    REFERENCE,
+    PictureUse,
+    beside_maps,
+    map_size,
+    measured_control,
+    names_of,
+    uses_of,
+)
 from harness.declare.syntax.parsed import LARGEST_WEIGHT
-
-GRAY_SHARE: Final = 0.02
-"""The share of values between black and white from which a map is not one of clean lines."""
-_MOST_READ: Final = 200
-"""Control maps that a check looks at for values between black and white."""
 
 
 def control_problems(controls: Collection[Control], *, later: bool = False) -> Iterator[str]:
@@ -89,6 +94,30 @@ def _pictures(suite: Suite, candidate: Candidate, known: _Headers) -> Iterator[s
                    f"and the images are {grid.width} x {grid.height}; give one of the same size, since resizing blurs its lines")
 
 
+def map_size_problems(suite: Suite) -> Iterator[str]:
+    """What the objective or a gate asks of pictures beside a control map of another size."""
+    beside = beside_maps(suite) if any(value in known_values(suite) for value in OF_MAPS) else {}
+    if not beside:
+        return
+    for value in parts_of_objective(suite.objective):
+        if value in OF_MAPS:
+            yield f"objective: {_beside(suite, value, beside)}"
+    for gate in suite.gates:
+        judged = {name: size for name, size in beside.items() if not gate.candidates or name in gate.candidates}
+        if gate.value in OF_MAPS and judged:
+            yield f"gate {gate.name!r}: {_beside(suite, gate.value, judged)}"
+
+
+def _beside(suite: Suite, value: str, beside: Mapping[str, tuple[int, int]]) -> str:
+    """Why a value cannot be measured of candidates whose pictures are not of the maps' size."""
+    (name, own), size = next(iter(beside.items())), map_size(suite)
+    assert size is not None
+    names = first_of([*map(repr, beside)])
+    return (f"{value!r} compares pictures with a control map of {size[0]} x {size[1]} pixels, and those of candidate {name!r} "
+            f"are {own[0]} x {own[1]}, so it cannot be measured for {names}. Give these candidates the size of the map, or use "
+            "another value, such as 'clip_score'")
+
+
 def _lacks(suite: Suite, use: PictureUse, lacking: list[str]) -> str:
     names = sorted({name for prompt in suite.grid.prompts for name in prompt.pictures})
     meant = f"; {did_you_mean(use.name, names)}" if names and use.name not in names else ""
@@ -98,30 +127,17 @@ def _lacks(suite: Suite, use: PictureUse, lacking: list[str]) -> str:
 
 
 def picture_remarks(suite: Suite, root: Path) -> Iterator[str]:
-    """A metric that has no control map, pictures that no candidate uses, and control maps with many values between black and
-    white."""
+    """A metric that has no control map, or one of another size, pictures that no candidate uses, and control maps that look
+    wrong."""
     if "control_edges" in suite.metrics and measured_control(suite) is None:
         yield ("metric 'control_edges' compares images with the control map of their prompt, and no candidate has a control with "
                "a picture of the prompts, so control_f1 cannot be measured; give one a control, or remove the metric")
+    if "control_edges" in suite.metrics and (beside := beside_maps(suite)):
+        yield f"metric 'control_edges': {_beside(suite, OF_MAPS[0], beside)}"
     used = {name for candidate in suite.candidates for name in names_of(candidate)}
     for name in sorted({name for prompt in suite.grid.prompts for name in prompt.pictures} - used):
         yield f"the prompts have pictures named {name!r}, which no candidate uses"
-    maps = {use.name for candidate in suite.candidates for use in uses_of(candidate) if use.role == MAP}
-    for name in sorted(maps):
-        gray = [(reference, share) for prompt in suite.grid.prompts[:_MOST_READ] if (reference := prompt.pictures.get(name))
-                and (share := _gray(root, reference)) > GRAY_SHARE]
-        if gray:
-            reference, share = gray[0]
-            yield (f"{len(gray)} of the control maps {name!r} have values between black and white ({reference!r}: {share:.0%}): "
-                   "a map of lines was resized or blurred then; maps of depth or poses may be as they are")
-
-
-def _gray(root: Path, reference: str) -> float:
-    try:
-        picture = read_picture(path_of_picture(root, reference))
-    except (OSError, ValueError):
-        return 0.0  # which the check names
-    return float(((picture > 0) & (picture < 255)).mean())
+    yield from map_remarks(suite, lambda reference: path_of_picture(root, reference))
 
 
 def path_of_picture(root: Path, reference: str) -> Path:

@@ -7,7 +7,7 @@ from typing import Final
 
 from harness.check.phrases import doubles
 from harness.check.sampling_knobs import knob_problems, sampler_name_problems
-from harness.check.values import known_values
+from harness.check.values import known_values, parts_of_objective
 from harness.declare import BASELINE, Candidate, Gate, Grid, Sampling, Suite, grid_of
 from harness.declare.effective_grid import picture_size, whole_grid
 from harness.declare.grid import MOST_STEPS, guidance_problem
@@ -107,10 +107,7 @@ def pairing_problems(suite: Suite) -> Iterator[str]:
     if not alone:
         return
     paired = {name for name, spec in known_values(suite).items() if spec.paired}
-    objective = suite.objective
-    parts = [objective.maximise, *(p.metric for p in objective.penalties), *(d.metric for d in objective.desirabilities),
-             *(c.metric for c in objective.constraints)]
-    for value in dict.fromkeys(part for part in parts if part in paired):
+    for value in (part for part in parts_of_objective(suite.objective) if part in paired):
         for name, why in alone.items():
             yield f"objective: {_unmeasured(suite, value, name, why)}"
     for gate in suite.gates:

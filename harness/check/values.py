@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from harness.check.phrases import unknown
-from harness.declare import DESIRABILITY, Suite
+from harness.declare import DESIRABILITY, Objective, Suite
 from harness.declare.nearest import closest
 from harness.metrics import METRICS
 from harness.records import RUN_VALUES, ValueSpec
@@ -23,6 +23,12 @@ def known_values(suite: Suite) -> dict[str, ValueSpec]:
     """{name: row} of every value per image that the suite's metrics give, or that is derived from one of them."""
     given = {spec.name: spec for name in suite.metrics if (row := METRICS.find(name)) for spec in row.rows(name)}
     return given | {name: spec for name, spec in values_from("derived").items() if spec.metric and spec.metric in suite.metrics}
+
+
+def parts_of_objective(objective: Objective) -> tuple[str, ...]:
+    """The values that an objective is made of, each once."""
+    return tuple(dict.fromkeys((objective.maximise, *(p.metric for p in objective.penalties),
+                                *(d.metric for d in objective.desirabilities), *(c.metric for c in objective.constraints))))
 
 
 def metrics_of(value: str) -> list[str]:

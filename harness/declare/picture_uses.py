@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.declare.candidate import Candidate
+from harness.declare.effective_grid import picture_size, stage_grids
 from harness.declare.grid import Prompt
 from harness.declare.guiding import STAGE_BEFORE, Canny, Control, Reference
 from harness.declare.listing import first_of
@@ -21,6 +22,8 @@ PICTURES: Final = "pictures"
 """In run.json: the hash of every picture of a prompt that a candidate uses, by its file as declared."""
 INPUTS: Final = "inputs"
 """The folder in a run folder where these pictures are kept."""
+OF_MAPS: Final = ("control_f1", "control_f1_chance")
+"""The values that compare an image with a control map."""
 MAP: Final = "map"
 SOURCE: Final = "source"
 REFERENCE: Final = "reference"
@@ -91,6 +94,23 @@ def measured_reference(suite: Suite) -> Reference | None:
     stands for all candidates, so that they can be compared."""
     return next((reference for candidate in suite.candidates for one in as_candidates(candidate)
                  for reference in one.references), None)
+
+
+def map_size(suite: Suite) -> tuple[int, int] | None:
+    """Width and height of the maps that images are measured against: those of the stage in which `measured_control` acts. None
+    without a control."""
+    wanted = measured_control(suite)
+    return next(((grid.width, grid.height) for candidate in suite.candidates
+                 for one, grid in zip(as_candidates(candidate), stage_grids(suite, candidate), strict=True)
+                 if any(control is wanted for control in one.controls)), None)
+
+
+def beside_maps(suite: Suite) -> dict[str, tuple[int, int]]:
+    """By name the candidates whose pictures have another size than the maps, so that OF_MAPS cannot be measured; with that
+    size."""
+    size = map_size(suite)
+    sizes = {} if size is None else {candidate.name: picture_size(suite, candidate) for candidate in suite.candidates}
+    return {name: own for name, own in sizes.items() if own != size}
 
 
 def _source(control: Control) -> str:

@@ -16,6 +16,7 @@ from harness.declare import DESIRABILITY, Candidate, Objective, Suite, grid_of
 from harness.declare.candidate_names import hint
 from harness.declare.effective_grid import whole_grid
 from harness.declare.pairing import with_baseline
+from harness.declare.picture_uses import OF_MAPS, beside_maps
 from harness.declare.prompt_texts import shown_text
 from harness.declare.same_text import SAME_TEXT, effective_prompts, first_of_text
 from harness.records import (
@@ -220,9 +221,10 @@ def _derived(objective: Objective, measured: Mapping[str, ValueSpec]) -> dict[st
 def _undefined(table: pd.DataFrame, suite: Suite, measurements: Sequence[Measurement],
                values: Mapping[str, ValueSpec]) -> frozenset[tuple[str, str]]:
     """By sample and value where a value does not exist by definition, and the objective that lacks no other part."""
-    unpaired = _unpaired(suite)
+    unpaired, beside = _unpaired(suite), beside_maps(suite)
     undefined = {(m.sample, value) for m in measurements for value, why in m.missing.items()
                  if why and (why == spec_of(values, value).undefined
+                             or (value in OF_MAPS and m.candidate in beside)
                              or (spec_of(values, value).paired and (m.candidate, m.cell.guidance) in unpaired))}
     if any(part in {value for _, value in undefined} for part in parts_of(suite.objective)):
         for sample, lacking in _unscored(table, suite.objective):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,20 @@ from PIL import Image
 
 from harness.check import problems
 from harness.check.suite import remarks
-from harness.declare import Candidate, Canny, Control, Prompt, Stage, Suite
+from harness.declare import (
+    Candidate,
+    Canny,
+    Constraint,
+    Control,
+    Gate,
+    Objective,
+    Prompt,
+    Sampling,
+    Stage,
+    Suite,
+)
 from harness.declare.guiding import STAGE_BEFORE
+from harness.declare.picture_uses import beside_maps
 from tests.fakes import tiny_grid, tiny_suite
 
 NET = "net.bin"
@@ -123,3 +136,57 @@ def test_pictures_are_checked_without_torch(root: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True,
                           cwd=Path(__file__).parents[2])
     assert done.stdout.split() == ["0", "False"]
+
+
+def picture(path: Path, values: np.ndarray) -> None:
+    Image.fromarray(np.repeat(values.astype(np.uint8)[..., None], 3, axis=2)).save(path)
+
+
+LINES = np.zeros((64, 64))
+LINES[20:22] = 255
+CANNY = Canny(of="edges")
+
+
+@pytest.mark.parametrize(("values", "map_of", "words"), [
+    (LINES, "edges", ""),
+    (LINES, CANNY, ""),
+    (np.zeros((64, 64)), "edges", "no line ('cat.png')"),
+    (np.full((64, 64), 128), "edges", "no line ('cat.png')"),
+    (255 - LINES, "edges", "mostly white ('cat.png': 97%)"),
+    (np.tile(np.linspace(0, 120, 64), (64, 1)), "edges", "between black and white"),
+    (np.zeros((64, 64)), CANNY, "no edge in 1 of 1 pictures ('cat.png')"),
+    (LINES, Canny(of="edges", low=100, high=200), "low=12.5, high=25"),
+    (LINES, Canny(of="edges", low=100, high=200), "no edge in 1 of 1"),
+    (LINES, Canny(of=STAGE_BEFORE, low=50, high=150), "low=6.25, high=18.75")])
+def test_empty_and_wrong_maps_are_remarks(root: Path, values: np.ndarray, map_of: str | Canny, words: str) -> None:
+    picture(root / "cat.png", values)
+    stages = (Stage(strength=0.5, controls=(control(picture=map_of),)),)
+    texts = [text for text in remarks(suite(stages=stages), root) if "map" in text or "Canny" in text]
+    assert any(words in text for text in texts) if words else not texts
+
+
+LARGE = (Stage(strength=0.5, sampling=Sampling(width=96, height=96)),)
+
+
+@pytest.mark.parametrize(("asked", "who"), [
+    ({"objective": Objective(maximise="control_f1")}, "objective"),
+    ({"objective": Objective(constraints=(Constraint(metric="control_f1", at_least=0.7),))}, "objective"),
+    ({"gates": (Gate(value="control_f1", at_least=0.5),)}, "gate"),
+    ({"gates": (Gate(value="control_f1", at_least=0.5, candidates=("x",)),)}, "gate")])
+def test_a_map_of_another_size_than_the_pictures_is_refused_where_it_is_needed(root: Path, asked: dict[str, object],
+                                                                               who: str) -> None:
+    metrics = ("clip_score", "control_edges")
+    refusal = [text for text in problems(suite(control(), stages=LARGE, metrics=metrics, **asked), root) if "64 x 64" in text]
+    assert len(refusal) == 1
+    assert all(word in refusal[0] for word in (who, "control_f1", "96 x 96", "'x'"))
+    assert "64 x 64" not in said(root, control(), metrics=metrics, **asked)
+    assert "64 x 64" not in said(root, control(), stages=LARGE, metrics=metrics)
+
+
+def test_a_map_of_another_size_that_nothing_needs_is_a_remark_and_nothing_lacks(root: Path) -> None:
+    large = suite(control(), stages=LARGE, metrics=("clip_score", "control_edges"))
+    assert any("64 x 64" in text and "'x'" in text for text in remarks(large, root))
+    assert beside_maps(large) == {"x": (96, 96)}
+    at_its_size = (replace(LARGE[0], controls=(control(picture=Canny(of=STAGE_BEFORE)),)),)
+    assert beside_maps(suite(stages=at_its_size)) == {}
+    assert beside_maps(suite(control(), stages=(Stage(strength=0.5),))) == {}
