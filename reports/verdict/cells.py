@@ -25,6 +25,7 @@ from reports.verdict.number_formats import in_several_formats
 from reports.verdict.recommendation import Scored
 from reports.verdict.saturation import cannot_tell, saturated
 from reports.verdict.scoring import CELL, constrained, limited, score_table
+from reports.verdict.unseen_edges import unseen_edges
 
 FEW_PROMPTS: Final = 8
 
@@ -85,6 +86,7 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     sentences.extend(_uneven(run))
     sentences.extend(_missing(run, cells))
     sentences.extend(_left_by_post_steps(run))
+    sentences.extend(unseen_edges(run))
     sentences.extend(_dropped(run, cells))
     sentences.extend(_constraints(run, cells))
     if run.damaged:
