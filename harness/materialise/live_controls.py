@@ -125,7 +125,8 @@ class ControlNets:
             return edges_drawn(picture, before) if isinstance(picture, Canny) else before
 
         follows = source_of(picture) == STAGE_BEFORE
-        return LiveControl(picture=map_identity(picture), network=self._live.get(place), weight=float(control.weight),
+        network = self._live.get(place) if control.weight != 0 else None  # kept for another weight, and not run
+        return LiveControl(picture=map_identity(picture), network=network, weight=float(control.weight),
                            guess=control.guess, read=None if follows else read, drawn=drawn if follows else None)
 
 

@@ -229,3 +229,10 @@ def test_a_control_sweep_begins_without_the_control() -> None:
     assert [one.name for one in of_merges][1] == "alpha=0 control=1"
     with pytest.raises(ValueError, match="axis 'control' already"):
         control_sweep(of_merges, control, (1,))
+
+
+def test_a_network_that_is_kept_for_another_weight_does_not_belong_to_a_candidate_of_weight_0(root: Path) -> None:
+    bench = bench_of(root)
+    (running,) = bench.prepare(candidate("sd1", net("sd1"))).pipeline.controls
+    (idle,) = bench.prepare(candidate("sd1", net("sd1", weight=0))).pipeline.controls
+    assert (running.network is None, idle.network) == (False, None)
