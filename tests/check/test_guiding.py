@@ -150,6 +150,7 @@ CANNY = Canny(of="edges")
 @pytest.mark.parametrize(("values", "map_of", "words"), [
     (LINES, "edges", ""),
     (LINES, CANNY, ""),
+    (LINES, Canny(of="edges", low=12.5, high=25), ""),
     (np.zeros((64, 64)), "edges", "no line ('cat.png')"),
     (np.full((64, 64), 128), "edges", "no line ('cat.png')"),
     (255 - LINES, "edges", "mostly white ('cat.png': 97%)"),

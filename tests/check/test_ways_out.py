@@ -354,6 +354,10 @@ ELSEWHERE = {
 }
 """Refusals that are not made of a declaration alone."""
 OTHERS = (
+    "Canny(of='a', low=100, high=200) finds no edge in 1 of 1 pictures ('b'), so there is nothing to follow; lower the "
+    "thresholds, or give other pictures",
+    "Canny(of='a', low=100, high=200): the thresholds are in levels per pixel, and few edges reach 200; if these are OpenCV's, "
+    "give low=12.5, high=25",
     "metric 'a' gives 'b', but this name is already used; rename the value",
     "metrics 'a' and 'b' both give 'c'; rename the value of one of them",
     "suite 'a': b.py declares the name 'a' too, and both would share one run folder; rename one of them",
