@@ -6,6 +6,7 @@ Suites name its members ("zoo:photo"). Importing this imports neither torch nor 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,17 +73,13 @@ def resolve(reference: str, cache: Path | None = None) -> Path:
     root = cache if cache is not None else Path(os.environ.get("SWEETSPOT_CACHE", ".sweetspot"))
     folder = root / "zoo" / store.content_hash()
     if reference not in NAMES:
-        return _picture(reference, folder / "pictures" / f"{name}.png")
+        return _once(folder / "pictures" / f"{name}.png", lambda path: _draw(reference, path), folder)
     if guide := GUIDES.get(name):
-        path = folder / guide.file
-        if not path.exists():
-            store.assemble(name, path)
-        return folder_of(path, guide)
+        return folder_of(_once(folder / guide.file, lambda path: store.assemble(name, path), folder), guide)
     path = folder / f"{name}.safetensors"
     if name.endswith("-folder"):
         path = path.with_suffix("") / "adapter_model.safetensors"
-    if not path.exists():
-        store.assemble(name, path)
+    _once(path, lambda path: store.assemble(name, path), folder)
     return path.parent if name.endswith("-folder") else path
 
 
@@ -95,12 +92,26 @@ def problem_of(reference: str) -> str:
     return "" if reference in NAMES else f"unknown zoo member {reference!r}; {did_you_mean(reference, NAMES)}"
 
 
-def _picture(reference: str, path: Path) -> Path:
+def _once(path: Path, make: Callable[[Path], None], folder: Path) -> Path:
+    """The file, made if it is not there. Of processes that ask for it at once one makes it: a file that another has opened must
+    not be replaced, even by the same bytes. `folder` is that of all such files."""
+    if path.exists():
+        return path
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("a") as turn:
+        with suppress(ImportError, OSError):  # a system or a file system without locks
+            import fcntl
+
+            fcntl.flock(turn, fcntl.LOCK_EX)
+        if not path.exists():
+            make(path)
+    return path
+
+
+def _draw(reference: str, path: Path) -> None:
     from harness.zoo import pictures
 
-    if not path.exists():
-        pictures.write_picture(reference, path)
-    return path
+    pictures.write_picture(reference, path)
 
 
 def load_clip() -> tuple[Any, Callable[[list[str]], Tensor], dict[str, Any]]:

@@ -6,6 +6,8 @@ import hashlib
 import multiprocessing
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,22 @@ def test_two_processes_resolve_to_the_same_bytes(tmp_path: Path) -> None:
         first, second = pool.map(_resolve_photo, [tmp_path, tmp_path])
     assert first == second == _resolve_photo(tmp_path / "elsewhere")
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_of_several_that_ask_at_once_one_makes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that another has opened must not be replaced, even by the same bytes."""
+    made = []
+    assemble = store.assemble
+
+    def slowly(name: str, path: Path) -> None:
+        made.append(name)
+        time.sleep(0.05)
+        assemble(name, path)
+
+    monkeypatch.setattr(store, "assemble", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        paths = set(pool.map(lambda _: zoo.resolve("zoo:sketch", tmp_path), range(4)))
+    assert (len(paths), made) == (1, ["sketch"])
 
 
 def test_saved_bytes_do_not_depend_on_the_order_of_tensors(tmp_path: Path) -> None:
