@@ -194,6 +194,7 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Prompt.tags": FREE,
     "Prompt.literal": "a permission for brackets that are text; nothing is asked for",
     "Prompt.syntax": (prompted(syntax="a1112"), "'a1112'"),
+    "Prompt.adapters": (prompted(adapters=(Adapter(path="zoo:skech"),)), "'zoo:skech'"),
     "Prompt.pictures": (prompted(pictures={"edges": "edges.png"}), "pictures"),
     "Grid.prompts": (gridded(prompts=()), "prompts is empty"),
     "Grid.seeds": (gridded(seeds=(1, 1)), "seed 1"),

@@ -38,7 +38,8 @@ def test_files_of_one_name_are_two_words_while_no_text_writes_the_name():
 def test_a_prompt_with_the_files_name_is_embedded_as_one_with_the_word_and_the_word_occurs(encoder):
     vectors = torch.randn(2, encoder.module.get_input_embeddings().weight.shape[1])
     words = Treatment(words=(Word(component=encoder.component, token="<toy>", vectors=vectors, file_word="blorb"),))
-    pipeline = SimpleNamespace(called=None, encoders=(encoder,), device=torch.device("cpu"))
+    pipeline = SimpleNamespace(called=None, encoders=(encoder,), device=torch.device("cpu"), controls=(),
+                               references=())
 
     def states(text):
         state = encode(pipeline, [Prompt(id="p", text=text)], words)

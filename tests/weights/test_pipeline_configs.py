@@ -97,7 +97,7 @@ def test_markers_turn_the_built_in_sdxl_into_a_v_model(tmp_path, monkeypatch, co
 
 def unet_that(answer):
     class Unet:
-        config = SimpleNamespace(in_channels=4, cross_attention_dim=8)
+        config = SimpleNamespace(in_channels=4, out_channels=4, cross_attention_dim=8)
         conv_in = SimpleNamespace(weight=torch.zeros(1))
 
         def __call__(self, noise, step, encoder_hidden_states):
