@@ -28,7 +28,7 @@ SHAPES_ONLY: Final = frozenset({
 def pytest_collection_modifyitems(items: Sequence[pytest.Function]) -> None:
     """Skips what cannot be rehearsed, with the reason."""
     for item in items:
-        if (reason := CANNOT.get(item.originalname)) is not None:
+        if (reason := CANNOT.get(getattr(item, "originalname", ""))) is not None:  # suites are collected too
             item.add_marker(pytest.mark.skip(reason=f"not on the simulated device: {reason}"))
 
 
