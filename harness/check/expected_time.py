@@ -38,7 +38,7 @@ class Pace:
 
 def pace(suite: Suite, runs: Path, device: str) -> Pace | None:
     """The mean pace of a suite's images by the latest runs below `runs` on this machine's `device` that sampled a model of the
-    suite in the same ways; None if there is none for one of the ways."""
+    suite in the same ways; None if no run sampled in one of these ways."""
     needed = _images_by_way(plain(suite))
     known: dict[Way, Pace] = {}
     for folder, head in _alike(suite, runs, device):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from itertools import combinations
 from pathlib import Path
 
 from harness import zoo
+from harness.check.acting import acting_problems, given_twice
 from harness.check.map_remarks import map_remarks
 from harness.check.phrases import number
 from harness.check.values import known_values, parts_of_objective
@@ -26,24 +26,19 @@ from harness.declare.picture_uses import (
     names_of,
     uses_of,
 )
-from harness.declare.syntax.parsed import LARGEST_WEIGHT
 
 
 def control_problems(controls: Collection[Control], *, later: bool = False) -> Iterator[str]:
     """One phrase per problem of the controls of a stage, apart from their files; `later` for a stage after the first."""
     for control in controls:
         yield from (f"control {control.path!r}: {phrase}" for phrase in _control(control, later))
-    for one, other in combinations(controls, 2):
-        if (one.path, one.picture) == (other.path, other.picture) and one.start < other.end and other.start < one.end:
-            yield (f"control {one.path!r} follows one picture twice at the same steps; give it once, with the sum of the "
-                   "weights, or for other steps")
+    for path in given_twice(controls):
+        yield (f"control {path!r} follows one picture twice at the same steps; give it once, with the sum of the weights, or for "
+               "other steps")
 
 
 def _control(control: Control, later: bool) -> Iterator[str]:
-    if not (number(control.weight) and abs(control.weight) <= LARGEST_WEIGHT):
-        yield f"weight is {control.weight!r}; expected a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
-    if not (number(control.start) and number(control.end) and 0 <= control.start < control.end <= 1):
-        yield f"start is {control.start!r} and end {control.end!r}; expected shares of the steps, 0 <= start < end <= 1"
+    yield from acting_problems(control)
     if control.kind:
         yield f"kind is {control.kind!r}, which union networks take, and they are not supported yet; remove it"
     source = control.picture.of if isinstance(control.picture, Canny) else control.picture

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from itertools import combinations
 from pathlib import Path
 
+from harness.check.acting import acting_problems, given_twice
 from harness.check.alphas import Range, alpha_problems
 from harness.check.clip import clip_problems
-from harness.check.phrases import number
 from harness.declare import Reference, Suite
 from harness.declare.picture_uses import measured_reference
 from harness.declare.syntax.parsed import LARGEST_WEIGHT
@@ -18,25 +17,20 @@ def image_prompt_problems(references: Collection[Reference], root: Path) -> Iter
     """One phrase per problem of the references of a stage."""
     for reference in references:
         yield from (f"reference {reference.path!r}: {phrase}" for phrase in _reference(reference, root))
-    for one, other in combinations(references, 2):
-        if (one.path, one.picture) == (other.path, other.picture) and one.start < other.end and other.start < one.end:
-            yield (f"reference {one.path!r} is given one picture twice at the same steps; give it once, with the sum of the "
-                   "weights, or for other steps")
+    for path in given_twice(references):
+        yield (f"reference {path!r} is given one picture twice at the same steps; give it once, with the sum of the weights, or "
+               "for other steps")
 
 
 def image_prompt_remarks(suite: Suite) -> Iterator[str]:
     """A metric that has no reference picture."""
     if "likeness" in suite.metrics and measured_reference(suite) is None:
         yield ("metric 'likeness' compares images with the reference picture of their prompt, and no candidate has a reference, "
-               "so "
-               "it cannot be measured; give one a reference, or remove the metric")
+               "so it cannot be measured; give one a reference, or remove the metric")
 
 
 def _reference(reference: Reference, root: Path) -> Iterator[str]:
-    if not (number(reference.weight) and abs(reference.weight) <= LARGEST_WEIGHT):
-        yield f"weight is {reference.weight!r}; expected a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
-    if not (number(reference.start) and number(reference.end) and 0 <= reference.start < reference.end <= 1):
-        yield f"start is {reference.start!r} and end {reference.end!r}; expected shares of the steps, 0 <= start < end <= 1"
+    yield from acting_problems(reference)
     if not reference.picture.strip():
         yield "picture is empty; name one of Prompt.pictures"
     if reference.blocks is not None:

@@ -44,7 +44,7 @@ def misspelt(suite: Suite) -> set[str]:
 
 
 def value_for_metric(name: object) -> str:
-    """What to give in place of the name of a value, where a metric is expected; empty if it most probably is none."""
+    """What to give in place of the name of a value, where a metric is expected; empty where nothing like it is known."""
     value = _value_meant(name) if isinstance(name, str) and METRICS.find(name) is None else ""
     if metrics := metrics_of(value):
         giving = " or ".join(map(repr, metrics))

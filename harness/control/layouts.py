@@ -1,4 +1,4 @@
-"""The names of a control network's tensors in the layouts that it is stored in, and what files look like that are none of these.
+"""The names of a control network's tensors in the layouts that it is stored in, and the signs of other kinds of files.
 
 The names decide: control_model.input_hint_block... (the original code), controlnet_cond_embedding... (diffusers), and those of a
 Control-LoRA, whose factors change a copy of the model's encoder.
@@ -70,7 +70,7 @@ class Named:
 
 def named(where: str, names: Iterable[str], numbering: Numbering | None = None) -> Named:
     """What a file with these names is. `numbering` is that of the U-Net's blocks. Raises ModelFileError, which names `where`, for
-    what is no control network of a U-Net, and for unknown names in one."""
+    anything but the control network of a U-Net, and for unknown names in one."""
     listed = list(names)
     inner = {without_wrapping(name): name for name in listed}
     prefixed = {name.removeprefix(PREFIX): source for name, source in inner.items() if name.startswith(PREFIX)}

@@ -98,7 +98,7 @@ class Grid:
     seeds: tuple[int, ...]
     """Integers of at least 0. Equal seeds are equal noise for all candidates."""
     guidance_scales: tuple[float, ...]
-    """CFG values of at least 1; 1 is no guidance."""
+    """CFG values of at least 1; at 1 the negative prompt has no effect."""
     sampler: str = "dpmpp_2m"
     """Our name of a sampler or a tool's, see docs/api.md#samplers."""
     steps: int = 20

@@ -46,7 +46,7 @@ class Control:
     guess: bool = False
     """Whether only the half that reads the prompt is controlled, and less from the middle outwards."""
     kind: str = ""
-    """What a union network is told that the picture is. They are not supported yet."""
+    """The kind of picture, which union networks are told. Union networks are not supported yet."""
 
     def __post_init__(self) -> None:
         settle(self)
