@@ -21,7 +21,7 @@ def test_every_runtime_says_what_it_is_and_whether_a_device_lacks_it() -> None:
 
 
 def test_compiling_without_a_compiler_is_refused_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.runtimes.shutil.which", lambda _: None)
+    monkeypatch.setattr("harness.runtimes.compiling.shutil.which", lambda _: None)
     assert "C++ compiler" in RUNTIMES["compiled"].why_not("cpu")
 
 

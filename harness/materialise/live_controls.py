@@ -61,7 +61,7 @@ class ControlNets:
         """The networks that run, on the meta device in the number format of the U-Net beside them."""
         import torch
 
-        dtype = pipeline.unet.conv_in.weight.dtype if candidate.controls else None
+        dtype = pipeline.dtype if candidate.controls else None
         return tuple(LiveControl(
             picture=map_identity(control.picture), weight=float(control.weight), guess=control.guess, read=None,
             network=torch.nn.Module.to(self.without_values(control, candidate, pipeline), "meta", dtype))
@@ -106,7 +106,7 @@ class ControlNets:
         return self._files[path]
 
     def _of(self, control: Control, candidate: Candidate, pipeline: Pipeline, shape: Pipeline, merged: Merged) -> LiveControl:
-        file, dtype = self._file(control, candidate), pipeline.unet.conv_in.weight.dtype
+        file, dtype = self._file(control, candidate), pipeline.dtype
         model = repr(candidate.model) if file.named.needs_model else ""
         place = (file.path, model, str(dtype), repr(frame_of(candidate.model)))
         if control.weight != 0 and place not in self._live:

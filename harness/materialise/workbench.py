@@ -22,11 +22,11 @@ from harness.declare.stage_candidates import as_run, steps_run
 from harness.declare.stages import stage_name
 from harness.materialise.adapter_copies import copies_problem
 from harness.materialise.adapter_expressions import Places, weights_of, with_adapter
-from harness.materialise.compiled_copies import CompiledCopies
 from harness.materialise.content_identity import references_of, weights_of_candidate
 from harness.materialise.denoiser_kind import foreign_prediction, kind_of_result, refuse_foreign_kind
 from harness.materialise.equal_candidates import equality_problems, problems_of_contents
 from harness.materialise.equal_weights import changes_nothing, same_component
+from harness.materialise.executing import Executing
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
 from harness.materialise.live_controls import ControlNets
 from harness.materialise.live_inpainting import inspect_inpaint, live_inpaint, refuse_mask_readers
@@ -126,7 +126,7 @@ class Workbench:
         self._opened: dict[str, ModelFile] = {}
         self._frames: dict[_Place, Frame] = {}
         self._loading: dict[_Place, float] = {}
-        self._copies = CompiledCopies()
+        self._executing = Executing()
         self._uploads = Uploads()
         self._nets = ControlNets(library=self.library)
         self._image_prompts = ReferenceNets(library=self.library)
@@ -399,7 +399,7 @@ class Workbench:
         as one of its `groups` is sampled; by default that of the first prompt, which is the one that is timed."""
         self.inspect(candidate)
         candidate = self.groups(self.in_its_format(candidate))[group].candidate
-        self._copies.empty()
+        self._executing.copies.empty()
         own = self.stages(candidate)
         frames = self._frames_of(own)
         for frame in frames.values():
@@ -489,7 +489,7 @@ class Workbench:
             pipeline = with_part(pipeline, frame.denoiser, module.to("cpu" if self._lends_layers else self.device))
         if self._lends_layers:
             lend_layers(pipeline.denoiser, pipeline.device)
-        run, refresh = self._executed(candidate, frame, pipeline, number)
+        run, refresh = self._executing.executed(candidate, frame, pipeline, number)
         run = self._guided(candidate, run)
 
         def enter() -> Pipeline:
@@ -532,28 +532,6 @@ class Workbench:
         write_live([Target(key=name, expression=keys[name], dtype=part.stored[name].dtype, live=live)
                     for name, live in merged.items()], read, plan.precision)
         return merged
-
-    def _executed(self, candidate: Candidate, frame: Frame, pipeline: Pipeline,
-                  number: int) -> tuple[Pipeline, Callable[[], None]]:
-        """The pipeline with its denoiser in the declared runtime, and what must be called before it is used again. What was
-        compiled for the frame's own parameters is kept: it stays valid when they change, and adapters on the layers only add
-        compilations. So is what was compiled for a quantized copy, and for the frame of another number format."""
-        row = RUNTIMES[candidate.runtime]
-        if candidate.runtime == "eager":
-            return pipeline, lambda: None
-        refresh: Callable[[], None] = lambda: None  # noqa: E731
-        if pipeline is not frame.pipeline and not row.private and candidate.quantization in MADE_ON_HOST:
-            name = " ".join([candidate.runtime, candidate.quantization, *([f"of model {number}"] if number > 1 else [])])
-            executed, refresh = self._copies.compiled(pipeline.denoiser, name, row.apply)
-        elif pipeline is not frame.pipeline:
-            executed = row.apply(pipeline.denoiser)
-        elif row.private:
-            executed = row.apply(copy.deepcopy(pipeline.denoiser))
-        else:
-            if candidate.runtime not in frame.executed:
-                frame.executed[candidate.runtime] = row.apply(pipeline.denoiser)
-            executed = frame.executed[candidate.runtime]
-        return with_part(pipeline, frame.denoiser, executed), refresh
 
     def _text_identity(self, candidate: Candidate, frame: Frame, readings: Sequence[Reading]) -> str:
         """The hash of everything that determines an embedding: the weights in the text encoder, and the treatment of prompts."""
@@ -722,7 +700,7 @@ class Workbench:
             cast, executed = QuantizeReport(quantized=(), kept=()), dict[str, Any]()
             if not place.quantized:  # weights to be quantized are not run, and stay as they are
                 cast = live_in(pipeline.denoiser, LIVE_DTYPES[place.mode])
-                pipeline, executed = self._copies.taken_up(pipeline, place.mode)
+                pipeline, executed = self._executing.copies.taken_up(pipeline, place.mode)
             live = {part: slots(module, file.components[part]) for part, module in pipeline.parts.items()}
             expressions = {part: {key: (plan.parts[part].keys[key], plan.parts[part].stored[key].dtype) for key in keys}
                            for part, keys in live.items()}
@@ -732,7 +710,7 @@ class Workbench:
     def _let_go(self, keeping: Collection[_Place]) -> None:
         """Frees the live pipelines but these, and what was compiled for any."""
         for place in [place for place in self._frames if place not in keeping]:
-            self._copies.keep(self._frames.pop(place), place.mode)
+            self._executing.copies.keep(self._frames.pop(place), place.mode)
         free_memory(self.device)
 
     def _places(self, candidates: Sequence[Candidate]) -> dict[str, _Place]:

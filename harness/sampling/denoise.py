@@ -150,7 +150,7 @@ class Denoising:
         import torch
 
         pipeline, timestep = branch.pipeline, self._timesteps[evaluation]
-        scaled = scaled.to(pipeline.unet.conv_in.weight.dtype)
+        scaled = scaled.to(pipeline.dtype)
         beside = self._kept.beside(scaled.dtype) if self._kept is not None and reads_mask(pipeline) else None
         if guided:
             scaled = torch.cat([scaled, scaled])
@@ -164,7 +164,7 @@ class Denoising:
         """The control maps of the cells (n, 3, h, w) from 0 to 1, by the control's `picture`."""
         import torch
 
-        dtype = branch.pipeline.unet.conv_in.weight.dtype
+        dtype = branch.pipeline.dtype
         for control in branch.pipeline.controls:
             if control.weight != 0 and control.picture not in self._control_maps:
                 drawn = torch.stack([self._map(control, branch.text, place) for place in range(len(self.cells))])
@@ -194,7 +194,7 @@ class Denoising:
         pipeline, text = branch.pipeline, branch.text
         count = len(self.cells) if guided else 0
         chosen: list[Conditions] = [text.negative[one] for one in texts[:count]] + [text.positive[one] for one in texts[count:]]
-        dtype = pipeline.unet.conv_in.weight.dtype
+        dtype = pipeline.dtype
         length = common_length(chosen)
         if any(common_length(chosen[place::len(self.cells)]) != length for place in range(len(self.cells))):
             raise SamplingError("a batch has cells whose texts have different lengths; expected them in batches of their own")

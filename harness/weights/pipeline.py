@@ -86,6 +86,16 @@ class Pipeline:
     inpaint: LiveInpaint | None = None
     """The pictures that are changed; None where images are made of noise alone."""
 
+    computes_in: torch.dtype | None = None
+    """What the U-Net computes in, where its first layer does not say it: its weights are stored in another format, or are not
+    torch's."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype in which the U-Net computes; KeyError for a family that has a transformer."""
+        dtype: torch.dtype = self.unet.conv_in.weight.dtype if self.computes_in is None else self.computes_in
+        return dtype
+
     @property
     def unet(self) -> Any:
         """The U-Net; KeyError for a family that has a transformer."""

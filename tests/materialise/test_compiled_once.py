@@ -23,7 +23,7 @@ from tests.rehearsal.making import MIDDLE, candidate, images
 def test_the_next_alpha_compiles_nothing_and_makes_its_own_images(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Graphs are captured as for the compiler, and run as they are: no compiler is needed, and pictures are equal.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    monkeypatch.setattr("harness.runtimes.shutil.which", lambda _: "c++")
+    monkeypatch.setattr("harness.runtimes.compiling.shutil.which", lambda _: "c++")
     grid, graphs = tiny_grid(batch_size=2, steps=1), []
     compiled, eager = (Workbench(device="cpu", root=Path.cwd(), steps=1) for _ in range(2))
     for alpha in (0.5, 0.25):
@@ -40,7 +40,7 @@ def test_the_next_alpha_compiles_nothing_and_makes_its_own_images(mode: str, mon
 def test_what_was_compiled_for_a_live_model_that_went_is_valid_for_the_next_of_its_layers(
         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    monkeypatch.setattr("harness.runtimes.shutil.which", lambda _: "c++")
+    monkeypatch.setattr("harness.runtimes.compiling.shutil.which", lambda _: "c++")
     grid, graphs = tiny_grid(batch_size=2, steps=1), []
     compiled, eager = (Workbench(device="cpu", root=Path.cwd(), steps=1) for _ in range(2))
     for model in ("zoo:photo", MIDDLE, "zoo:anime"):
@@ -50,7 +50,7 @@ def test_what_was_compiled_for_a_live_model_that_went_is_valid_for_the_next_of_i
         graphs.append(counters["stats"]["unique_graphs"] - before)
         assert np.array_equal(made, images(eager, of, grid))
         for frame in compiled._frames.values():  # as on a GPU, where one live model gives way to another
-            compiled._copies.keep(frame, "bf16")
+            compiled._executing.copies.keep(frame, "bf16")
         compiled._frames.clear()
     assert graphs[0] > 0
     assert graphs[1:] == [0, 0]
@@ -61,7 +61,7 @@ def test_what_was_compiled_for_a_live_model_that_went_is_valid_for_the_next_of_i
 def test_models_that_are_live_together_are_compiled_each_for_itself(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where their layers are alike, so that what was compiled for one would fit the other."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    monkeypatch.setattr("harness.runtimes.shutil.which", lambda _: "c++")
+    monkeypatch.setattr("harness.runtimes.compiling.shutil.which", lambda _: "c++")
     grid = tiny_grid(batch_size=2, steps=1)
     of = candidate(model=Ensemble(models=("zoo:photo", MIDDLE, "zoo:anime"), weights=(0.5, 0.25, 0.25)), quantization=mode)
     compiled, eager = (Workbench(device="cpu", root=Path.cwd(), steps=1) for _ in range(2))

@@ -48,9 +48,9 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         modules.append(module)
         return Compiled(module)
 
-    monkeypatch.setattr("harness.runtimes._lacks_compiler", lambda _: "")
-    monkeypatch.setattr("harness.runtimes.find_spec", lambda _: True)
-    monkeypatch.setattr("harness.runtimes._lacks_for_triton", lambda: "")
+    monkeypatch.setattr("harness.runtimes.compiling.lacks_compiler", lambda _: "")
+    monkeypatch.setattr("harness.runtimes.compiling.find_spec", lambda _: True)
+    monkeypatch.setattr("harness.runtimes.compiling._lacks_for_triton", lambda: "")
     monkeypatch.setattr(torch, "compile", compile_)
     return modules
 

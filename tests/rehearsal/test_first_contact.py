@@ -126,12 +126,12 @@ def test_bfloat16_is_offered_only_where_the_gpu_has_it(capability: tuple[int, in
 
 def test_compiling_for_a_gpu_needs_triton_a_compiler_and_pythons_headers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     why_not = RUNTIMES["compiled"].why_not
-    monkeypatch.setattr("harness.runtimes.find_spec", lambda _: None)
+    monkeypatch.setattr("harness.runtimes.compiling.find_spec", lambda _: None)
     assert "triton" in why_not("cuda")
-    monkeypatch.setattr("harness.runtimes.find_spec", lambda _: True)
-    monkeypatch.setattr("harness.runtimes.sysconfig.get_paths", lambda: {"include": str(tmp_path)})
+    monkeypatch.setattr("harness.runtimes.compiling.find_spec", lambda _: True)
+    monkeypatch.setattr("harness.runtimes.compiling.sysconfig.get_paths", lambda: {"include": str(tmp_path)})
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr("harness.runtimes.shutil.which", lambda _: None)
+    monkeypatch.setattr("harness.runtimes.compiling.shutil.which", lambda _: None)
     assert "C compiler" in why_not("cuda")
     monkeypatch.setenv("CC", "cc")
     assert "Python.h" in why_not("cuda")
