@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from harness.check.acting import acting_problems, given_twice
 from harness.check.alphas import Range, alpha_problems
 from harness.check.clip import clip_problems
+from harness.check.values import parts_of_objective
 from harness.declare import Reference, Suite
 from harness.declare.picture_uses import measured_reference
 from harness.declare.syntax.parsed import LARGEST_WEIGHT
+from harness.records.values import AGREEMENT
 
 
 def image_prompt_problems(references: Collection[Reference], root: Path) -> Iterator[str]:
@@ -20,6 +23,18 @@ def image_prompt_problems(references: Collection[Reference], root: Path) -> Iter
     for path in given_twice(references):
         yield (f"reference {path!r} is given one picture twice at the same steps; give it once, with the sum of the weights, or "
                "for other steps")
+
+
+def agreement_problems(suite: Suite) -> Iterator[str]:
+    """A value that compares images of one reference picture, where the suite asks for it and has no two of any."""
+    asked = {*parts_of_objective(suite.objective), *(gate.value for gate in suite.gates)}
+    reference = measured_reference(suite)
+    if AGREEMENT.name not in asked or reference is None or len(suite.grid.seeds) > 1:
+        return
+    shown = Counter((prompt.pictures.get(reference.picture), prompt.split) for prompt in suite.grid.prompts)
+    if not any(count > 2 and file is not None for (file, _), count in shown.items()):
+        yield (f"{AGREEMENT.name!r} compares the images of one reference picture with each other, and no picture has two to "
+               "compare; give the grid two seeds or more, or three prompts of one split the same picture")
 
 
 def image_prompt_remarks(suite: Suite) -> Iterator[str]:

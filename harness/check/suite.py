@@ -13,7 +13,7 @@ from harness.check.clip import clip_problems, default_problems
 from harness.check.expected_time import expected
 from harness.check.field_types import name_problem, shown, type_problems
 from harness.check.guiding import map_size_problems, picture_problems, picture_remarks
-from harness.check.image_prompts import image_prompt_remarks
+from harness.check.image_prompts import agreement_problems, image_prompt_remarks
 from harness.check.inpainting import inpaint_remarks, inpainted_problems
 from harness.check.objective_and_gates import gate_problems, objective_problems
 from harness.check.phrases import doubles, lookalikes, number, unknown
@@ -190,7 +190,8 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
         yield from (f"grid: {phrase}" for phrase in shared_texts(whole_grid(suite)))
     if not outside and not inside:
         yield from _suite(suite, root)
-        yield from () if unsound else (*pairing_problems(suite), *map_size_problems(suite), *secret_problems(suite))
+        yield from () if unsound else (*pairing_problems(suite), *map_size_problems(suite), *agreement_problems(suite),
+                                           *secret_problems(suite))
 
 
 def _spending(suite: Suite, root: Path, unsound: bool) -> Iterator[str]:

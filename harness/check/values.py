@@ -11,11 +11,12 @@ from harness.declare import DESIRABILITY, Objective, Suite
 from harness.declare.nearest import closest
 from harness.metrics import METRICS
 from harness.records import RUN_VALUES, ValueSpec
+from harness.records.images import EMBEDDING, SHOWN
 from harness.records.values import values_from
 
 COLUMNS: Final = frozenset({
     "candidate", "prompt", "text", "split", "seed", "guidance", "sample", "path", "same_text", "dominant", "psnr", "clusters",
-    *RUN_VALUES, *METRICS, *(spec.name for row in METRICS.values() for spec in row.values)})
+    EMBEDDING, SHOWN, *RUN_VALUES, *METRICS, *(spec.name for row in METRICS.values() for spec in row.values)})
 """Names of columns in the tables of a run, which an axis must not have."""
 
 

@@ -100,7 +100,7 @@ METRICS: Final[Rows[Metric]] = Rows({
                                  "least 1 pixel"),
         )),
     "likeness": Metric(
-        measure=measure_likeness, version=1, needs_clip=True, uses_pictures=True, paper="https://arxiv.org/abs/2208.12242",
+        measure=measure_likeness, version=2, needs_clip=True, uses_pictures=True, paper="https://arxiv.org/abs/2208.12242",
         values=(
             ValueSpec(name="likeness", title="Likeness to the reference", unit="points", better="higher", low=-100.0, high=100.0,
                       shown=PLACES, undefined=NO_REFERENCE,

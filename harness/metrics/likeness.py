@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics.contract import ImageScore, ImageSet
+from harness.records.images import EMBEDDING, SHOWN
 
 VALUES: Final = ("likeness", "likeness_margin", "reference_recognised")
 NO_REFERENCE: Final = "the prompt has no reference picture"
@@ -19,6 +22,8 @@ def measure_likeness(image_set: ImageSet) -> list[ImageScore]:
     it has before the mean of the other references of the suite; `reference_recognised`, 1 where its own is the nearest.
 
     Embeddings of whole images see the background too, and the CLIP that a candidate is conditioned with is no independent judge.
+    The details hold each image's embedding, two bytes a number, and which reference it is of: how images of one reference agree
+    is a question to several of them.
     """
     scorer = image_set.clip
     if scorer is None:
@@ -41,10 +46,18 @@ def measure_likeness(image_set: ImageSet) -> list[ImageScore]:
             continue
         own = 100.0 * float(image @ embedded(shown))
         others = [100.0 * float(image @ embedded(picture)) for name, picture in every.items() if name != _name(shown)]
-        scores.append(ImageScore(values={"likeness": own}, missing=dict.fromkeys(VALUES[1:], NO_OTHER)) if not others else
-                      ImageScore(values={"likeness": own, "likeness_margin": own - float(np.mean(others)),
-                                         "reference_recognised": float(own > max(others))}))
+        details = {EMBEDDING: _stored(image), SHOWN: hashlib.sha256(_name(shown)).hexdigest()[:16]}
+        if not others:
+            scores.append(ImageScore(values={"likeness": own}, details=details, missing=dict.fromkeys(VALUES[1:], NO_OTHER)))
+            continue
+        scores.append(ImageScore(details=details, values={
+            "likeness": own, "likeness_margin": own - float(np.mean(others)), "reference_recognised": float(own > max(others))}))
     return scores
+
+
+def _stored(embedding: NDArray[np.float64]) -> str:
+    """An embedding as a journal holds it: float16, little-endian, in base64. Cosines keep three digits and more."""
+    return base64.b64encode(embedding.astype("<f2").tobytes()).decode("ascii")
 
 
 def _name(picture: NDArray[np.uint8]) -> bytes:

@@ -68,6 +68,12 @@ class Measurement:
     setting: str = ""
 
 
+EMBEDDING: Final = "likeness_embedding"
+"""Among the details of a measurement of likeness: the image's CLIP embedding, as float16 in base64."""
+SHOWN: Final = "likeness_reference"
+"""Among the same: which reference picture the image is compared with, as a short hash of its pixels."""
+LARGEST_EMBEDDING: Final = 16384
+"""The longest text of an embedding that is read: 6144 numbers."""
 IDENTITIES: Final = "identities"
 """The stage of the coverage rows that say which identities of the merge method hold and which are broken."""
 PROMPTS: Final = "prompts"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, get_origin
 
 from harness.declare.misfits import LARGEST_INTEGER, LARGEST_NUMBER, Misfit, misfits, options
-from harness.records.images import Measurement, Sample
+from harness.records.images import EMBEDDING, LARGEST_EMBEDDING, SHOWN, Measurement, Sample
 from harness.records.json_lines import Record
 
 _WORDS: Final[dict[Any, str]] = {str: "a text", int: "a whole number", float: "a finite number", bool: "true or false",
@@ -33,13 +33,17 @@ def _problem(record: Record) -> str:
 
 
 def _unsound_details(details: Mapping[str, Any]) -> str:
-    """What is wrong with the details that figures are drawn from: probabilities by look, and colours with their shares."""
+    """What is wrong with the details that figures and derived values are made from: probabilities by look, colours with their
+    shares, and embeddings."""
     looks, clusters = details.get("leanings"), details.get("clusters")
     if looks is not None and not (isinstance(looks, dict) and all(_fits(share, float) for share in looks.values())):
         return f"measurement.details['leanings'] is {shown(looks)}; expected a number for each look"
     if clusters is not None and not (isinstance(clusters, list) and all(
             isinstance(one, list) and len(one) == 4 and all(_fits(number, float) for number in one) for one in clusters)):
         return f"measurement.details['clusters'] is {shown(clusters)}; expected a list of [L, a, b, share]"
+    for name, most in ((EMBEDDING, LARGEST_EMBEDDING), (SHOWN, 64)):
+        if (text := details.get(name)) is not None and not (_fits(text, str) and len(text) <= most):
+            return f"measurement.details[{name!r}] is {shown(text)}; expected a text of at most {most} characters"
     return ""
 
 

@@ -111,6 +111,13 @@ FAILURE_RATE: Final = ValueSpec(
 SECONDS: Final = ValueSpec(
     name="seconds_per_image", title="Seconds per image", unit="s", better="lower", kind="cost", low=0.0, display="seconds",
     origin="run", shown=("headline",), definition="median over the timed rounds, one image at batch 1")
+AGREEMENT: Final = ValueSpec(
+    name="likeness_agreement", title="Agreement of a reference's images", unit="points", better="nearer", low=-100.0, high=100.0,
+    pooled=True, origin="derived", metric="likeness", shown=("column", "figure"),
+    undefined="no other image of its reference to compare with",
+    definition="100 x mean cosine of the CLIP embeddings of an image and of the candidate's other images of the same reference "
+               "picture, guidance and split: of all seeds and, from three prompts of the reference on, of all its prompts; 100 "
+               "is a picture that is always the same")
 BYTES: Final = ValueSpec(
     name="peak_bytes", title="Peak memory", unit="bytes", better="lower", kind="cost", low=0.0, display="bytes", origin="run",
     shown=("headline",),
@@ -131,6 +138,7 @@ RUN_VALUES: Final[Mapping[str, ValueSpec]] = MappingProxyType({spec.name: spec f
         display="percent", origin="derived", metric="palette", shown=("figure",),
         definition="1 when an image's dominant colour is not the most common one of its candidate and prompt over all seeds and "
                    "guidance scales, else 0; where k colours are equally common, 1 - 1/k for their images", version=2),
+    AGREEMENT,
     ValueSpec(
         name="rating", title="Rating by people", unit="points of 10", better="higher", low=1.0, high=10.0, origin="people",
         metric="blind", shown=(),

@@ -4,15 +4,18 @@ same ones."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import pandas as pd
 
 from harness.declare import Candidate
 from harness.declare.effective_grid import whole_grid
+from harness.records.images import EMBEDDING
 from reports.read.run import Run, with_derived
 
 Pair: TypeAlias = tuple[Run, Run]
+COUNTED_OVER: Final = ("dominant", EMBEDDING)
+"""The columns that values are derived from over the images of a prompt or a reference."""
 
 
 def on_common_places(a: Run, b: Run) -> Pair:
@@ -27,16 +30,16 @@ def on_common_places(a: Run, b: Run) -> Pair:
 
 
 def on_common_images(a: tuple[Run, tuple[str, float]], b: tuple[Run, tuple[str, float]]) -> list[pd.DataFrame]:
-    """The images of one candidate of each run, at all scales, with derived values over those of which both know the colour:
-    where one lacks an image at another scale, the share that left the usual colour would be counted over unequal images."""
+    """The images of one candidate of each run, at all scales, with derived values over those of which both know the colour and
+    the embedding: where one lacks an image at another scale, the share that left the usual colour would be counted over unequal
+    images."""
     tables = [run.images[run.images["candidate"] == name] for run, (name, _) in (a, b)]
-    if any("dominant" not in table.columns for table in tables):
+    known = [[_places(table[table[column].notna()]) for table in tables] for column in COUNTED_OVER
+             if all(column in table.columns for table in tables)]
+    unequal = {place for mine, theirs in known for place in mine ^ theirs}
+    if not unequal:
         return tables
-    places = [_places(table[table["dominant"].notna()]) for table in tables]
-    if places[0] == places[1]:
-        return tables
-    both = places[0] & places[1]
-    alike = [table[[place in both for place in _listed(table)]] for table in tables]
+    alike = [table[[place not in unequal for place in _listed(table)]] for table in tables]
     return [with_derived(table, run.suite.objective) for table, (run, _) in zip(alike, (a, b), strict=True)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import pandas as pd
@@ -54,7 +55,9 @@ def _images(run: Run, rec: Recommendation, gate: Gate, names: tuple[str, str | N
         return Seen(estimate=nothing(why))
     level = gate_level(run.suite)
     if other is None:
-        return Seen(estimate=cluster_mean(mine, run.row(gate.value), level), note=note)
+        mean = cluster_mean(mine, run.row(gate.value), level)
+        known = run.why_missing(name, gate.value) if mean.mean is None else ""
+        return Seen(estimate=replace(mean, why=known or mean.why), note=note)
     if other == PROMOTED:
         promoted, said = against.comparable(run, mine, gate.value)
         if promoted is None:

@@ -12,7 +12,7 @@ import pandas as pd
 from harness.declare import DESIRABILITY, PROMOTED
 from harness.records import Reading
 from harness.records.baseline_file import PLACE, TO_RUN
-from harness.records.values import BYTES
+from harness.records.values import AGREEMENT, BYTES
 from reports import formatting as words
 from reports.comparable import (
     costs_otherwise,
@@ -173,6 +173,10 @@ def _incomparable(run: Run, p: Promoted, value: str) -> Iterator[str]:
     elif run.row(value).pooled and _places(p) != {place[1:] for place in asked_places(run, run.suite.baseline)}:
         yield (f"{value}: it depends on the other images of a prompt, and {called(run)} was measured at other seeds or guidance "
                "scales. Promote again")
+    elif value == AGREEMENT.name and not set(p.prompts) == same_prompts(
+            p.prompts, prompts_of(run), (p.pictures, pictures_of(run))) == set(prompts_of(run)):
+        yield (f"{value}: it depends on the images of all prompts of a reference, and {called(run)} was measured at other "
+               "prompts. Promote again")
 
 
 def _places(p: Promoted) -> set[tuple[int, float]]:

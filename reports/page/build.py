@@ -14,6 +14,7 @@ from markupsafe import Markup
 from harness.declare.same_text import SAME_TEXT
 from harness.records import write_atomically
 from harness.records.harmless_text import in_csv, in_script
+from harness.records.images import EMBEDDING, SHOWN
 from harness.records.values import BYTES, SECONDS, WEIGHTS
 from reports import formatting as words
 from reports.figures import FIGURES
@@ -106,7 +107,7 @@ def _rendered(of: tuple[Run, Recommendation, list[Verdict]], rows: list[dict[str
 def csv(run: Run) -> str:
     """The tidy table as CSV. Control characters in texts are made visible, and text that a spreadsheet would take for a
     formula gets an apostrophe in front."""
-    table = run.images.drop(columns=[c for c in ("clusters", SAME_TEXT) if c in run.images.columns])
+    table = run.images.drop(columns=[c for c in ("clusters", EMBEDDING, SHOWN, SAME_TEXT) if c in run.images.columns])
     for column in table.columns:
         if not pd.api.types.is_numeric_dtype(table[column]):
             table[column] = table[column].map(in_csv)

@@ -27,7 +27,9 @@ from harness.records import (
     Sample,
     ValueSpec,
 )
-from harness.records.values import FAILURE_RATE, OBJECTIVE, derivation, spec_of, values_from
+from harness.records.images import EMBEDDING
+from harness.records.values import AGREEMENT, FAILURE_RATE, OBJECTIVE, derivation, spec_of, values_from
+from reports.read.agreement import agreement
 from reports.read.current_records import CurrentRecords, Gap, Standing, sift
 from reports.read.objective import parts_of, range_of, with_objective
 from reports.read.promoted_values import Promoted, read_promoted
@@ -191,12 +193,14 @@ def _table(suite: Suite, samples: Mapping[tuple[str, Cell], Sample], measurement
 
 
 def with_derived(table: pd.DataFrame, objective: Objective) -> pd.DataFrame:
-    """Adds palette_left and objective (see RUN_VALUES)."""
+    """Adds palette_left, likeness_agreement where embeddings are on record, and objective (see RUN_VALUES)."""
     table = table.copy()
     table["palette_left"] = np.nan
     if "dominant" in table.columns:
         known = table.dropna(subset=["dominant"])
         table.loc[known.index, "palette_left"] = known.groupby(["candidate", "prompt"])["dominant"].transform(_left_usual)
+    if EMBEDDING in table.columns:
+        table[AGREEMENT.name] = agreement(table)
     with_values = with_objective(table, objective)
     # No sum of squares may overflow: such a score comes of no picture, and counts as none.
     return with_values.assign(objective=with_values["objective"].where(with_values["objective"].abs() < LARGEST_SCORE))
@@ -213,7 +217,8 @@ def _left_usual(colours: pd.Series[str]) -> pd.Series[float]:
 def _derived(objective: Objective, measured: Mapping[str, ValueSpec]) -> dict[str, ValueSpec]:
     """The derived values that a suite has; that of the objective knows its range."""
     derived = {name: spec for name, spec in values_from("derived").items()
-               if name != DESIRABILITY or objective.maximise == DESIRABILITY}
+               if (name != DESIRABILITY or objective.maximise == DESIRABILITY)
+               and (name != AGREEMENT.name or any(row.metric == AGREEMENT.metric for row in measured.values()))}
     low, high = range_of(objective, {**derived, **measured})
     return {**derived, OBJECTIVE.name: replace(OBJECTIVE, low=low, high=high)}
 
@@ -226,11 +231,20 @@ def _undefined(table: pd.DataFrame, suite: Suite, measurements: Sequence[Measure
                  if why and (why == spec_of(values, value).undefined
                              or (value in OF_MAPS and m.candidate in beside)
                              or (spec_of(values, value).paired and (m.candidate, m.cell.guidance) in unpaired))}
+    undefined |= {(sample, AGREEMENT.name) for sample in _alone(table)["sample"]}
+    undefined |= {(sample, AGREEMENT.name) for sample, value in undefined if value == AGREEMENT.metric}
     if any(part in {value for _, value in undefined} for part in parts_of(suite.objective)):
         for sample, lacking in _unscored(table, suite.objective):
             if lacking and all((sample, part) in undefined for part in lacking):
                 undefined.add((sample, "objective"))
     return frozenset(undefined)
+
+
+def _alone(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of images of a reference that have no other to agree with."""
+    if AGREEMENT.name not in table.columns:
+        return table.iloc[:0]
+    return table[table[AGREEMENT.name].isna() & table[EMBEDDING].notna()]
 
 
 def _unpaired(suite: Suite) -> set[tuple[str, float]]:
@@ -255,6 +269,7 @@ def _gaps(table: pd.DataFrame, suite: Suite, standing: Standing, undefined: Coll
     for m in standing.measurements:
         for value, why in m.missing.items():
             counted[m.candidate, value, why, m.sample in counted_by_gate or (m.sample, value) in undefined] += 1
+    counted.update((str(name), AGREEMENT.name, AGREEMENT.undefined, True) for name in _alone(table)["candidate"])
     for c in suite.candidates:
         rows = table[table["candidate"] == c.name]
         unscored = rows[rows["objective"].isna()]

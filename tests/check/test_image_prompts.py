@@ -1,5 +1,6 @@
 """What the check says of references: numbers, twice the same, the image encoder, files of other kinds, and pictures."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from harness import alpha_sweep, reference_sweep
 from harness.check import problems
 from harness.check.suite import remarks
-from harness.declare import Alphas, Candidate, Prompt, Reference, Stage, Suite
+from harness.declare import Alphas, Candidate, Gate, Prompt, Reference, Stage, Suite
 from tests.fakes import tiny_grid, tiny_suite
 from tests.reference.files import plain, saved
 
@@ -80,3 +81,14 @@ def test_a_reference_sweep_begins_without_the_reference_and_goes_over_other_swee
     assert [one.name for one in merges] == [f"alpha={alpha} reference={weight}" for alpha in (0, 1) for weight in (0, 1)]
     with pytest.raises(ValueError, match="'reference' already"):
         reference_sweep(merges, face(), (1,))
+
+
+@pytest.mark.parametrize(("seeds", "shared", "refused"), [((1,), 1, True), ((1,), 2, True), ((1,), 3, False), ((1, 2), 1, False)])
+def test_agreement_is_refused_where_no_picture_has_two_images_to_compare(seeds: tuple[int, ...], shared: int, refused: bool,
+                                                                         tmp_path: Path) -> None:
+    names = ["fish"] * shared + ["cat", "cup", "car"][shared:]
+    prompts = tuple(Prompt(id=f"p{n}", text=f"a {n}", pictures={"look": f"zoo:picture-{name}-3"}) for n, name in enumerate(names))
+    given = suite(Reference(path="zoo:image-prompt", picture="look"), metrics=("likeness",),
+                  gates=(Gate(value="likeness_agreement", at_least=80),))
+    given = replace(given, grid=replace(given.grid, prompts=prompts, seeds=seeds))
+    assert any("two seeds" in text for text in problems(given, tmp_path)) == refused

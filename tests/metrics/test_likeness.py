@@ -1,11 +1,14 @@
 """Likeness to the reference picture of the prompt: by hand from CLIP's own embeddings, with the reasons where there is none."""
 
+import base64
+
 import numpy as np
 import pytest
 
 from harness.metrics import METRICS, ImageSet
 from harness.metrics.clip import ClipScorer, load_scorer
 from harness.metrics.likeness import NO_OTHER, NO_REFERENCE
+from harness.records.images import EMBEDDING, SHOWN
 from harness.zoo.pictures import drawn
 
 FISH, CAT, CUP = (drawn(f"zoo:picture-{name}-3") for name in ("fish", "cat", "cup"))
@@ -53,3 +56,12 @@ def test_what_cannot_be_measured_says_why(clip: ClipScorer) -> None:
     (values, missing), = scores(clip, [FISH], (FISH,), (FISH, FISH.copy()))
     assert (values.keys(), missing) == ({"likeness"}, dict.fromkeys(names - {"likeness"}, NO_OTHER))
     assert all("CLIP" in why for _, missing in scores(None, [FISH], (FISH,), (FISH,)) for why in missing.values())
+
+
+def test_the_details_hold_the_embedding_in_two_bytes_a_number_and_which_reference_it_is_of(clip: ClipScorer) -> None:
+    given = ImageSet(images=np.stack([NEAR, CAT]), texts=("a", "b"), clip=clip, shown=(FISH, FISH.copy()), all_shown=(FISH, CAT))
+    near, cat = (score.details for score in METRICS["likeness"].measure(given))
+    assert near[SHOWN] == cat[SHOWN]
+    stored = [np.frombuffer(base64.b64decode(one[EMBEDDING]), dtype="<f2") for one in (near, cat)]
+    np.testing.assert_allclose(np.stack(stored), clip.embeddings(np.stack([NEAR, CAT])), atol=1e-3)
+    assert stored[0].nbytes == 2 * clip.embeddings(NEAR[None]).shape[1]
