@@ -1,7 +1,7 @@
 """The names of a control network's tensors in the layouts that it is stored in, and the signs of other kinds of files.
 
-The names decide: control_model.input_hint_block... (the original code), controlnet_cond_embedding... (diffusers), and those of a
-Control-LoRA, whose factors change a copy of the model's encoder.
+The names decide: control_model.input_hint_block... (the original code), controlnet_cond_embedding... (diffusers), those of a
+Control-LoRA, whose factors change a copy of the model's encoder, and body.0... (a T2I-Adapter).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from harness.control.t2i_layouts import is_t2i, t2i_names
 from harness.declare.listing import first_of
 from harness.weights import ldm
 from harness.weights.numbering import Numbering, numbering_of
@@ -20,6 +21,8 @@ from harness.weights.wrapped_names import without_wrapping
 ORIGINAL: Final = "original code"
 DIFFUSERS: Final = "diffusers"
 CONTROL_LORA: Final = "Control-LoRA"
+T2I_DIFFUSERS: Final = "T2I-Adapter, by the names of diffusers"
+T2I_ORIGINAL: Final = "T2I-Adapter, by the names of the original code"
 PREFIX: Final = "control_model."
 """Before the names of a network that a file holds beside a whole model, or alone."""
 DIFFERENCE: Final = "difference"
@@ -32,12 +35,13 @@ _MIDDLE: Final = re.compile(r"middle_block_out\.0\.(weight|bias)$")
 _FACTOR: Final = re.compile(r"(.+)\.(up|down)$")
 _KEEP: Final = "Use the tool that it was made for, or a ControlNet of the same kind"
 _OTHERS: Final[tuple[tuple[str, str], ...]] = (
+    (r"^(style_embedding$|ln_(pre|post)\.)",
+     "a style adapter of T2I-Adapter, which reads a reference picture by CLIP and is not supported. Give an IP-Adapter to "
+     "Candidate(references=...)"),
     (r"(^|\.)(task_embedding$|control_add_embedding\.|spatial_ch_projs\.|transformer_layes\.)",
      "a union network (ControlNet Union or ProMax), which must be told the kind of each picture. It is not supported yet: give "
      "the network of that one kind, such as a canny ControlNet"),
     (r"^lllite_", f"a ControlNet-LLLite, which is not supported. {_KEEP}"),
-    (r"^(adapter\.)?body\.\d+\.(block[12]|resnets|body|in_conv|skep)\b",
-     "a T2I-Adapter, which is not supported yet. Give a ControlNet of the same kind"),
     (r"(ip_adapter|image_proj)\.|\.to_[kv]_ip\.", "an IP-Adapter, which is given a reference picture. Give it to "
      "Candidate(references=...)"),
     (r"^(controlnet_x_embedder|controlnet_single_blocks|controlnet_blocks|double_blocks|joint_blocks|"
@@ -63,6 +67,11 @@ class Named:
     beside: tuple[str, ...] = ()
 
     @property
+    def t2i(self) -> bool:
+        """Whether it is a T2I-Adapter, which sees the picture alone and gives features for the encoder."""
+        return self.layout in (T2I_DIFFUSERS, T2I_ORIGINAL)
+
+    @property
     def needs_model(self) -> bool:
         """Whether the network is made of the model in use, and changes with it."""
         return self.deltas or self.layout == CONTROL_LORA
@@ -79,6 +88,9 @@ def named(where: str, names: Iterable[str], numbering: Numbering | None = None) 
         inner = {**prefixed, **{name: inner[name] for name in _WITHOUT_VALUES if name in inner}}
     else:
         beside = ()
+    if is_t2i(inner):
+        whole, of_diffusers = t2i_names(where, inner)
+        return Named(layout=T2I_DIFFUSERS if of_diffusers else T2I_ORIGINAL, whole=whole)
     for mark, what in _OTHERS:
         if not prefixed and any(re.search(mark, name) for name in inner if len(name) < 1000):
             raise ModelFileError(f"{where}: this is {what}")
@@ -90,7 +102,8 @@ def named(where: str, names: Iterable[str], numbering: Numbering | None = None) 
     if any(name.startswith("controlnet_cond_embedding.") for name in inner):
         return Named(layout=DIFFUSERS, whole=inner)
     raise ModelFileError(f"{where}: this is not a known control network: none of its {len(listed)} tensors is of a hint "
-                         f"encoder (first: {first_of(sorted(map(repr, listed)))}). Expected a ControlNet or a Control-LoRA")
+                         f"encoder (first: {first_of(sorted(map(repr, listed)))}). Expected a ControlNet, a Control-LoRA "
+                         "or a T2I-Adapter")
 
 
 def _control_lora(where: str, inner: Mapping[str, str], numbering: Numbering | None, beside: tuple[str, ...]) -> Named:

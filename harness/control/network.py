@@ -6,7 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.control.reading import ControlFile, network_config, refuse_misfit
+from harness.control.reading import ControlFile, misfits, network_config, refuse_misfit
+from harness.control.t2i_adapter import refuse_t2i_misfit, t2i_config
+from harness.declare.listing import first_of
+from harness.records.harmless_text import visible
 from harness.weights.safetensors_header import ModelFileError
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ def network_without_values(control: ControlFile, unet: Mapping[str, Any], model:
 
     from harness.weights.undrawn import Undrawn
 
+    if control.named.t2i:
+        return _t2i_without_values(control, unet, model, factor)
     config = network_config(control, unet)
     try:
         with Undrawn(), init_empty_weights(include_buffers=False):
@@ -33,6 +38,26 @@ def network_without_values(control: ControlFile, unet: Mapping[str, Any], model:
     if own != factor:
         raise ModelFileError(f"{control.path}: its hint encoder makes pictures {own} times smaller, and the latents of {model} "
                              f"are {factor} times smaller. Give a control network of the model's own family")
+    return module.eval().requires_grad_(False)
+
+
+def _t2i_without_values(control: ControlFile, unet: Mapping[str, Any], model: str, factor: int) -> Any:
+    from accelerate import init_empty_weights
+    from diffusers import T2IAdapter
+
+    from harness.weights.undrawn import Undrawn
+
+    config = t2i_config(control, factor)
+    refuse_t2i_misfit(control, config, unet, model, factor)
+    try:
+        with Undrawn(), init_empty_weights(include_buffers=False):
+            module = T2IAdapter.from_config(config)
+    except Exception as error:  # diffusers raises errors of many types for impossible numbers
+        raise ModelFileError(f"{control.path}: no T2I-Adapter can be built of its tensors ({error}). Download it "
+                             "again") from error
+    if wrong := misfits(control, {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}):
+        raise ModelFileError(f"{control.path}: {len(wrong)} tensors are not those of a T2I-Adapter: "
+                             f"{first_of([visible(phrase) for phrase in wrong], between='; ')}. Download it again")
     return module.eval().requires_grad_(False)
 
 

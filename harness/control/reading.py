@@ -19,7 +19,7 @@ from harness.weights.safetensors_header import StoredTensor
 if TYPE_CHECKING:
     import torch
 
-_CLASS: Final = "ControlNetModel"
+_CLASSES: Final = ("ControlNetModel", "T2IAdapter")
 _FLOATS: Final = ("F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2")
 _PROJECTIONS: Final = (".proj_in.weight", ".proj_out.weight")
 _ENCODER: Final = ("conv_in.", "time_embedding.", "add_embedding.", "class_embedding.", "down_blocks.", "mid_block.")
@@ -73,9 +73,9 @@ def read_control(path: Path, numbering: Numbering | None = None) -> ControlFile:
     if path.is_dir():
         file = path / "config.json"
         config = read_json(file) if file.is_file() else {}
-        if (kind := config.get("_class_name", _CLASS)) != _CLASS:
-            raise ModelFileError(f"{path}: its config.json says {visible(str(kind)[:80])!r}; expected {_CLASS!r}. Give a "
-                                 "ControlNet of one kind")
+        if (kind := config.get("_class_name", _CLASSES[0])) not in _CLASSES:
+            raise ModelFileError(f"{path}: its config.json says {visible(str(kind)[:80])!r}; expected {' or '.join(_CLASSES)}. "
+                                 "Give a ControlNet of one kind, or a T2I-Adapter")
         places = {place.source: place.file for place in denoiser_places(path).values()}
     else:
         opened = open_tensors(path)

@@ -31,7 +31,8 @@ class Canny:
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """A control network (ControlNet, Control-LoRA), and the picture of each prompt that it follows. Several add up."""
+    """A control network (ControlNet, Control-LoRA, T2I-Adapter), and the picture of each prompt that it follows. Several add
+    up."""
 
     path: str
     """A file, a folder of diffusers, or a `zoo:` name."""

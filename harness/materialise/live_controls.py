@@ -12,6 +12,7 @@ from harness.control.layouts import CONTROL_LORA
 from harness.control.maps import control_map, edges_drawn, map_identity, source_of
 from harness.control.network import filled, network_without_values
 from harness.control.reading import ControlFile, read_control
+from harness.control.t2i_adapter import refuse_t2i_size
 from harness.declare import Candidate, Canny, Control, Prompt
 from harness.declare.guiding import STAGE_BEFORE
 from harness.materialise.library import Library, MaterialiseError, frame_of
@@ -37,15 +38,19 @@ class ControlNets:
     _files: dict[Path, ControlFile] = field(default_factory=dict)
     _live: dict[tuple[Path, str, str, str], Any] = field(default_factory=dict)
 
-    def inspect(self, candidate: Candidate, shape: Pipeline | None) -> None:
+    def inspect(self, candidate: Candidate, shape: Pipeline | None, size: tuple[int, int] | None = None) -> None:
         """Raises the errors of a candidate's controls that headers show. `shape` is its model without values; None for a family
-        whose models have no U-Net."""
+        whose models have no U-Net. `size` is that of its images, where it is known."""
         for control in candidate.controls:
             if shape is None or shape.family in FLOW_FAMILIES:
                 family = "" if shape is None else f" {shape.family}"
                 raise MaterialiseError(f"control {control.path!r}: controls are supported for U-Nets (Stable Diffusion 1, 2 and "
                                        f"XL), and not for models of the family{family}; remove controls")
-            self.without_values(control, candidate, shape)
+            network, file = self.without_values(control, candidate, shape), self._file(control, candidate)
+            if file.named.t2i and control.guess:
+                raise MaterialiseError(f"control {control.path!r} is a T2I-Adapter, which has no guess mode; remove guess")
+            if file.named.t2i and size is not None:
+                refuse_t2i_size(file, network.config, size)
 
     def without_values(self, control: Control, candidate: Candidate, shape: Pipeline) -> Any:
         """The network of a control on the meta device. Raises ModelFileError if it does not fit the candidate's U-Net."""
@@ -64,6 +69,7 @@ class ControlNets:
         dtype = pipeline.dtype if candidate.controls else None
         return tuple(LiveControl(
             picture=map_identity(control.picture), weight=float(control.weight), guess=control.guess, read=None,
+            t2i=self._file(control, candidate).named.t2i,
             network=torch.nn.Module.to(self.without_values(control, candidate, pipeline), "meta", dtype))
             for control in candidate.controls if control.weight != 0)
 
@@ -126,7 +132,7 @@ class ControlNets:
 
         follows = source_of(picture) == STAGE_BEFORE
         network = self._live.get(place) if control.weight != 0 else None  # kept for another weight, and not run
-        return LiveControl(picture=map_identity(picture), network=network, weight=float(control.weight),
+        return LiveControl(picture=map_identity(picture), network=network, weight=float(control.weight), t2i=file.named.t2i,
                            guess=control.guess, read=None if follows else read, drawn=drawn if follows else None)
 
 

@@ -16,6 +16,7 @@ from harness.adapters.kinds import is_additive
 from harness.control.maps import map_identity
 from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Fused, Grid, Merge, Model, Relay, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
+from harness.declare.effective_grid import grid_of
 from harness.declare.models import models_of
 from harness.declare.prompt_groups import PromptGroup, groups_of
 from harness.declare.stage_candidates import as_run, steps_run
@@ -212,7 +213,8 @@ class Workbench:
                                                       self.library.path(base.config) if base.config else None)
         refuse_mask_readers(candidate, reads_mask(self._shape(base)))
         if candidate.controls:
-            self._nets.inspect(candidate, self._shape(base))
+            grid = None if self._grid is None else grid_of(self._grid, candidate)
+            self._nets.inspect(candidate, self._shape(base), None if grid is None else (grid.width, grid.height))
         if candidate.references:
             self._image_prompts.inspect(candidate, self._shape(base))
         if (inpaint := candidate.inpaint) is not None and (inpaint.picture, inpaint.mask, base.path) not in self._masked:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.control.residuals import control_inputs
+from harness.control.residuals import control_inputs, feature_inputs, picture_features
 from harness.declare import Grid, Sampling
 from harness.declare.grid import guidance_problem
 from harness.declare.prompt_texts import NEGATIVE, POSITIVE, ROLES, text_at
@@ -99,6 +99,7 @@ class Denoising:
         # The noise that a sampler adds at its steps is drawn by each cell's own generator.
         self._options = step_options(grid.sampler, self._knobs.eta, drawing)
         self._control_maps: dict[str, torch.Tensor] = {}
+        self._features: dict[tuple[Any, str], list[torch.Tensor]] = {}
         self._begun_from = None if start is None else start.pictures
         self._sends = SAMPLERS[grid.sampler].sends and pipeline.device.type == "cuda"
         self._guided = guided_steps(self._knobs, grid.steps) if cells[0].guidance != 1 else range(0)
@@ -123,6 +124,8 @@ class Denoising:
                     for evaluation in range(first, end):
                         self._evaluate(branches, inputs, evaluation, guided=guided)
                     self.step += 1
+        # Many batches wait between phases, and features are as large as some dozens of latents.
+        self._features.clear()
 
     def _evaluate(self, branches: Sequence[LiveBranch], inputs: Sequence[dict[str, Any]], evaluation: int, *,
                   guided: bool) -> None:
@@ -156,6 +159,8 @@ class Denoising:
             scaled = torch.cat([scaled, scaled])
             beside = None if beside is None else torch.cat([beside, beside])
         added = control_inputs(pipeline.controls, self._maps(branch), scaled, timestep, given, guided=guided)
+        added |= feature_inputs([(control.weight, self._features_of(control)) for control in pipeline.controls
+                                 if control.t2i and control.weight != 0], guided=guided)
         read = scaled if beside is None else torch.cat([scaled, beside], dim=1)
         output: torch.Tensor = pipeline.unet(read, timestep, **given, **added).sample.float()
         return guided_output(output, self._guidance, self._knobs.guidance_rescale or 0.0) if guided else output
@@ -170,6 +175,19 @@ class Denoising:
                 drawn = torch.stack([self._map(control, branch.text, place) for place in range(len(self.cells))])
                 self._control_maps[control.picture] = (sent(drawn, branch.pipeline.device).float() / 255).to(dtype)
         return self._control_maps
+
+    def _features_of(self, control: LiveControl) -> list[torch.Tensor]:
+        """A T2I-Adapter's features of the cells' maps, each (n, c, h, w). Each picture is run once and alone, so that its
+        features never depend on its neighbours, and they are kept for all steps of a phase."""
+        import torch
+
+        if (place := (control.network, control.picture)) not in self._features:
+            maps = self._control_maps[control.picture]
+            pictures = [number if control.drawn else cell.prompt for number, cell in enumerate(self.cells)]
+            by_picture = {picture: picture_features(control.network, maps[pictures.index(picture)])
+                          for picture in dict.fromkeys(pictures)}
+            self._features[place] = [torch.cat(parts) for parts in zip(*(by_picture[one] for one in pictures), strict=True)]
+        return self._features[place]
 
     def _map(self, control: LiveControl, text: TextState, place: int) -> torch.Tensor:
         """The control map (3, h, w) of a cell, uint8 on the host."""

@@ -25,6 +25,8 @@ _IP_ADAPTER: Final = ("an IP-Adapter, which a candidate uses beside its model wi
                       "Candidate(references=...)")
 _CONTROLNET: Final = ("a ControlNet, which is a separate network used alongside a model. Give it to Candidate(controls=...) of a "
                       "suite")
+_T2I: Final = ("a T2I-Adapter, which is a separate network used alongside a model. Give it to Candidate(controls=...) of a "
+               "suite")
 _INVERSION: Final = f"a textual inversion, {IS_ADAPTER}"
 _REFUSED: Final = (
     (".absmax", "a file quantized by bitsandbytes; give the unquantized model"),
@@ -32,10 +34,8 @@ _REFUSED: Final = (
     (".SCB\n", "a file quantized by bitsandbytes; give the unquantized model"),
     ("control_model.", _CONTROLNET), ("controlnet_", _CONTROLNET), ("\ncontrol_add_embedding.", _CONTROLNET),
     ("input_hint_block.", _CONTROLNET),
-    ("lllite_", _CONTROLNET),
-    ("\nbody.0.in_conv.", f"a T2I-Adapter, {_BESIDE}"),
-    ("\nbody.0.block1.", f"a T2I-Adapter, {_BESIDE}"), ("\nbody.0.body.0.block1.", f"a T2I-Adapter, {_BESIDE}"),
-    ("adapter.body.", f"a T2I-Adapter, {_BESIDE}"),
+    ("lllite_", f"a ControlNet-LLLite, {_BESIDE}"),
+    ("\nbody.0.in_conv.", _T2I), ("\nbody.0.block1.", _T2I), ("\nbody.0.body.0.block1.", _T2I), ("adapter.body.", _T2I),
     ("ip_adapter", _IP_ADAPTER), ("image_proj.", _IP_ADAPTER),
     ("lora_down", f"a LoRA, {IS_ADAPTER}"), ("lora_up", f"a LoRA, {IS_ADAPTER}"), (".lora_", f"a LoRA, {IS_ADAPTER}"),
     ("_lora.", f"a LoRA, {IS_ADAPTER}"), (".lora.", f"a LoRA, {IS_ADAPTER}"), ("lora_unet_", f"a LoRA, {IS_ADAPTER}"),

@@ -27,7 +27,7 @@ from harness.weights.wrapped_names import twice_named, without_wrapping
 _STEMS: Final = ("model", "pytorch_model", "diffusion_pytorch_model")
 """Names of the weight files of text encoders, and of all other components."""
 _FOREIGN: Final = ("prior", "decoder", "unet_2", "image_encoder_2")
-_NETWORKS: Final = {"controlnet": "a ControlNet", "motion_adapter": "a motion adapter of AnimateDiff"}
+_NETWORKS: Final = {"controlnet": "a ControlNet", "adapter": "a T2I-Adapter", "motion_adapter": "a motion adapter of AnimateDiff"}
 """Folders of networks that a pipeline uses alongside its model."""
 _ELSEWHERE: Final = ("*", "snapshots/*", "*/*")
 """Where in a repository or a cache the folder of a model may be."""

@@ -24,6 +24,8 @@ _TORCH_NAMES: Final = {
 }
 _SECTIONS: Final = ("image_proj", "ip_adapter")
 """Of an IP-Adapter's file, as its authors save it. Their names are joined as in its .safetensors form."""
+_NESTED: Final = "adapter"
+"""The name under which a checkpoint of a T2I-Adapter holds its tensors."""
 _TEXTUAL_INVERSION: Final = "string_to_param"
 
 
@@ -46,6 +48,8 @@ def load_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, StoredTensor],
         content = content["state_dict"]
     if isinstance(content, Mapping) and all(isinstance(content.get(section), Mapping) for section in _SECTIONS):
         content = {f"{section}.{name}": value for section in content for name, value in _inner(content[section])}
+    elif isinstance(content, Mapping) and set(content) == {_NESTED} and isinstance(content[_NESTED], Mapping):
+        content = {f"{_NESTED}.{name}": value for name, value in _inner(content[_NESTED])}
     entries = content if isinstance(content, Mapping) else {}
     given = {name: value for name, value in entries.items() if isinstance(value, torch.Tensor)}
     if odd := next((name for name in given if not isinstance(name, str | int)), None):

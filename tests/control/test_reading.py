@@ -130,8 +130,8 @@ def test_a_hint_encoder_of_another_factor_is_refused(tmp_path: Path, unet: UNet2
 
 @pytest.mark.parametrize(("key", "word"), [
     ("task_embedding", "union"), ("control_add_embedding.linear_1.weight", "union"), ("lllite_unet_down.weight", "LLLite"),
-    ("adapter.body.0.resnets.0.block1.weight", "T2I-Adapter"), ("body.0.in_conv.weight", "T2I-Adapter"),
-    ("body.0.block2.weight", "T2I-Adapter"), ("image_proj.proj.weight", "IP-Adapter"), ("controlnet_blocks.0.weight", "Flux"),
+    ("style_embedding", "style adapter"), ("body.0.skep.weight", "early T2I-Adapter"),
+    ("image_proj.proj.weight", "IP-Adapter"), ("controlnet_blocks.0.weight", "Flux"),
     ("model.diffusion_model.out.2.weight", "model without"), ("lora_unet_x.lora_up.weight", "LoRA"),
     ("up_blocks.0.resnets.0.conv1.weight", "U-Net"), ("something.weight", "not a known control network"),
 ])

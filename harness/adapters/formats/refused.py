@@ -35,7 +35,7 @@ _MARKS: Final[tuple[tuple[str, str], ...]] = (
     (r"^(ip_adapter|image_proj|ip_adapter_proj_model)\.|\.to_[kv]_ip\.|\.processor\.ip_adapter_", _IP_ADAPTER),
     (r"^(control_model|controlnet_cond_embedding|controlnet_blocks|controlnet_down_blocks|zero_convs)\.",
      f"a ControlNet: {_CONTROLLING}"),
-    (r"^(adapter\.)?body\.\d+\.(block[12]|resnets|body|in_conv|skep)\b", f"a T2I-Adapter: {_NETWORK}"),
+    (r"^(adapter\.)?body\.\d+\.(block[12]|resnets|body|in_conv|skep)\b", f"a T2I-Adapter: {_CONTROLLING}"),
     (r"^(single_blocks\.\d+\.norm|double_blocks\.\d+\.img_attn\.norm)\.(key|query)_norm\.scale$",
      _CONTROL),
     (r"^(model\.diffusion_model|first_stage_model|cond_stage_model|conditioner)\.(?!.*\.(lora|hada|lokr|diff|alpha))",
