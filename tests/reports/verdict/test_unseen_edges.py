@@ -42,6 +42,16 @@ def test_images_with_edges_and_without_maps_are_not(run: Run, f1: float, density
     assert sentences(run, f1, density) == []
 
 
+def test_images_without_a_common_edge_with_the_baseline_are_counted_by_candidate(run: Run) -> None:
+    images = run.images.assign(edge_f1=0.4)
+    images.loc[images.index[:3], "edge_f1"] = 0.0
+    images.loc[images.index[3:5], "edge_f1"] = float("nan")
+    changed = replace(run, images=images)
+    (sentence,) = [text for text in caveats(changed, score_cells(changed)) if "edge" in text]
+    assert f"edge_f1 of 3 of {len(images) - 2} images is 0" in sentence
+    assert f"3 of {label(run, str(images['candidate'].iloc[0]))}" in sentence
+
+
 def test_a_soft_red_subject_on_gray_has_no_edge_and_a_sharp_white_one_has() -> None:
     def values(colour: tuple[int, int, int]) -> dict[str, float]:
         from scipy.ndimage import gaussian_filter
