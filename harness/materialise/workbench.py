@@ -396,6 +396,10 @@ class Workbench:
         """The weights of what is sampled for a candidate, before its post-steps."""
         return self.weights(replace(candidate, post=()))
 
+    def weights_up_to(self, candidate: Candidate, stage: int) -> Weights:
+        """The weights of what a stage, from 0, ends with: those of the candidate without its later stages and its post-steps."""
+        return self._weights_of_groups(replace(self.in_its_format(candidate), stages=candidate.stages[:stage], post=()))
+
     def prepare(self, candidate: Candidate, group: int = 0) -> Prepared:
         """The live pipelines of `candidate`, with the coverage of every tensor. Where prompts bring adapters of their own, it is
         as one of its `groups` is sampled; by default that of the first prompt, which is the one that is timed."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 
 from harness.cache import ImageCache, shared_key
-from harness.declare import Candidate, Grid, Inpaint, Prompt, Sampling, Suite
+from harness.declare import Candidate, Grid, Inpaint, Prompt, Sampling, Suite, short_hash
 from harness.declare.effective_grid import picture_size, run_grid, sampling_block
 from harness.declare.picture_uses import PICTURES, names_of, parts_in_key
 from harness.declare.same_text import prompts_hash
@@ -22,13 +22,16 @@ from harness.probes.fits import free_memory, not_fitting, out_of_memory
 from harness.records import Cell, Fit, Intermediate, NoiseFloor, Sample, Weights
 from harness.records.reusable import smaller_batches
 from harness.run.batch_packing import GridKeys, pack
+from harness.run.common_stages import Beginnings
 from harness.run.image_making import FIRST, RAW, ImageMaking, Written
 from harness.run.overflow import Fp16OverflowError
 from harness.run_folder.ledger import Ledger
 from harness.sampling import (
     NOT_FINITE,
+    Common,
     Later,
     SamplingError,
+    StageStore,
     TextState,
     batches,
     from_png,
@@ -62,7 +65,8 @@ class PreparedCandidate:
     """A candidate ready to sample: its declaration, its weights, the phases of its first stage, the later stages, and the text
     embeddings of all. One that `may_widen` is made once more in bf16 where it overflows. With `post`, what is sampled are the raw
     pictures, whose keys follow from the weights `raw`. Where prompts bring adapters of their own, it makes the images of
-    `prompts` (ids) alone; None means all."""
+    `prompts` (ids) alone; None means all. `common` are the weights up to each stage, from the first, that other candidates have
+    too."""
 
     candidate: Candidate
     weights: Weights
@@ -73,6 +77,7 @@ class PreparedCandidate:
     post: PostProcess | None = None
     raw: Weights | None = None
     prompts: frozenset[str] | None = None
+    common: tuple[Weights | None, ...] = ()
 
     def makes(self, cell: Cell) -> bool:
         """Whether the image of a cell is made with these adapters."""
@@ -92,6 +97,7 @@ class Gallery:
         self._contents: Mapping[str, str] = head.get(PICTURES, {})
         self._grids: dict[tuple[Sampling | None, tuple[str, ...], Inpaint | None], _CellsOfGrid] = {}
         self._prompts = prompts_hash(suite.grid.prompts)
+        self._stages = StageStore()
         self.take(suite)
         self._sizes: dict[tuple[str, bool], int] = {}
         self._refused: dict[tuple[tuple[int, int], bool], Fit] = {}
@@ -117,8 +123,16 @@ class Gallery:
 
     def take(self, suite: Suite) -> None:
         """Takes the suite with the candidates that it has now. Its grid must be the same as before."""
-        self.suite = suite
+        self.suite, self._beginnings = suite, Beginnings.of(suite)
         self._candidates = {candidate.name: candidate for candidate in suite.candidates}
+
+    def in_common(self, candidate: Candidate) -> tuple[bool, ...]:
+        """For each stage of a candidate, from the first: whether another one has it too, and all before it."""
+        return self._beginnings.in_common(self.suite, candidate)
+
+    def forget_stages(self) -> None:
+        """Frees the memory of stages that candidates have in common; they are sampled again where they are needed."""
+        self._stages.clear()
 
     def candidate(self, name: str) -> Candidate | None:
         """The candidate of that name; None for one that a search only tries."""
@@ -281,7 +295,7 @@ class Gallery:
         with ThreadPoolExecutor(max_workers=1) as writer:
             try:
                 for cells, images in sample(prepared.phases, of_grid.grid, todo, prepared.texts, note,
-                                            Later(stages=prepared.stages, beside=beside)):
+                                            Later(stages=prepared.stages, beside=beside, common=self._common(prepared))):
                     new = of_grid.own(cells, images)
                     pending.append(writer.submit(self._write, making, new, done))
                     if len(pending) > WRITES_AHEAD:  # a full disk is noticed now, and memory stays bounded
@@ -290,6 +304,18 @@ class Gallery:
                 for written in pending:
                     written.result()
         self.ledger.flush()
+
+    def _common(self, prepared: PreparedCandidate) -> Common | None:
+        """What of a candidate's stages is in common with others."""
+        if not any(prepared.common):
+            return None
+        of_grid = self._of(prepared.candidate.name)
+
+        def key(number: int, prompt: str) -> str:
+            weights = prepared.common[number]
+            return "" if weights is None else of_grid.stage_key(weights.of(prompt))
+
+        return Common(store=self._stages, key=key)
 
     def _write(self, making: ImageMaking, images: Mapping[Cell, Images], done: Done) -> None:
         self._store(making, [making.of(cell, image) for cell, image in images.items()], done)
@@ -397,6 +423,10 @@ class _CellsOfGrid:
             texts = {prompt.id: self._parts(prompt, chunked) for prompt in self.grid.prompts}
             self._keys[batch_size, chunked] = GridKeys(self.cells, texts, {**self._block, "batch_size": batch_size})
         return self._keys[batch_size, chunked].of(identity)
+
+    def stage_key(self, identity: str) -> str:
+        """The key of how a stage ends whose weights, with those of all before it, have this identity."""
+        return short_hash([identity, self._block])
 
     def shared_key(self, key: str) -> str:
         """The key of an image in a cache that several machines share."""

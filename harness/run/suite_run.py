@@ -151,6 +151,7 @@ class SuiteRun:
         again, and must find the same files."""
         self.bench = self._new_bench()
         self._texts.clear()
+        self.gallery.forget_stages()
         self._clip.release()
         free_memory(self.options.device)
 
@@ -331,7 +332,7 @@ class SuiteRun:
                 ready = PreparedCandidate(candidate=candidate, weights=weights, phases=prepared.phases, texts=texts,
                                           stages=prepared.stages, may_widen=self.bench.may_widen(candidate), post=prepared.post,
                                           raw=self.bench.raw_weights(candidate) if prepared.post else None,
-                                          prompts=own if len(groups) > 1 else None)
+                                          prompts=own if len(groups) > 1 else None, common=self._in_common(candidate))
                 self._meter.begin(candidate.name)
                 try:
                     self.gallery.make(ready, cells, partial(self._took, candidate))
@@ -342,6 +343,11 @@ class SuiteRun:
             self._meter.settle()
             if failures:
                 return
+
+    def _in_common(self, candidate: Candidate) -> tuple[Weights | None, ...]:
+        """For each stage, from the first: the weights up to it, if another candidate has all these stages too."""
+        return tuple(self.bench.weights_up_to(candidate, stage) if shared else None
+                     for stage, shared in enumerate(self.gallery.in_common(candidate)))
 
     def _note_refusals(self) -> None:
         """With a batch size that was fitted: says in run.json with which batches later sessions begin."""
@@ -385,6 +391,7 @@ class SuiteRun:
         # They belong to no single candidate, and are made again if more images are sampled.
         self._clip.release()
         self._texts.clear()
+        self.gallery.forget_stages()
         if timed or not (untimed := self.untimed(names)):
             return costs.time(timed)
         failures = costs.try_again([name for name in untimed if self._timeable(name)])

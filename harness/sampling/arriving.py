@@ -37,7 +37,7 @@ class Arriving:
         sound = torch.isfinite(pixels)
         levels = ((torch.where(sound, pixels, -1.0) / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
         checks = torch.stack([sound.flatten(1).all(1), torch.isfinite(latents).flatten(1).all(1)])
-        self.on_device = pixels.device.type == "cuda"
+        self.on_device, self.latents = pixels.device.type == "cuda", latents
         if self.on_device:
             self._levels, self._checks = (_pinned(tensor.contiguous()) for tensor in (levels, checks))
             self._copied: Any = torch.cuda.current_stream(pixels.device).record_event()

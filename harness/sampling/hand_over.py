@@ -62,7 +62,8 @@ class Coloured(Arriving):
     """Images on their way, which get the colours of others (Reinhard in CIE Lab) when they are there."""
 
     def __init__(self, arriving: Arriving, references: Images) -> None:
-        self.on_device, self._arriving, self._references = arriving.on_device, arriving, references
+        self.on_device, self.latents = arriving.on_device, arriving.latents
+        self._arriving, self._references = arriving, references
 
     def images(self, broken: BrokenPlace | None = None) -> Images:
         """As those of the batch, with the colours."""

@@ -109,7 +109,7 @@ def test_pictures_do_not_depend_on_how_many_batches_are_computed_at_once(prepare
                                                                          ) -> None:
     made = []
     for workers in (2, 3):
-        monkeypatch.setattr("harness.sampling.stream.side_by_side", lambda *_, n=workers: n)
+        monkeypatch.setattr("harness.sampling.at_once.side_by_side", lambda *_, n=workers: n)
         made.append(images(prepared, tiny_grid(seeds=(1, 2))))
     assert all(np.array_equal(made[0][c], made[1][c]) for c in made[0])
 

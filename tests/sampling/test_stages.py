@@ -14,10 +14,11 @@ import torch
 from harness import Adapter, Candidate, Grid, Sampling
 from harness.declare import Stage, Temperature
 from harness.materialise import Prepared, Workbench
+from harness.probes.clock import Stopwatch
 from harness.records import Cell
 from harness.run.batch_packing import pack
 from harness.samplers import SAMPLERS, begin_at, build_scheduler, set_steps
-from harness.sampling import Denoising, Later, alone, batches, embedded, encode, generators, lengths_of, sample
+from harness.sampling import Denoising, Later, alone, batches, embedded, encode, generators, lengths_of, sample, time_one
 from harness.sampling.denoise import Start
 from harness.sampling.hand_over import from_latents, from_pictures, resized_pictures
 from harness.weights import Pipeline
@@ -127,7 +128,7 @@ def images(made: Prepared, grid: Grid = GRID, size: int = 4, cells: tuple[Cell, 
 def test_stages_in_any_batches_and_order_give_equal_bits(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     made = prepared(stage)
     whole = images(made)
-    monkeypatch.setattr("harness.sampling.stream.BATCHES_PER_SWITCH", 1)
+    monkeypatch.setattr("harness.sampling.staged.BATCHES_PER_SWITCH", 1)
     assert all(np.array_equal(whole[cell], image) for cell, image in images(made).items())
     some = tuple(reversed(tuple(whole)))[:3]
     assert all(np.array_equal(whole[cell], image) for cell, image in images(made, cells=some).items() if cell in some)
@@ -166,6 +167,19 @@ def test_a_stage_with_one_scale_makes_one_second_stage_of_every_guidance() -> No
     guided = [cell for cell in plain if cell.guidance == 4]
     assert all(np.array_equal(ended[cell], plain[cell]) for cell in guided)
     assert all(not np.array_equal(ended[cell], plain[cell]) for cell in plain if cell.guidance == 1)
+
+
+def test_what_is_timed_is_all_of_both_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, steps, original = prepared(Stage(model="zoo:anime", strength=0.5)), [], Denoising._evaluate
+
+    def counted(run: Denoising, *args: Any, **options: Any) -> None:
+        steps.append(run._in_part)
+        original(run, *args, **options)
+
+    monkeypatch.setattr(Denoising, "_evaluate", counted)
+    for _ in range(2):
+        time_one(made.phases, GRID, CELL, Stopwatch("cpu"), made.stages)
+    assert steps == [*[False] * 4, *[True] * 2] * 2
 
 
 def test_the_grid_of_a_stage_counts_the_steps_that_it_runs() -> None:
