@@ -69,8 +69,8 @@ def main() -> None:
     options = parser.parse_args()
     sweep = strength_sweep("zoo:photo", Stage(model="zoo:anime"), STRENGTHS)
     suite = Suite(name="stages", candidates=sweep, baseline=sweep[0].name, metrics=("exposure",), latency_rounds=1,
-                  grid=Grid(prompts=PROMPTS[:4], seeds=tuple(range(1, options.seeds + 1)), guidance_scales=(4,), steps=options.steps, width=64,
-                            height=64, batch_size=BATCH))
+                  grid=Grid(prompts=PROMPTS[:4], seeds=tuple(range(1, options.seeds + 1)), guidance_scales=(4,),
+                            steps=options.steps, width=64, height=64, batch_size=BATCH))
     seconds: dict[str, list[float]] = {"in common": [], "each alone": []}
     steps = {}
     for number in range(options.rounds + 1):
