@@ -145,8 +145,12 @@ class Workbench:
         bench = cls(device=device, root=root, steps=grid.steps, versions=versions, low_memory=grid.low_memory,
                     clip_skip=None if grid.sampling is None else grid.sampling.clip_skip)
         bench.wider = bench.wider if wider is None else wider
-        bench._grid = grid
+        bench.take_grid(grid)
         return bench
+
+    def take_grid(self, grid: Grid) -> None:
+        """Takes the grid whose batch size is known, in place of one that asked for what fits."""
+        self._grid = grid
 
     def inspect(self, candidate: Candidate) -> None:
         """Reads headers and plans the merge without reading a weight. Raises the errors that `prepare` would raise.

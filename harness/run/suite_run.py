@@ -122,6 +122,7 @@ class SuiteRun:
         self.ledger = Ledger(self.folder, verify=self.options.verify)
         before = {} if self.options.fresh else self.ledger.head()
         self.declared, self._fitted = with_fitted_batch(self.declared, self.bench, before)
+        self.bench.take_grid(self.declared.grid)
         self._wider.known.update(overflows_of(before))
         self._in_bf16 = dict(before[IN_BF16]) if self._wider.known else {}
         self._stages = Stages(ledger=self.ledger, begin=self._doing)

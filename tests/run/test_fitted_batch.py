@@ -10,14 +10,16 @@ import pytest
 from harness import Candidate, Suite
 from harness.check import problems
 from harness.declare import plain
+from harness.declare.stages import Stage
 from harness.probes.available import DeviceMemory
+from harness.records import Finished
 from harness.run import fitted_batch
 from harness.run.fitted_batch import with_fitted_batch
 from harness.run.memory_plan import Footprint, Planned
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
 from harness.run_folder.ledger import RunFolderError
-from tests.fakes import tiny_grid, tiny_suite
+from tests.fakes import PROMPTS, tiny_grid, tiny_suite
 
 GIB = 2 ** 30
 
@@ -116,3 +118,14 @@ def test_the_run_folder_knows_only_the_number_and_keeps_it(tmp_path: Path, monke
     assert first["suite"] == plain(replace(suite(batch_size=first["fitted_batch"]["batch_size"]), name="s"))
     monkeypatch.setattr(fitted_batch, "fitting_batch", None)
     assert opened()["fitted_batch"] == first["fitted_batch"]
+
+
+def test_later_stages_are_sampled_in_batches_of_the_chosen_size(tmp_path: Path) -> None:
+    staged = Candidate(name="x", model="zoo:photo", stages=(Stage(strength=0.5, through="pixels"),))
+    of = replace(suite(prompts=PROMPTS[:1], guidance_scales=(4,)), candidates=(staged,), baseline="x", metrics=("exposure",),
+                 gates=())
+    run = SuiteRun(of, "", Options(root=tmp_path, runs=tmp_path / "runs"), Silent())
+    try:
+        assert isinstance(run.candidate(staged), Finished)
+    finally:
+        run.close()
