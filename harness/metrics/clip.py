@@ -88,6 +88,8 @@ class ClipScorer:
     preprocess: Preprocess
     device: str = "cpu"
     _texts: dict[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
+    _latest: dict[bytes, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
+    """By their content, the embeddings of the images that were embedded last."""
 
     def scores(self, images: NDArray[np.uint8], texts: Sequence[str]) -> NDArray[np.float64]:
         """100 * cosine of image and text embedding, shape (n,), for uint8 RGB images (n, h, w, 3); raw, not clamped.
@@ -99,7 +101,7 @@ class ClipScorer:
         if not len(images):
             return np.zeros(0)
         with torch.inference_mode():
-            image_embeddings = self._image_embeddings(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2))
+            image_embeddings = self._image_embeddings(images)
             text_embeddings = torch.stack([self._text_embedding(text) for text in texts])
             return np.asarray((100.0 * (image_embeddings * text_embeddings).sum(dim=-1)).double().cpu().numpy(), dtype=np.float64)
 
@@ -108,8 +110,7 @@ class ClipScorer:
         import torch
 
         with torch.inference_mode():
-            embedded = self._image_embeddings(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2))
-            return np.asarray(embedded.double().cpu().numpy(), dtype=np.float64)
+            return np.asarray(self._image_embeddings(images).double().cpu().numpy(), dtype=np.float64)
 
     def against(self, images: NDArray[np.uint8], texts: Sequence[str]) -> NDArray[np.float64]:
         """Like `scores`, for every image (n, h, w, 3) with every one of k texts, shape (n, k); images are embedded once."""
@@ -118,7 +119,7 @@ class ClipScorer:
         if not len(images) or not texts:
             return np.zeros((len(images), len(texts)))
         with torch.inference_mode():
-            image_embeddings = self._image_embeddings(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2))
+            image_embeddings = self._image_embeddings(images)
             text_embeddings = torch.stack([self._text_embedding(text) for text in texts])
             return np.asarray((100.0 * image_embeddings @ text_embeddings.T).double().cpu().numpy(), dtype=np.float64)
 
@@ -137,13 +138,24 @@ class ClipScorer:
                 f"{state_hash(self.model)}, activation {activation(self.model)}; image {pre.image_size} px, "
                 f"Pillow's bicubic with anti-aliasing, {pre.resize_mode}, mean {pre.mean}, std {pre.std}; fp32 on {self.device}")
 
-    def _image_embeddings(self, images: torch.Tensor) -> torch.Tensor:
+    def _image_embeddings(self, images: NDArray[np.uint8]) -> torch.Tensor:
+        """The embeddings (n, width) of images (n, h, w, 3). Several metrics ask for the same images one after the other."""
+        pixels = np.ascontiguousarray(images)
+        content = hashlib.sha256(pixels.tobytes()).digest() + repr(pixels.shape).encode()
+        embedded = self._latest.get(content)
+        if embedded is None:
+            embedded = self._embedded(pixels)
+            self._latest.clear()
+            self._latest[content] = embedded
+        return embedded
+
+    def _embedded(self, images: NDArray[np.uint8]) -> torch.Tensor:
         import torch
         from torch.nn.functional import normalize, pad
 
         model: Any = self.model
         parts = []
-        for chunk in torch.split(images, CHUNK):
+        for chunk in torch.split(torch.from_numpy(images).permute(0, 3, 1, 2), CHUNK):
             full = pad(self.preprocess.resized(chunk), (0, 0, 0, 0, 0, 0, 0, CHUNK - len(chunk)))
             pixels = self.preprocess.normalised(full.to(self.device))
             parts.append(normalize(model.encode_image(pixels).float(), dim=-1)[: len(chunk)])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.probes.available import SPARE_BYTES
+from harness.probes.c_allocator import return_freed_memory
 from harness.probes.nvml import NotMeasuredError, under_windows
 from harness.records import Fit
 
@@ -110,6 +111,7 @@ def not_fitting(refused: OutOfMemory, candidate: str, batch_size: int = 1, cap_b
 def free_memory(device: str) -> None:
     """Frees the memory of a failed attempt. Call it when its exception is gone, because a traceback keeps tensors alive."""
     gc.collect()
+    return_freed_memory()
     if device.startswith("cuda"):
         import torch
 

@@ -22,6 +22,7 @@ from harness.declare.same_text import prompts_hash
 from harness.materialise import MaterialiseError, Prepared, WiderFormats, Workbench
 from harness.metrics import METRICS
 from harness.probes import idle_before_use
+from harness.probes.c_allocator import keep_freed_memory
 from harness.probes.environment import environment
 from harness.probes.fits import cap_where_memory_spills, free_memory
 from harness.records import Cell, Coverage, Failure, Finished, Sample, SessionStart, Weights
@@ -118,6 +119,8 @@ class SuiteRun:
         load_libraries(clip=any(METRICS[name].needs_clip for name in self.declared.metrics),
                        own_process=self.options.own_process)
         set_determinism(self.options.device)
+        if self.options.own_process:
+            keep_freed_memory()
         self.limit = cap_where_memory_spills(self.options.device)
         self.ledger = Ledger(self.folder, verify=self.options.verify)
         before = {} if self.options.fresh else self.ledger.head()

@@ -40,6 +40,19 @@ def test_scores_do_not_depend_on_batch_or_order(tiny_clip):
     assert np.abs(whole - alone).max() < 1e-4
 
 
+def test_the_same_images_are_embedded_once_and_others_again(tiny_clip, monkeypatch):
+    calls = []
+    encode = tiny_clip.model.encode_image
+    monkeypatch.setattr(tiny_clip.model, "encode_image", lambda pixels: calls.append(1) or encode(pixels))
+    images = noise(CHUNK + 3, size=33)
+    scores = tiny_clip.scores(images, ["a cup"] * len(images))
+    assert np.abs(tiny_clip.against(images.copy(), ["a cup"])[:, 0] - scores).max() < 1e-4
+    assert len(calls) == 2
+    images[0, 0, 0] ^= 255
+    assert tiny_clip.scores(images, ["a cup"] * len(images))[0] != scores[0]
+    assert len(calls) == 4
+
+
 def test_two_long_prompts_keep_their_own_embeddings(tiny_clip):
     image = noise(1)
     first = tiny_clip.scores(image, [LONG + " more"])
