@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Exit codes: 0 all candidates fit, 1 some do not or are not planned as a whole, 2 the command line or the suite is wrong."""
+    """Exit codes: 0 all candidates fit, 1 some do not, 2 the command line or the suite is wrong."""
     try:
         suite, place = _suite(given), _place(given)
     except (ValueError, OSError, RuntimeError) as error:
@@ -105,14 +105,8 @@ def _place(given: argparse.Namespace) -> _Place:
     return _Place(device=given.device, memory=here.free, source=f"free now on {here.name}, which has {_gib(here.total)}")
 
 
-def _not_counted(suite: Suite, row: Planned) -> list[str]:
-    """The candidates of a row that need more than the plan counts: image prompts and their encoders."""
-    with_references = {c.name for c in suite.candidates if c.references or any(stage.references for stage in c.stages)}
-    return [name for name in row.names if name in with_references]
-
-
 def _fits(row: Planned, suite: Suite, place: _Place) -> bool:
-    if isinstance(row.footprint, str) or _not_counted(suite, row):
+    if isinstance(row.footprint, str):
         return False
     return row.footprint.need(suite.grid.images_per_batch, suite.grid.low_memory).in_all <= place.memory
 
@@ -134,8 +128,6 @@ def _lines(suite: Suite, place: _Place, rows: list[Planned]) -> Iterator[str]:
             yield f"  cannot be planned: {row.footprint}"
         else:
             yield from _figures(row.footprint, suite, place)
-        if more := _not_counted(suite, row):
-            yield f"  not counted: the image prompts of {_names(more)} and their image encoders, which are loaded beside it"
 
 
 def _schemes(suite: Suite, row: Planned) -> list[str]:
@@ -163,7 +155,7 @@ def _figures(footprint: Footprint, suite: Suite, place: _Place) -> Iterator[str]
 
 def _data(row: Planned, suite: Suite, place: _Place) -> dict[str, Any]:
     data: dict[str, Any] = {"names": row.names, "number_format": row.number_format, "schemes": _schemes(suite, row),
-                            "fits": _fits(row, suite, place), "not_counted": _not_counted(suite, row)}
+                            "fits": _fits(row, suite, place)}
     if isinstance(row.footprint, str):
         return data | {"error": row.footprint}
     grid = suite.grid

@@ -18,7 +18,13 @@ from harness.merge.requested import requested_weights, unmet
 from harness.metrics.clip import EMBEDDED
 from harness.records import Coverage
 from harness.reference.attention import show_pictures
-from harness.reference.encoders import ImageEncoder, encoder_width, load_encoder, refuse_other_encoder
+from harness.reference.encoders import (
+    ImageEncoder,
+    encoder_width,
+    encoder_without_values,
+    load_encoder,
+    refuse_other_encoder,
+)
 from harness.reference.kinds import PLAIN
 from harness.reference.live import LiveReference
 from harness.reference.projection import plain_projection, plus_projection
@@ -53,7 +59,11 @@ class ReferenceNets:
     _files: dict[Path, ImagePrompt] = field(default_factory=dict)
     _parts: dict[Path, tuple[Any, list[tuple[Tensor, Tensor]]]] = field(default_factory=dict)
     """The projection, and the weights of keys and values by cross attention."""
+    _on_device: dict[tuple[Path, str], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]] = field(default_factory=dict)
+    """The same on a device."""
     _encoders: dict[str, ImageEncoder] = field(default_factory=dict)
+    _shapes: dict[str, ImageEncoder] = field(default_factory=dict)
+    """Encoders without values."""
 
     def inspect(self, candidate: Candidate, shape: Pipeline | None) -> None:
         """Raises the errors of a candidate's references that headers show. `shape` is its model without values; None for a family
@@ -81,18 +91,36 @@ class ReferenceNets:
         if any(reference.weight != 0 for reference in candidate.references):
             show_pictures(unet, _paths(shape))
 
+    def without_values_beside(self, candidate: Candidate, pipeline: Pipeline, shape: Pipeline) -> tuple[LiveReference, ...]:
+        """The references that act, on the meta device, beside a pipeline there, whose cross attention sees pictures then."""
+        paths = _paths(shape)
+        self.show(candidate, pipeline.unet, shape)
+        return tuple(self._without_values(reference, weights) for reference in candidate.references
+                     if any(weights := self._weights(reference, candidate, paths)))
+
+    def _without_values(self, reference: Reference, weights: tuple[float, ...]) -> LiveReference:
+        prompt, name = self._file(reference), encoder_of(reference)
+        if name not in self._shapes:
+            self._shapes[name] = encoder_without_values(name, self.library.path(encoder_file(reference)))
+        encoder, (tensors, attention) = self._shapes[name], prompt.without_values()
+        projection = (plain_projection if prompt.kind == PLAIN else plus_projection)(tensors)
+        return LiveReference(
+            identity=identity_of(reference), weights=weights, modules=lambda: (projection, encoder.module),
+            tokens=lambda _: projection(encoder.embedding(prompt.kind, None))[0],
+            keys=tuple(key for key, _ in attention), values=tuple(value for _, value in attention),
+            files=(str(prompt.path), name))
+
     def live(self, candidate: Candidate, pipeline: Pipeline, shape: Pipeline) -> tuple[LiveReference, ...]:
         """The candidate's references beside a live pipeline, in the declared order; without those of weight 0."""
         paths, references = _paths(shape), []
         for reference in candidate.references:
             weights = self._weights(reference, candidate, paths)
             if any(weights):
-                _, attention = self._part(reference)
-                device = pipeline.device
+                keys, values = self._attention(reference, pipeline.device)
                 references.append(LiveReference(
-                    identity=identity_of(reference), weights=weights, tokens=partial(self._tokens, reference, device),
-                    modules=partial(self._modules, reference),
-                    keys=tuple(key.to(device) for key, _ in attention), values=tuple(value.to(device) for _, value in attention)))
+                    identity=identity_of(reference), weights=weights, keys=keys, values=values,
+                    tokens=partial(self._tokens, reference, pipeline.device), modules=partial(self._modules, reference),
+                    files=(str(self._file(reference).path), encoder_of(reference))))
         return tuple(references)
 
     def keep(self, stages: Collection[Candidate]) -> None:
@@ -101,6 +129,8 @@ class ReferenceNets:
         paths = {self.library.path(reference.path) for reference in used}
         for path in [path for path in self._parts if path not in paths]:
             del self._parts[path]
+        for place in [place for place in self._on_device if place[0] not in paths]:
+            del self._on_device[place]
         for encoder in [encoder for encoder in self._encoders if encoder not in {encoder_of(reference) for reference in used}]:
             del self._encoders[encoder]
 
@@ -145,6 +175,15 @@ class ReferenceNets:
             self._parts[prompt.path] = project(prompt.projection_tensors()), prompt.attention_tensors()
             self.library.refuse_changed([reference.path])
         return self._parts[prompt.path]
+
+    def _attention(self, reference: Reference, device: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Keys and values on the device, once for all that show a picture by this IP-Adapter."""
+        place = self._file(reference).path, str(device)
+        if place not in self._on_device:
+            _, attention = self._part(reference)
+            self._on_device[place] = (tuple(key.to(device) for key, _ in attention),
+                                      tuple(value.to(device) for _, value in attention))
+        return self._on_device[place]
 
     def _encoder(self, reference: Reference) -> ImageEncoder:
         encoder, file = encoder_of(reference), encoder_file(reference)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from harness.declare import Candidate, short_hash
 from harness.materialise.library import MaterialiseError, frame_of
 from harness.materialise.live_inpainting import live_inpaint
 from harness.materialise.live_model import Frame
+from harness.materialise.live_references import encoder_of
 from harness.materialise.number_format import computing_of, homes_of
 from harness.quantize import LIVE_DTYPES, MADE_ON_HOST, QUANTIZATION_MODES, QuantizeError, QuantizeReport, live_in, stored_bytes
 from harness.runtimes import RUNTIMES
@@ -20,18 +21,24 @@ if TYPE_CHECKING:
 
 
 CONTROLS: Final = "control networks"
-"""Their name among the weights of components."""
+IMAGE_PROMPTS: Final = "image prompts"
+IMAGE_ENCODERS: Final = "image encoders"
+"""Their names among the weights of components. A projection counts with the encoder, with which it is lent to a device."""
+Beside: TypeAlias = Mapping[tuple[str, str], int]
+"""Bytes of what lies beside a model, by one of the names above and what tells it apart: two with one key share their weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeModel:
     """A pipeline on the meta device, as the candidate runs it: merged, adapted and quantized, in its number format. `weights` are
-    the bytes of each component, and `copies` those of denoisers that lie beside it on the device, by what they are for. `others`
-    are further models of a relay or an ensemble, which are live too, and `together` is how many predict at one step."""
+    the bytes of each component, `copies` those of denoisers that lie beside it on the device, by what they are for, and `beside`
+    those of control networks, image prompts and image encoders. `others` are further models of a relay or an ensemble, which are
+    live too, and `together` is how many predict at one step."""
 
     pipeline: Pipeline
     weights: Mapping[str, int]
     copies: Mapping[str, int]
+    beside: Beside = field(default_factory=dict)
     others: tuple[ShapeModel, ...] = ()
     together: int = 1
 
@@ -41,6 +48,7 @@ class ShapeModel:
         configs = {part: str(module.config) for part, module in sorted(self.pipeline.parts.items())}
         several = [[other.key for other in self.others], self.together] if self.others else []
         return short_hash([self.pipeline.family, configs, dict(self.weights), dict(self.copies), *several,
+                           *sorted((part, size) for (part, _), size in self.beside.items()),
                            *(str(control.network.config) for control in self.pipeline.controls),
                            *(["inpaint"] if self.pipeline.inpaint is not None else [])])
 
@@ -53,7 +61,9 @@ def shape_key(candidate: Candidate, bench: Workbench) -> tuple[object, ...]:
     return (*((bench.library.path(base.path), base.config, base.ema) for base in bases), *turns, candidate.quantization,
             candidate.precision, candidate.runtime,
             tuple((adapter.path, adapter.start, adapter.end) for adapter in candidate.adapters),
-            tuple(control.path for control in candidate.controls if control.weight), candidate.inpaint is not None)
+            tuple(control.path for control in candidate.controls if control.weight), candidate.inpaint is not None,
+            tuple((reference.path, encoder_of(reference), reference.picture, repr(reference.blocks))
+                  for reference in candidate.references if reference.weight))
 
 
 def shape_model(candidate: Candidate, bench: Workbench) -> ShapeModel:
@@ -77,6 +87,7 @@ def _shape_model(candidate: Candidate, bench: Workbench, phases: int) -> ShapeMo
                               homes_of(file, bench.device, live, quantized=on_host))
     cast = QuantizeReport(quantized=(), kept=()) if on_host else live_in(pipeline.denoiser, LIVE_DTYPES[live])
     Frame(pipeline=pipeline, live={}, cast=cast).work(bench.working(candidate))
+    references = bench.references_without_values(candidate, pipeline)
     copies: dict[str, int] = {}
     if mode not in LIVE_DTYPES:
         if not on_host:
@@ -96,8 +107,14 @@ def _shape_model(candidate: Candidate, bench: Workbench, phases: int) -> ShapeMo
     if further:
         copies["of other phases or the runtime"] = further * own
     controls = bench.controls_without_values(candidate, pipeline)
-    networks = sum(stored_bytes(control.network) for control in controls)
     inpaint = None if candidate.inpaint is None else live_inpaint(candidate.inpaint, bench.steps, bench.library)
-    return ShapeModel(pipeline=replace(pipeline, controls=controls, inpaint=inpaint), copies=copies,
-                      weights={part: stored_bytes(module) for part, module in pipeline.parts.items()}
-                      | ({CONTROLS: networks} if controls else {}))
+    running = [control for control in candidate.controls if control.weight != 0]
+    beside = {(CONTROLS, repr((declared.path, candidate.model))): stored_bytes(control.network)
+              for declared, control in zip(running, controls, strict=True)}
+    for reference in references:
+        net, encoder = reference.files
+        beside[IMAGE_PROMPTS, net] = sum(tensor.nbytes for tensor in (*reference.keys, *reference.values))
+        projection, module = reference.modules()
+        beside |= {(IMAGE_ENCODERS, encoder): stored_bytes(module), (IMAGE_ENCODERS, net): stored_bytes(projection)}
+    return ShapeModel(pipeline=replace(pipeline, controls=controls, references=references, inpaint=inpaint), copies=copies,
+                      weights={part: stored_bytes(module) for part, module in pipeline.parts.items()}, beside=beside)

@@ -48,6 +48,7 @@ from harness.probes.fits import free_memory
 from harness.quantize import LIVE_DTYPES, MADE_ON_HOST, QUANTIZATION_MODES, QuantizeReport, live_in
 from harness.records import Coverage, Weights
 from harness.records.file_version import FileVersions
+from harness.reference.live import LiveReference
 from harness.runtimes import RUNTIMES
 from harness.samplers import FLOW_FAMILIES
 from harness.text import Treatment
@@ -526,6 +527,12 @@ class Workbench:
     def controls_without_values(self, candidate: Candidate, pipeline: Pipeline) -> tuple[LiveControl, ...]:
         """The control networks that act on a candidate's one model, on the meta device, beside its pipeline there."""
         return self._nets.without_values_beside(candidate, pipeline)
+
+    def references_without_values(self, candidate: Candidate, pipeline: Pipeline) -> tuple[LiveReference, ...]:
+        """As `controls_without_values`, the references, which the pipeline's cross attention sees from then on."""
+        if not candidate.references:
+            return ()
+        return self._image_prompts.without_values_beside(candidate, pipeline, self._shape(frame_of(candidate.model)))
 
     def _merged(self, candidate: Candidate, shape: Pipeline, names: Collection[str]) -> dict[str, torch.Tensor]:
         """Tensors of the candidate's merged U-Net, without its adapters, in float32 on the host."""

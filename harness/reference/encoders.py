@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -104,8 +105,36 @@ def load_encoder(encoder: str, path: Path) -> ImageEncoder:
         return _of_transformers(path)
     scorer = load_scorer(encoder if encoder == EMBEDDED else f"{encoder.partition(':')[0]}:{path}")
     model: Any = scorer.model
-    # The text tower is not needed.
-    visual, preprocess = model.visual.eval().requires_grad_(False), scorer.preprocess
+    return _of_open_clip(encoder, model.visual, scorer.preprocess)
+
+
+def encoder_without_values(encoder: str, path: Path) -> ImageEncoder:
+    """The encoder as `load_encoder` gives it, on the meta device. Of a file nothing is read, and of a folder its config."""
+    import torch
+
+    if path.is_dir():
+        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+        size = _config(path)["image_size"]
+        with torch.device("meta"):
+            module: Any = CLIPVisionModelWithProjection(CLIPVisionConfig.from_pretrained(path, local_files_only=True))
+        return _transformers_encoder(module, _preprocessing(path, size))
+    if encoder == EMBEDDED:
+        scorer = load_scorer()
+        small: Any = scorer.model
+        return _of_open_clip(encoder, copy.deepcopy(small.visual).to("meta"), scorer.preprocess)
+    import open_clip
+
+    with torch.device("meta"):
+        model: Any = open_clip.create_model(encoder.partition(":")[0], precision="fp32", device="meta", load_weights=False)
+    size = model.visual.preprocess_cfg["size"]
+    return _of_open_clip(encoder, model.visual, Preprocess(image_size=size if isinstance(size, int) else size[0], mean=_MEAN,
+                                                           std=_STD))
+
+
+def _of_open_clip(encoder: str, tower: Any, preprocess: Preprocess) -> ImageEncoder:
+    """The image tower of a model; its text tower is not needed."""
+    visual = tower.eval().requires_grad_(False)
     blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
 
     def penultimate(pixels: Tensor) -> Tensor:
@@ -161,8 +190,12 @@ def _of_transformers(folder: Path) -> ImageEncoder:
     except Exception as error:  # transformers raises errors of many types for damaged folders
         reason = " ".join(str(error).split())[:200]
         raise ModelFileError(f"{folder}: cannot be loaded as a CLIP image encoder ({reason})") from error
-    module = module.float().eval().requires_grad_(False)
-    return ImageEncoder(module=module, preprocess=_preprocessing(folder, config["image_size"]),
+    return _transformers_encoder(module, _preprocessing(folder, config["image_size"]))
+
+
+def _transformers_encoder(model: Any, preprocess: Preprocess) -> ImageEncoder:
+    module = model.float().eval().requires_grad_(False)
+    return ImageEncoder(module=module, preprocess=preprocess,
                         pooled=lambda pixels: module(pixels).image_embeds,
                         penultimate=lambda pixels: module(pixels, output_hidden_states=True).hidden_states[-2])
 

@@ -23,7 +23,8 @@ class LiveReference:
     """An IP-Adapter with its encoder. `tokens` gives the image tokens (tokens, width) of a prompt's picture, or, without a
     prompt, those of the negative branch; `identity` changes exactly when they change. `keys` and `values` are the weights (inner
     width, width) of each cross attention in the order of files, and `weights` says how strongly each of them sees the picture.
-    `modules` gives what makes tokens of a picture: the projection and the image encoder."""
+    `modules` gives what makes tokens of a picture: the projection and the image encoder. `files` are the IP-Adapter's and the
+    encoder's: references of one file have the same weights."""
 
     identity: str
     tokens: Callable[[Prompt | None], Tensor]
@@ -31,6 +32,7 @@ class LiveReference:
     values: tuple[Tensor, ...]
     weights: tuple[float, ...]
     modules: Callable[[], tuple[Any, ...]] = tuple
+    files: tuple[str, str] = ("", "")
 
     def shown(self, tokens: Tensor, dtype: torch.dtype) -> Shown:
         """What the cross attentions are given of image tokens (n, tokens, width)."""

@@ -125,5 +125,6 @@ def plus_projection(tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _filled(module: Any, tensors: Mapping[str, Tensor]) -> Any:
-    module.load_state_dict(tensors, strict=True)
+    # Tensors without values replace those of the module, which has some.
+    module.load_state_dict(tensors, strict=True, assign=any(tensor.is_meta for tensor in tensors.values()))
     return module.eval().requires_grad_(False)

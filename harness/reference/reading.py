@@ -52,6 +52,16 @@ class ImagePrompt:
         """The weights of keys and values (inner width, context width) by cross attention, in float32."""
         return [(self._read(key), self._read(value)) for key, value in self.attention]
 
+    def without_values(self) -> tuple[dict[str, Tensor], list[tuple[Tensor, Tensor]]]:
+        """`projection_tensors` and `attention_tensors` on the meta device, from the header alone."""
+        import torch
+
+        def empty(name: str) -> Tensor:
+            return torch.empty(self.shape(name), device="meta")
+
+        return ({ours: empty(name) for ours, name in self.projection.items()},
+                [(empty(key), empty(value)) for key, value in self.attention])
+
     def _read(self, name: str) -> Tensor:
         import torch
 

@@ -18,9 +18,11 @@ from harness.declare.stages import stage_name
 from harness.declare.syntax import PLAIN as PLAIN_SYNTAX
 from harness.declare.syntax import Text, plain_text
 from harness.materialise import Workbench
-from harness.materialise.shape_model import CONTROLS, ShapeModel, shape_key, shape_model
+from harness.materialise.shape_model import IMAGE_ENCODERS, Beside, ShapeModel, shape_key, shape_model
 from harness.metrics import METRICS
+from harness.quantize import stored_bytes
 from harness.records import Cell
+from harness.reference.live import NO_PICTURE
 from harness.sampling import DECODE_BATCH, Conditions, Denoising, TextState, alone, side_by_side
 from harness.sampling.denoise import called, decoded
 from harness.text import PLAIN
@@ -83,9 +85,13 @@ class Footprint:
         most = max((lcm(*pair) for pair in product(*({*of.values()} for of in counts))), default=1)
         longest = replace(conditions, states=conditions.states.repeat(most, 1))
         self._text = TextState(positive={plain_text(""): longest}, negative={plain_text(""): longest},
-                               pictures=maps_without_values(self._pipeline, grid))
+                               pictures={**maps_without_values(self._pipeline, grid), **tokens_without_values(self._pipeline)})
+        # One picture of each prompt, and that of the negative branch.
+        self._embedded += sum(tokens.nbytes for (_, prompt), tokens in tokens_without_values(self._pipeline).items()
+                              for _ in (grid.prompts if prompt else [prompt]))
         # Not methods with a cache, which would keep every footprint alive.
         self._step_of, self._decoding_of, self._reading_of = cache(self._step), cache(self._decoding), cache(self._reading)
+        self._looking_of = cache(self._looking)
         self._others = [Footprint(other, grid, device) for other in model.others]
 
     def _chunks(self, text: Text) -> int:
@@ -102,24 +108,40 @@ class Footprint:
         layer = self._largest_layer() if lends else 0
         embedded = self._embedded + sum(other._embedded for other in self._others)
         lent_vae = self._model.weights["vae"] if vae_on_host else 0
-        texts = max(one._texts(one._encoders, lends=lends) - one._embedded for one in (self, *self._others))
+        texts = max(max(one._texts(one._encoders, lends=lends) - one._embedded, one._looking_of())
+                    for one in (self, *self._others))
         return Need(weights=weights, texts=resident + embedded + texts,
                     step=resident + embedded + layer + workers * self._step_of_any(batch_size),
                     decode=resident + embedded + lent_vae + workers * self._decoded(
                         batch_size, tiled="tiled_decoding" in low_memory))
 
-    def weights(self, low_memory: Collection[str] = ()) -> dict[str, int]:
-        """The bytes of what is resident with these measures, by component."""
+    @property
+    def beside(self) -> Beside:
+        """What lies beside the models of the candidate: see ShapeModel."""
+        return {place: size for one in (*self._others, self) for place, size in one._model.beside.items()}
+
+    def _beside(self, without: Collection[tuple[str, str]]) -> dict[str, int]:
+        """The bytes of what is resident beside the model, by its name. Image encoders rest on the host."""
+        sizes: dict[str, int] = {}
+        for place, size in self._model.beside.items():
+            if place not in without and not (self._on_gpu and place[0] == IMAGE_ENCODERS):
+                sizes[place[0]] = sizes.get(place[0], 0) + size
+        return sizes
+
+    def weights(self, low_memory: Collection[str] = (), without: Collection[tuple[str, str]] = ()) -> dict[str, int]:
+        """The bytes of what is resident with these measures, by component; `without` what counts elsewhere of what lies beside
+        the model."""
         weights = {} if self._on_gpu else dict(self._encoders)
         if not (self._on_gpu and "denoiser_on_host" in low_memory):
             weights[self._denoiser] = self._model.weights[self._denoiser]
             weights |= {f"{self._denoiser} {purpose}": size for purpose, size in self._model.copies.items()}
         if not (self._on_gpu and "vae_on_host" in low_memory):
             weights["vae"] = self._model.weights["vae"]
-        if CONTROLS in self._model.weights:
-            weights[CONTROLS] = self._model.weights[CONTROLS]
+        known = {*without}
+        weights |= self._beside(known)
         for number, other in enumerate(self._others, 2):
-            weights |= {f"{part} of model {number}": size for part, size in other.weights(low_memory).items()}
+            known |= {*self._model.beside}
+            weights |= {f"{part} of model {number}": size for part, size in other.weights(low_memory, known).items()}
         if self._scorer:
             weights["CLIP"] = self._scorer
         return weights
@@ -156,6 +178,18 @@ class Footprint:
         with torch.inference_mode(), self._counting() as counts:
             encoder.module(torch.zeros((1, length), dtype=torch.int64, device="meta"), output_hidden_states=True)
         return int(counts.peak)
+
+    def _looking(self) -> int:
+        """The most that embedding a picture takes beside the resident weights, one at a time, with its encoder on the device."""
+        import torch
+
+        most = 0
+        for reference in self._pipeline.references:
+            with torch.inference_mode(), self._counting(*reference.modules()) as counts:
+                reference.tokens(None)
+            lent = sum(map(stored_bytes, reference.modules())) if self._on_gpu else 0
+            most = max(most, lent + counts.peak)
+        return most
 
     def _step_of_any(self, batch_size: int) -> int:
         """The most that a step takes, whichever model predicts in it."""
@@ -202,14 +236,12 @@ class Footprint:
             vae.disable_tiling()
         return int(counts.peak)
 
-    def _counting(self) -> Any:
+    def _counting(self, *modules: Any) -> Any:
         from harness.probes.living_bytes import LivingBytes
 
-        return LivingBytes(*self._pipeline.parts.values())
+        return LivingBytes(*self._pipeline.parts.values(), *modules)
 
     def _largest_layer(self) -> int:
-        from harness.quantize import stored_bytes
-
         return max(stored_bytes(layer) - sum(map(stored_bytes, layer.children()))
                    for layer in self._pipeline.denoiser.modules())
 
@@ -244,11 +276,25 @@ class StagedFootprint(Footprint):
         return Need(weights=weights, texts=most(lambda need: need.texts), step=most(lambda need: need.step),
                     decode=most(lambda need: need.decode))
 
-    def weights(self, low_memory: Collection[str] = ()) -> dict[str, int]:
-        """The bytes of what is resident, by stage and component."""
+    def weights(self, low_memory: Collection[str] = (), without: Collection[tuple[str, str]] = ()) -> dict[str, int]:
+        """The bytes of what is resident, by stage and component. A stage of an earlier one's model has what guides it alone."""
         first = {model: number for number, model in reversed([*enumerate(self._models)])}
-        return {name if not number else f"{stage_name(number)} {name}": size for number, stage in enumerate(self._stages)
-                if first[self._models[number]] == number for name, size in stage.weights(low_memory).items()}
+        sizes: dict[str, int] = {}
+        known: set[tuple[str, str]] = set(without)
+        for number, stage in enumerate(self._stages):
+            own = stage.weights(low_memory, known) if first[self._models[number]] == number else stage._beside(known)
+            sizes |= {name if not number else f"{stage_name(number)} {name}": size for name, size in own.items()}
+            known |= {*stage.beside}
+        return sizes
+
+
+def tokens_without_values(pipeline: Any) -> dict[tuple[str, str], Any]:
+    """The image tokens that the references of the one prompt of a step give, and those of the negative branch."""
+    import torch
+
+    with torch.inference_mode():
+        return {(reference.identity, prompt): reference.tokens(None) for reference in pipeline.references
+                for prompt in ("p", NO_PICTURE)}
 
 
 def maps_without_values(pipeline: Any, grid: Grid) -> dict[tuple[str, str], Any]:

@@ -97,10 +97,12 @@ def test_how_candidates_combine_models_is_said_beside_what_they_need(capsys: pyt
     assert re.search(r"^both: .*ensemble$", capsys.readouterr().out, re.MULTILINE)
 
 
-def test_what_the_plan_does_not_count_is_said_and_is_not_called_fitting(capsys: pytest.CaptureFixture[str]) -> None:
+def test_image_prompts_are_counted_and_a_suite_with_them_can_fit(capsys: pytest.CaptureFixture[str]) -> None:
     text = SUITE.format(batch=4, more="").replace("import Candidate", "import Candidate, Reference")
     text = text.replace('text="a red circle"', 'text="a fish", pictures={"face": "zoo:picture-fish-3"}')
     Path("s.py").write_text(text.replace('name="other", model="zoo:anime"', 'name="other", model="zoo:photo", references=('
                                          'Reference(path="zoo:image-prompt", picture="face"),)'))
-    assert main(["plan", "s.py", "--memory", "6GiB"]) == 1
-    assert "not counted: the image prompts of other" in capsys.readouterr().out
+    assert main(["plan", "s.py", "--memory", "6GiB", "--json"]) == 0
+    rows = {name: row for row in json.loads(capsys.readouterr().out)["candidates"] for name in row["names"]}
+    assert set(rows["other"]["weights"]) - set(rows["plain"]["weights"]) == {"image prompts"}
+    assert rows["other"]["batches"][0]["step"] > rows["plain"]["batches"][0]["step"]
