@@ -18,6 +18,7 @@ from harness.check.inpainting import inpaint_remarks, inpainted_problems
 from harness.check.objective_and_gates import gate_problems, objective_problems
 from harness.check.phrases import doubles, lookalikes, number, unknown
 from harness.check.picture_settings import unused_settings
+from harness.check.poses import pose_problems, pose_remarks
 from harness.check.post import enlarged_too_far
 from harness.check.prompt_adapters import prompt_adapter_problems, with_prompt_adapters
 from harness.check.prompt_markup import brackets, phrases
@@ -92,7 +93,7 @@ def remarks(suite: object, root: Path = Path()) -> list[str]:
         texts = [*filter(None, map(brackets, prompts)), *filter(None, map(mistyped_weight, prompts)),
                  *((*invisible_characters(suite), *unknown_inversions(suite, root), *picture_remarks(suite, root),
                     *inpaint_remarks(suite, root),
-                    *image_prompt_remarks(suite), *_remarks(suite)) if isinstance(suite, Suite) else ())]
+                    *image_prompt_remarks(suite), *pose_remarks(suite), *_remarks(suite)) if isinstance(suite, Suite) else ())]
         return [f"suite {shown(suite.name)}: {text}" for text in texts]  # type: ignore[attr-defined]  # a Suite
     except Exception:  # see problems, which says what is wrong
         return []
@@ -191,6 +192,7 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
     if not outside and not inside:
         yield from _suite(suite, root)
         yield from () if unsound else (*pairing_problems(suite), *map_size_problems(suite), *agreement_problems(suite),
+                                           *pose_problems(suite, root),
                                            *secret_problems(suite))
 
 

@@ -25,6 +25,7 @@ from harness.declare.models import (
     Relay,
 )
 from harness.declare.objective import DESIRABILITY, SIDES, Constraint, Desirability, Objective, Penalty
+from harness.declare.pose import Pose
 from harness.declare.post_steps import ColourTransfer, Lut, PostStep, Temperature, Upscale
 from harness.declare.sampling import Sampling
 from harness.declare.stages import Stage
@@ -64,6 +65,7 @@ __all__ = [
     "Model",
     "Objective",
     "Penalty",
+    "Pose",
     "PostStep",
     "Prompt",
     "Recipe",

@@ -24,6 +24,7 @@ from harness.declare.models import (
     Relay,
 )
 from harness.declare.objective import Constraint, Desirability, Objective, Penalty
+from harness.declare.pose import Pose
 from harness.declare.post_steps import ColourTransfer, Lut, Temperature, Upscale
 from harness.declare.sampling import Sampling
 from harness.declare.stages import Stage
@@ -33,7 +34,7 @@ from harness.declare.to_plain import OLD_DENOISER
 DECLARATIONS: Final[dict[str, Any]] = {c.__name__: c for c in (
     Checkpoint, Blocks, Gradient, Alphas, Merge, Fused, Relay, Ensemble, Adapter, AestheticGradient, Emphasis, Prompt, Sampling,
     Grid, Canny, Control, Reference, Inpaint, ColourTransfer, Lut, Temperature, Upscale, Stage, Candidate,
-    Penalty, Constraint, Desirability, Objective, Gate, Budget, Search, Suite)}
+    Penalty, Constraint, Desirability, Objective, Gate, Budget, Search, Pose, Suite)}
 
 
 def restore(data: Any) -> Any:

@@ -12,7 +12,9 @@ from harness.declare.gate import Gate
 from harness.declare.grid import Grid
 from harness.declare.normalise import settle
 from harness.declare.objective import Objective
+from harness.declare.pose import Pose
 from harness.declare.stage_candidates import with_encoder
+from harness.declare.to_plain import LEFT_OUT
 
 CALIBRATION: Final = ".calibration"
 """What `sweetspot calibrate` puts after a suite's name, so that a run folder of its own holds the calibration."""
@@ -69,6 +71,8 @@ class Suite:
     """Searches alphas by block."""
     description: str = ""
     """A sentence for the page."""
+    pose: Pose | None = field(default=None, metadata={LEFT_OUT: True})
+    """The poses that the metric "pose" compares images with, and the detector of persons."""
 
     def __post_init__(self) -> None:
         settle(self)

@@ -12,6 +12,7 @@ from harness.metrics.exposure import measure_exposure
 from harness.metrics.likeness import NO_OTHER, NO_REFERENCE, measure_likeness
 from harness.metrics.ms_ssim import measure_ms_ssim
 from harness.metrics.palette import measure_palette
+from harness.metrics.pose import NO_OTHER_POSE, measure_pose
 from harness.metrics.psnr import IDENTICAL, measure_psnr
 from harness.metrics.ssim import measure_ssim
 from harness.metrics.structure import NO_EDGES, measure_structure
@@ -111,6 +112,17 @@ METRICS: Final[Rows[Metric]] = Rows({
             ValueSpec(name="reference_recognised", title="Reference recognised", unit="share", better="higher", kind="flag",
                       display="percent", shown=("column",), undefined=NO_OTHER,
                       definition="1 where no reference of another prompt is as near to the image as its own"),
+        )),
+    "pose": Metric(
+        measure=measure_pose, version=1, uses_poses=True, paper="https://doi.org/10.1109/ICCV.2017.48",
+        values=(
+            ValueSpec(name="pose_oks", title="Pose obeyed (OKS)", unit="share", better="higher", kind="share", shown=PLACES,
+                      definition="object keypoint similarity (COCO) of the wanted persons and those that a detector finds; 0 for "
+                                 "a person that is not found"),
+            ValueSpec(name="pose_oks_chance", title="Pose obeyed by chance", unit="share", better="nearer", kind="share",
+                      shown=(), definition="the same with the pose of the next prompt", undefined=NO_OTHER_POSE),
+            ValueSpec(name="pose_persons", title="Persons found", unit="persons", better="nearer", low=0.0, shown=(),
+                      definition="persons that the detector finds with a score of at least 0.5"),
         )),
     "styles": Metric(
         measure=measure_styles, version=1, needs_clip=True, uses_styles=True, paper="https://arxiv.org/abs/2103.00020",

@@ -13,6 +13,8 @@ from harness.records import ValueSpec
 
 if TYPE_CHECKING:
     from harness.metrics.clip import ClipScorer
+    from harness.metrics.keypoints import Persons
+    from harness.metrics.pose_detector import PoseDetector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,13 @@ class ImageSet:
     """For each image the picture that the suite's references show, in the same form; empty if no candidate has a reference."""
     all_shown: tuple[NDArray[np.uint8], ...] = ()
     """The reference pictures of all prompts of the suite."""
+    poses: tuple[Persons, ...] = ()
+    """For each image the wanted persons of its prompt, each (17, 3): x and y as shares of width and height, and whether the
+    keypoint is visible; empty if the suite names no poses."""
+    other_poses: tuple[Persons | None, ...] = ()
+    """For each image the pose of the next prompt that has another one, for what chance alone gives."""
+    detector: PoseDetector | None = None
+    """What finds the persons in an image, if the suite names one."""
 
     def __post_init__(self) -> None:
         for name, array in (("images", self.images), ("references", self.references)):
@@ -53,7 +62,7 @@ class ImageSet:
         if len(self.texts) != len(self.images):
             raise ValueError(f"{len(self.images)} images but {len(self.texts)} texts; give one prompt per image")
         for name, listed in (*self.pictures.items(), ("control_maps", self.control_maps), ("other_maps", self.other_maps),
-                             ("shown", self.shown)):
+                             ("shown", self.shown), ("poses", self.poses), ("other_poses", self.other_poses)):
             if len(listed) not in (0, len(self.images)):
                 raise ValueError(f"{len(self.images)} images but {len(listed)} {name}; give one per image")
         if self.references is not None and self.references.shape != self.images.shape:
@@ -96,6 +105,8 @@ class Metric:
     """The values also depend on the suite's styles."""
     uses_pictures: bool = False
     """The values also depend on the pictures of the prompts."""
+    uses_poses: bool = False
+    """The values also depend on the suite's poses and their detector."""
 
     @property
     def paired(self) -> bool:

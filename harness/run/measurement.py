@@ -19,6 +19,7 @@ from harness.records import Cell, Measurement, Sample
 from harness.records.events import METRIC_STAGE
 from harness.run.images import Gallery
 from harness.run.prompt_pictures import PromptPictures
+from harness.run.prompt_poses import PromptPoses
 from harness.run_folder.ledger import Ledger
 from harness.sampling import cores, pool_of_single_threads, small
 
@@ -54,6 +55,7 @@ class Meter:
     settings: Mapping[str, str]
     clip: Callable[[], Any]
     pictures: PromptPictures
+    poses: PromptPoses
     _ahead: list[tuple[Future[None], ...]] = field(default_factory=list)
     """By batch: what measures it."""
     _pool: ThreadPoolExecutor | None = None
@@ -194,7 +196,8 @@ class Meter:
         """The input of a metric; with `why_not`, without references."""
         prompts = {p.id: scored_text(p) for p in self.suite.grid.prompts}
         references = [self._baseline[s.cell] for s in batch.samples] if METRICS[name].paired and not why_not else []
-        asks, asked = METRICS[name].uses_pictures, [s.cell.prompt for s in batch.samples]
+        asks, posed = METRICS[name].uses_pictures, METRICS[name].uses_poses
+        asked = [s.cell.prompt for s in batch.samples]
         return ImageSet(
             images=self.gallery.pixels(batch.samples) if batch.pixels is None else np.asarray(batch.pixels),
             texts=tuple(prompts[s.cell.prompt] for s in batch.samples), device=self.device,
@@ -204,7 +207,9 @@ class Meter:
             all_shown=self.pictures.all_shown() if asks else (),
             control_maps=self.pictures.control_maps(asked) if asks else (),
             pictures=self.pictures.by_name(asked) if asks else {},
-            other_maps=self.pictures.other_maps(asked) if asks else (), why_no_reference=why_not)
+            other_maps=self.pictures.other_maps(asked) if asks else (), why_no_reference=why_not,
+            poses=self.poses.of(asked) if posed else (), other_poses=self.poses.others(asked) if posed else (),
+            detector=self.poses.detector if posed else None)
 
     def _records(self, name: str, batch: ImageBatch, scores: Sequence[ImageScore]) -> Iterator[Measurement]:
         row = METRICS[name]

@@ -44,6 +44,7 @@ from harness.run.overflow import IN_BF16, Fp16OverflowError, entry_of, loading, 
 from harness.run.preflight import file_problems
 from harness.run.progress import Progress
 from harness.run.prompt_pictures import PromptPictures
+from harness.run.prompt_poses import PromptPoses
 from harness.run.prompt_reading import PromptReadings
 from harness.run.quiet import quiet_libraries
 from harness.run.room import Room
@@ -136,6 +137,8 @@ class SuiteRun:
         # Not the bound method: `release` makes a new workbench, and nothing may keep the old one's models alive.
         self._clip = ClipModel(self.declared, self.options.device, lambda file: self.bench.content(file),  # noqa: PLW0108
                                lambda definition: self.run_json.note(clip_definition=definition))
+        self._poses = PromptPoses(self.declared, lambda file: self.bench.library.path(file),  # noqa: PLW0108
+                                  lambda file: self.bench.content(file))  # noqa: PLW0108
         self.run_json = self._run_json(suite_file)
         keep_inputs(self.folder, self.head.get(PICTURES, {}), lambda file: self.bench.library.path(file))  # noqa: PLW0108
         self.ledger.session = SessionStart(environment=short_hash(self.head["environment"]), started=str(self.head["started"]))
@@ -144,7 +147,7 @@ class SuiteRun:
         self.gallery.remember((self._fitted or {}).get(REFUSED))
         self._meter = Meter(suite=self.declared, ledger=self.ledger, gallery=self.gallery, device=self.options.device,
                             settings=self.head["metric_settings"], clip=self._clip.scorer,
-                            pictures=PromptPictures(self.declared, lambda file: self.bench.library.path(file)))  # noqa: PLW0108
+                            poses=self._poses, pictures=PromptPictures(self.declared, lambda file: self.bench.library.path(file)))  # noqa: PLW0108
 
     @cached_property
     def _prompts(self) -> str:
@@ -157,6 +160,7 @@ class SuiteRun:
         self._texts.clear()
         self.gallery.forget_stages()
         self._clip.release()
+        self._poses.release()
         free_memory(self.options.device)
 
     def _new_bench(self) -> Workbench:
@@ -181,6 +185,8 @@ class SuiteRun:
                 self._clip.scorer()
             except Exception as error:
                 wrong.append(f"suite {self.suite.name!r}, clip {self.suite.clip!r}: {error}")
+        if problem := self._poses.problem():
+            wrong.append(f"suite {self.suite.name!r}, pose: {problem}")
         return wrong
 
     def remarks(self) -> list[str]:
@@ -471,7 +477,7 @@ class SuiteRun:
         pictures = {file: self.bench.content(file) for file in files_used(self.declared)}
         session = Session(suite_file=suite_file, command=self.options.command, environment=environs,
                           sampling=setting(self.declared.grid, self.options.device),
-                          metric_settings=self._clip.settings(pictures),
+                          metric_settings=self._poses.settings(self._clip.settings(pictures)),
                           not_offered=self.not_offered, fitted_batch=self._fitted, in_bf16=self._in_bf16,
                           pictures=pictures)
         return RunJson(self.folder, self.declared, session, self.ledger.head())

@@ -64,6 +64,8 @@ def _needs(metric: Metric) -> Iterator[str]:
         yield "a CLIP model"
     if metric.uses_styles:
         yield "the suite's styles"
+    if metric.uses_poses:
+        yield "the suite's poses and their detector"
     if metric.paired:
         yield "the baseline's images"
 

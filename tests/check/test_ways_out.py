@@ -28,6 +28,7 @@ from harness import (
     Merge,
     Objective,
     Penalty,
+    Pose,
     Prompt,
     Relay,
     Sampling,
@@ -107,6 +108,8 @@ DESIRED = Desirability(metric="clip_score", worst=20, best=30)
 FORMATS = {"baseline": "fp32", "candidates": (Candidate(name="fp32", model="zoo:photo"), Candidate(
     name="int8", model="zoo:photo", quantization="int8_weight_only"))}
 PAIRED = {"metrics": ("exposure", "psnr"), "objective": Objective(maximise="psnr_db", penalties=())}
+SATURATED = {"metrics": ("exposure",), "objective": Objective(maximise="saturation", penalties=())}
+POSED = {"metrics": ("exposure", "pose")}
 FIDELITY = {"metrics": ("exposure", "psnr"), "objective": Objective(maximise="saturation", penalties=())}
 RED, BLUE = Prompt(id="a", text="a red star"), Prompt(id="b", text="a blue car", split="confirm")
 
@@ -328,6 +331,10 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
      one(sampling=Sampling(sampler="ddim", schedule="sgm_uniform", steps=1000))),
     (one(sampling=Sampling(width=10**9)), "at most 16376 pixels", one(sampling=Sampling(width=16376))),
     (grid(sampling=Sampling(guidance=4)), "set guidance_scales there", grid(guidance_scales=(4,))),
+    (SATURATED | {"pose": Pose(folder=".")}, "or remove pose", SATURATED),
+    (SATURATED | POSED | objective(maximise="pose_oks"), "or use another value", SATURATED | POSED),
+    (SATURATED | POSED | gate("pose_oks", at_least=0.5), "or use another value",
+     SATURATED | POSED | gate("saturation", at_least=0.1)),
 ]
 
 
@@ -354,6 +361,8 @@ ELSEWHERE = {
 }
 """Refusals that are not made of a declaration alone."""
 OTHERS = (
+    "metric 'pose' is given no poses, so it cannot be measured; give Suite(pose=Pose()), or remove the metric",
+    "pose: 'a' is not a folder below b; give one with a JSON file for each prompt",
     "Canny(of='a', low=100, high=200) finds no edge in 1 of 1 pictures ('b'), so there is nothing to follow; lower the "
     "thresholds, or give other pictures",
     "Canny(of='a', low=100, high=200): the thresholds are in levels per pixel, and few edges reach 200; if these are OpenCV's, "

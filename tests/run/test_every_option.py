@@ -29,6 +29,7 @@ from harness import (
     Merge,
     Objective,
     Penalty,
+    Pose,
     Prompt,
     Sampling,
     Search,
@@ -98,6 +99,10 @@ def inpainted(**changes: object) -> Suite:
     pictures = {"photo": "zoo:picture-fish-3", "mask": "zoo:edges-fish-3"}
     prompts = tuple(replace(prompt, pictures=pictures) for prompt in PROMPTS)
     return replace(of(inpaint=inpaint), grid=tiny_grid(prompts=prompts))
+
+
+def posed(**changes: object) -> Suite:
+    return replace(tiny_suite(), pose=Pose(**{"folder": ".", **changes}))  # type: ignore[arg-type]
 
 
 def gated(**changes: object) -> Suite:
@@ -316,6 +321,9 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Suite.budget": (budgeted(first_prompts=200), "200"),
     "Suite.search": (replace(searched(), budget=None), "needs a budget"),
     "Suite.description": FREE,
+    "Suite.pose": (posed(), "no metric uses it"),
+    "Pose.folder": (posed(folder="nowhere"), "'nowhere'"),
+    "Pose.detector": (posed(detector="nowhere.pth"), "'nowhere.pth'"),
 }
 """By field: a suite whose value of it applies to nothing, and what the refusal names; or why there is no such value."""
 
