@@ -114,7 +114,7 @@ FEATURES: Mapping[str, Feature] = {
     "int8_weight_only": of("execution", quantization="int8_weight_only"),
     "int8_dynamic": of("execution", quantization="int8_dynamic"),
     "compiled": of("execution", runtime="compiled"),
-    "other size": sampled(width=96, height=96, steps=3, guidance=1),
+    "other size": sampled(width=96, height=96, steps=3, guidance=2),
     "knobs": sampled(clip_skip=2, guidance=(1, 3), guidance_end=0.5, guidance_rescale=0.5),
     "noise in steps": sampled(sampler="dpmpp_2m_sde"),
     "two evaluations": sampled(sampler="heun"),

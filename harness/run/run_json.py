@@ -28,8 +28,8 @@ REFUSED: Final = "refused"
 class Session:
     """What a session writes to run.json: the suite file, the command line, the machine (`environment`), the sampling block, by
     metric the hash of everything else that determines its values, the candidates that the device refuses, with the reason, the
-    batch size that was fitted to a device, if one was, the candidates that run in bf16 because they overflow in fp16, and the
-    contents of the prompts' pictures that candidates use."""
+    batch size that was fitted to a device, if one was, the candidates that run in bf16 because they overflow in fp16, the
+    contents of the prompts' pictures that candidates use, and the hash of a race's declaration and files."""
 
     suite_file: str
     command: Sequence[str]
@@ -40,6 +40,7 @@ class Session:
     fitted_batch: Mapping[str, Any] | None = None
     in_bf16: Mapping[str, Any] = field(default_factory=dict)
     pictures: Mapping[str, str] = field(default_factory=dict)
+    race: str = ""
 
 
 class RunJson:
@@ -49,7 +50,8 @@ class RunJson:
     def __init__(self, folder: Path, declared: Suite, session: Session, before: Mapping[str, Any]) -> None:
         """`before` is the earlier content of the file."""
         self._file, self._declared = folder / "run.json", declared
-        self._earlier = added_before(declared, before)
+        self._race = session.race
+        self._earlier = added_before(session.race, before)
         self.suite = grown(declared, self._earlier)
         self.facts: Mapping[str, Any] = heading(declared, self.suite, session, before)
         self._save()
@@ -78,7 +80,7 @@ class RunJson:
             self._note_suite()
 
     def _note_suite(self) -> None:
-        now = of_suite(self._declared, grown(self.suite, self._earlier))
+        now = of_suite(self._declared, grown(self.suite, self._earlier), self._race)
         if now != {name: self.facts.get(name) for name in now}:
             self.note(**now)
 
@@ -86,20 +88,21 @@ class RunJson:
         write_atomically(self._file, json.dumps(self.facts, indent=1, ensure_ascii=False).encode())
 
 
-def race_of(suite: Suite) -> str:
-    """Hash of all parts of a declaration that a race depends on; empty if the suite has no budget."""
+def race_of(suite: Suite, contents: Mapping[str, str]) -> str:
+    """Hash of all parts of a declaration that a race depends on, and of the contents of the files that it names; empty if the
+    suite has no budget. What looks at other files decided does not count."""
     if suite.budget is None:
         return ""
     free = ("gates", "description", "latency_rounds", "latency_budget_seconds", "largest_batch")
-    return short_hash({name: value for name, value in plain(suite).items() if name not in free})
+    return short_hash([{name: value for name, value in plain(suite).items() if name not in free}, contents])
 
 
-def added_before(declared: Suite, before: Mapping[str, Any]) -> dict[str, tuple[Candidate, ...]]:
-    """{candidate that they come after: candidates} that a race of the same declaration added in an earlier session; empty if
-    run.json cannot be read."""
+def added_before(race: str, before: Mapping[str, Any]) -> dict[str, tuple[Candidate, ...]]:
+    """{candidate that they come after: candidates} that the same race added in an earlier session; empty if run.json cannot be
+    read."""
     added: dict[str, tuple[Candidate, ...]] = {}
     names = before.get("added")
-    if not isinstance(names, list) or not names or not race_of(declared) or before.get("race") != race_of(declared):
+    if not isinstance(names, list) or not names or not race or before.get("race") != race:
         return added
     with suppress(TypeError, KeyError, AttributeError, ValueError, RecursionError):
         behind = ""
@@ -131,7 +134,7 @@ def heading(declared: Suite, suite: Suite, session: Session, before: Mapping[str
     same_settings = before.get("metric_settings") == session.metric_settings
     earlier = _earlier(before)
     return {
-        "format": RUN_FORMAT, **of_suite(declared, suite), "suite_file": session.suite_file,
+        "format": RUN_FORMAT, **of_suite(declared, suite, session.race), "suite_file": session.suite_file,
         "environment": session.environment, "metrics": specs, "command": [without_credentials(word) for word in session.command],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "sampling": session.sampling, "metric_settings": session.metric_settings,
@@ -142,10 +145,10 @@ def heading(declared: Suite, suite: Suite, session: Session, before: Mapping[str
     }
 
 
-def of_suite(declared: Suite, suite: Suite) -> dict[str, Any]:
+def of_suite(declared: Suite, suite: Suite, race: str) -> dict[str, Any]:
     """The part of run.json about the suite: the current suite, the names that a race added, and the race's hash."""
     known = {c.name for c in declared.candidates}
-    return {"suite": plain(suite), "added": [c.name for c in suite.candidates if c.name not in known], "race": race_of(declared)}
+    return {"suite": plain(suite), "added": [c.name for c in suite.candidates if c.name not in known], "race": race}
 
 
 def _earlier(head: Mapping[str, Any]) -> list[Any]:

@@ -47,8 +47,9 @@ from harness.run.prompt_pictures import PromptPictures
 from harness.run.prompt_poses import PromptPoses
 from harness.run.prompt_reading import PromptReadings
 from harness.run.quiet import quiet_libraries
+from harness.run.race_files import race_files
 from harness.run.room import Room
-from harness.run.run_json import FITTED_BATCH, REFUSED, RunJson, Session
+from harness.run.run_json import FITTED_BATCH, REFUSED, RunJson, Session, race_of
 from harness.run.stages import Stages
 from harness.run_folder.folder import lock, sweep
 from harness.run_folder.ledger import Ledger
@@ -479,7 +480,8 @@ class SuiteRun:
                           sampling=setting(self.declared.grid, self.options.device),
                           metric_settings=self._poses.settings(self._clip.settings(pictures)),
                           not_offered=self.not_offered, fitted_batch=self._fitted, in_bf16=self._in_bf16,
-                          pictures=pictures)
+                          pictures=pictures, race=race_of(self.declared, pictures | race_files(
+                              self.declared, self.bench, self.not_offered)))
         return RunJson(self.folder, self.declared, session, self.ledger.head())
 
     def _doing(self, name: str, stage: str) -> None:

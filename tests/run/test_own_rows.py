@@ -10,9 +10,11 @@ import pytest
 
 from harness import Budget, Candidate, Gate, Suite
 from harness.declare import plain
+from harness.materialise import Workbench
 from harness.metrics import METRICS
 from harness.records import Finished, Journal, Measurement
 from harness.run.progress import Silent
+from harness.run.race_files import race_files
 from harness.run.run_json import race_of
 from harness.run.suite_run import Options, SuiteRun
 from reports import judge, load_run, recommend, write_page
@@ -113,7 +115,8 @@ def test_code_that_only_the_run_folder_names_is_not_imported(tmp_path: Path, mon
     added = (Candidate(name="m", model="zoo:photo", quantization="hostile:M"),
              Candidate(name="r", model="zoo:photo", runtime="hostile:R"))
     head = {"format": 1, "suite": plain(replace(declared, candidates=(*declared.candidates, *added))), "added": ["m", "r"],
-            "race": race_of(declared), "metrics": {"level": {"metric": "hostile:LEVEL"}}}
+            "race": race_of(declared, race_files(declared, Workbench(device="cpu", root=tmp_path))),
+            "metrics": {"level": {"metric": "hostile:LEVEL"}}}
     write(tmp_path, "runs/tiny/run.json", json.dumps(head))
     run = SuiteRun(declared, "suites/tiny.py", Options(root=tmp_path, runs=tmp_path / "runs"), Silent())
     try:
