@@ -21,6 +21,7 @@ from harness.quantize import QUANTIZATION_MODES
 from harness.records.values import RUN_VALUES
 from harness.runtimes import RUNTIMES
 from harness.samplers import SAMPLERS, SCHEDULES
+from harness.savers import SAVERS
 from tests.api_page.docstrings import markdown, slug
 from tests.api_page.page import CONSTANTS, DECLARED, FUNCTIONS, OWN, PUBLIC, page
 from tests.api_page.records import call, default, reached, record_section, type_text
@@ -31,7 +32,8 @@ SECTIONS = dict(re.findall(r"^### ([^\n]+)\n(.*?)(?=^##|\Z)", PAGE, re.DOTALL | 
 RECORDS = {**DECLARED, **OWN}
 TABLES: Mapping[str, Mapping[str, Any]] = {
     "METRICS": METRICS, "RUN_VALUES": RUN_VALUES, "MERGE_METHODS": MERGE_METHODS, "QUANTIZATION_MODES": QUANTIZATION_MODES,
-    "RUNTIMES": RUNTIMES, "SYNTAXES": SYNTAXES, "SAMPLERS": SAMPLERS, "SCHEDULES": SCHEDULES, "FORMATS": FORMATS, "KINDS": KINDS,
+    "RUNTIMES": RUNTIMES, "SAVERS": SAVERS, "SYNTAXES": SYNTAXES, "SAMPLERS": SAMPLERS, "SCHEDULES": SCHEDULES,
+    "FORMATS": FORMATS, "KINDS": KINDS,
     "COMMANDS": {f"sweetspot {name}": row for name, row in COMMANDS.items()}}
 NOT_NAMES = {"GATE_KINDS", "JUDGES", "FIGURES"}
 """Tables whose rows nobody names in a suite or on the command line."""

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 HARNESS = (
     ("declare", "records", "version"),
     ("weights", "adapters", "merge", "quantize", "runtimes", "text", "metrics", "probes", "cache", "zoo", "samplers",
-     "control", "reference", "post"),
+     "control", "reference", "post", "savers"),
     ("check", "materialise", "testing"),
     ("sampling", "run_folder"),
     ("run",),
@@ -50,6 +50,7 @@ WITHIN_A_LAYER = {
     ("harness.zoo", "harness.weights"): "the zoo exports through the one writer of model files",
     ("harness.zoo", "harness.control"): "the zoo's maps of edges are those of every control picture",
     ("harness.metrics", "harness.weights"): "one home says what a file is by its content",
+    ("harness.savers", "harness.weights"): "a VAE is tiled in one way, and savers act on live pipelines",
     ("harness.control", "harness.weights"): "control networks are read by the one reader of headers and pickles",
     ("harness.metrics", "harness.control"): "the edges of images are measured by the detector that makes control maps",
     ("harness.post", "harness.metrics"): "one home of the colour arithmetic",

@@ -18,6 +18,7 @@ from harness.check.values import known_values, parts_of_objective
 from harness.declare import Alphas, Blocks, Budget, Candidate, Search, Suite, grid_of
 from harness.declare.interpolate import RefiningError, counts_steps, refined
 from harness.declare.nearest import did_you_mean
+from harness.declare.swept_axis import mode_of
 from harness.merge import MERGE_METHODS
 from harness.merge.search_space import SearchError, preset_values, slots_of_search
 
@@ -57,9 +58,9 @@ def budget_problems(suite: Suite, budget: Budget) -> Iterator[str]:
         yield (f"images is {budget.images}, but the first interim look takes {first}: {each} x {len(suite.grid.seeds)} seeds x "
                f"{budget.first_prompts} prompts")
     yield from _of_all_images(suite)
-    if len({(c.number_format, c.runtime) for c in suite.candidates}) > 1:
-        yield ("candidates differ in quantization or runtime: such a suite measures the loss against the baseline, but a budget "
-               "searches for the best candidate by the objective. Remove the budget, or use a separate suite")
+    if len({mode_of(c) for c in suite.candidates}) > 1:
+        yield ("candidates differ in quantization, runtime or savers: such a suite measures the loss against the baseline, but a "
+               "budget searches for the best candidate by the objective. Remove the budget, or use a separate suite")
     if budget.refine:
         yield from _refine(suite, budget.refine, budget.finest)
     elif budget.finest != Budget().finest:

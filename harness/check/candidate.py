@@ -19,6 +19,7 @@ from harness.check.inpainting import inpaint_problems
 from harness.check.merge import merge_problems
 from harness.check.phrases import number, unknown
 from harness.check.post import post_problems
+from harness.check.savers import saver_problems
 from harness.check.several_models import several_models_problems
 from harness.check.sizes import size_problem
 from harness.check.stages import first_stage_problems, later_stage_problems
@@ -48,6 +49,7 @@ def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
     yield from _sampled_model(candidate.model, root)
     yield from filter(None, (QUANTIZATION_MODES.why_not(candidate.quantization), RUNTIMES.why_not(candidate.runtime)))
     yield from _precision(candidate)
+    yield from saver_problems(candidate)
     yield from _adapters(candidate.adapters, root)
     yield from _controls(candidate.controls, root)
     yield from _references(candidate.references, root)

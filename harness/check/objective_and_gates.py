@@ -60,8 +60,8 @@ def _preferences(suite: Suite) -> Iterator[str]:
         if suite.objective.prefer == Objective().prefer:
             continue
         if asks_for_the_cheapest(suite):
-            yield (f"prefers {side!r} on {axis!r}, which has no effect: candidates differ in quantization or runtime alone, and "
-                   "the cheapest of those without a loss is picked. Remove prefer")
+            yield (f"prefers {side!r} on {axis!r}, which has no effect: candidates differ in quantization, runtime or savers "
+                   "alone, and the cheapest of those without a loss is picked. Remove prefer")
         elif axis in axes and axis not in (decisive := axes_of_pick(suite)):
             along = f"the pick is made along {decisive[0]!r}" if decisive else "no axis has a number for every candidate"
             yield (f"prefers {side!r} on {axis!r}, which has no effect: {along}. Remove it, or sweep {axis!r} in a suite of its "

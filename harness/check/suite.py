@@ -33,6 +33,7 @@ from harness.check.sampling import (
     size_problems,
     unpaired_gates,
 )
+from harness.check.savers import batched_cache_problems
 from harness.check.secrets import secret_problems
 from harness.check.several_models import alike_relays, hand_over_problems
 from harness.check.stages import as_sampled, stage_remarks, staged_sampling_problems
@@ -155,7 +156,7 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
         label = shown(candidate.name) if isinstance(candidate.name, str) else f"number {place + 1}"
         phrases = list(type_problems(candidate))
         inside = inside or bool(phrases)
-        phrases = phrases or [*candidate_problems(candidate, root), *_axes(candidate), *_lent_layers(candidate, suite.grid)]
+        phrases = phrases or [*candidate_problems(candidate, root), *_axes(candidate), *_beside_the_grid(candidate, suite.grid)]
         listed += [(label, phrase) for phrase in dict.fromkeys(phrases)]
     yield from together(listed)
     unsound = bool(outside) or inside
@@ -345,7 +346,8 @@ def _grid(grid: Grid) -> Iterator[str]:
         yield f"batch_size is {grid.batch_size!r}; expected an integer of at least 1"
 
 
-def _lent_layers(candidate: Candidate, grid: object) -> Iterator[str]:
+def _beside_the_grid(candidate: Candidate, grid: object) -> Iterator[str]:
+    yield from batched_cache_problems(candidate, grid) if isinstance(grid, Grid) else ()
     measures = grid.low_memory if isinstance(grid, Grid) and isinstance(grid.low_memory, tuple) else ()
     if "denoiser_on_host" in measures and candidate.runtime != "eager":
         yield (f"runtime is {candidate.runtime!r}, but the grid's low_memory lends single layers to the GPU, which only 'eager' "

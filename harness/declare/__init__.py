@@ -29,6 +29,7 @@ from harness.declare.pose import Pose
 from harness.declare.post_steps import ColourTransfer, Lut, PostStep, Temperature, Upscale
 from harness.declare.sampling import Sampling
 from harness.declare.stages import Stage
+from harness.declare.step_cache import DeepCache, FirstBlock, StepCache
 from harness.declare.suite import Suite
 from harness.declare.to_plain import plain, short_hash
 
@@ -52,9 +53,11 @@ __all__ = [
     "ColourTransfer",
     "Constraint",
     "Control",
+    "DeepCache",
     "Desirability",
     "Emphasis",
     "Ensemble",
+    "FirstBlock",
     "Fused",
     "Gate",
     "Gradient",
@@ -74,6 +77,7 @@ __all__ = [
     "Sampling",
     "Search",
     "Stage",
+    "StepCache",
     "Suite",
     "Temperature",
     "Upscale",

@@ -1,4 +1,4 @@
-"""What may be shipped: a model with adapters, quantization, runtime and a way of sampling."""
+"""What may be shipped: a model with adapters, quantization, runtime, savers and a way of sampling."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from harness.declare.normalise import settle
 from harness.declare.post_steps import PostStep
 from harness.declare.sampling import Sampling
 from harness.declare.stages import Stage
+from harness.declare.step_cache import DeepCache, FirstBlock
 from harness.declare.to_plain import LEFT_OUT, plain, short_hash
 
 NUMBER_FORMATS: Final = ("fp32", "bf16", "fp16")
@@ -66,11 +67,17 @@ class Candidate:
     """The picture that the first stage changes, and where."""
     post: tuple[PostStep, ...] = field(default=(), metadata={LEFT_OUT: True})
     """What is done to the finished picture, in this order."""
+    savers: tuple[str, ...] = field(default=(), metadata={LEFT_OUT: True})
+    """How memory or time is saved, in any order, see docs/api.md#savers: ("attention_slicing", "vae_tiling")."""
+    step_cache: DeepCache | FirstBlock | None = field(default=None, metadata={LEFT_OUT: True})
+    """What the denoiser computes at some steps and uses again at others."""
     axes: Mapping[str, AxisValue] = field(default_factory=dict)
     """Its place in a sweep, by axis, as a number or a name: {"alpha": 0.35}."""
 
     def __post_init__(self) -> None:
         settle(self)
+        if isinstance(self.savers, tuple) and all(isinstance(name, str) for name in self.savers):
+            object.__setattr__(self, "savers", tuple(sorted(self.savers)))  # their order is settled: any order declares the same
         if self.model == "" and self.stages and isinstance(self.stages, tuple) and isinstance(self.stages[0], Stage):
             self._take(self.stages[0])
         if self.quantization == NOT_QUANTIZED and not isinstance(self.quantization, DefaultNumberFormat) and not self.precision:

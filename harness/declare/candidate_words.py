@@ -13,6 +13,7 @@ from harness.declare.models import Adapter, Checkpoint, Ensemble, Fused, Merge, 
 from harness.declare.post_steps import ColourTransfer, Lut, PostStep, Temperature, Upscale
 from harness.declare.stage_candidates import as_candidates
 from harness.declare.stages import PROMPT, Stage
+from harness.declare.step_cache import DeepCache, FirstBlock
 
 SINGLE: Final = "single model"
 _COUNTS: Final = {2: "two", 3: "three", 4: "four", 5: "five"}
@@ -83,10 +84,10 @@ def _kind(model: Model) -> str:
 
 def described(candidate: Candidate) -> tuple[str, ...]:
     """One phrase for each thing that makes a candidate more than one model sampled once: the models of a relay or an ensemble,
-    controls, references, inpainting, later stages, post-steps. Empty for a single model or merge."""
+    controls, references, inpainting, later stages, post-steps, savers and a step cache. Empty for a single model or merge."""
     return (*model_phrases(candidate.model), *guide_phrases(candidate.controls, candidate.references), *_inpainting(candidate),
             *(phrase for number, stage in enumerate(candidate.stages, 2) for phrase in stage_phrases(number, stage)),
-            *post_phrases(candidate))
+            *post_phrases(candidate), *saver_phrases(candidate), *cache_phrases(candidate))
 
 
 def model_name(model: Model) -> str:
@@ -162,6 +163,21 @@ def stage_phrases(number: int, stage: Stage) -> Iterator[str]:
 def post_phrases(candidate: Candidate) -> Iterator[str]:
     """A phrase for each post-step of a candidate."""
     yield from (f"afterwards {_post_step(step)}" for step in candidate.post)
+
+
+def saver_phrases(candidate: Candidate) -> Iterator[str]:
+    """A phrase for a candidate's savers."""
+    if candidate.savers:
+        yield f"run with {_listed([name.replace('_', ' ') for name in candidate.savers])}"
+
+
+def cache_phrases(candidate: Candidate) -> Iterator[str]:
+    """A phrase for a candidate's step cache."""
+    match candidate.step_cache:
+        case DeepCache(interval=interval, branch=branch):
+            yield f"step cache: DeepCache, whole at every {interval}. step{f', branch {branch}' if branch else ''}"
+        case FirstBlock(threshold=threshold):
+            yield f"step cache: first block, threshold {threshold:.3g}"
 
 
 def _post_step(step: PostStep) -> str:

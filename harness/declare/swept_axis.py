@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from harness.declare.candidate import Candidate
 from harness.declare.suite import Suite
 
 AXES: Final = ("alpha", "weight")
@@ -21,11 +22,16 @@ def numeric_axes(suite: Suite) -> tuple[str, ...]:
 
 
 def varies_fidelity(suite: Suite) -> bool:
-    """Whether candidates differ in quantization or runtime, and in nothing else that makes their images: then the question is
+    """Whether candidates differ in quantization, runtime, savers or step cache, and in nothing else: then the question is
     what they lose against the baseline, not which is best."""
-    modes = {(c.number_format, c.runtime) for c in suite.candidates}
-    return len(modes) > 1 and len({replace(c, quantization="fp32", precision="", runtime="eager").key
+    modes = {mode_of(c) for c in suite.candidates}
+    return len(modes) > 1 and len({replace(c, quantization="fp32", precision="", runtime="eager", savers=(), step_cache=None).key
                                    for c in suite.candidates}) == 1
+
+
+def mode_of(candidate: Candidate) -> tuple[object, ...]:
+    """How the same weights are run: number format, runtime, savers and step cache."""
+    return candidate.number_format, candidate.runtime, candidate.savers, candidate.step_cache
 
 
 def asks_for_the_cheapest(suite: Suite) -> bool:

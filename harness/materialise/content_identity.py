@@ -24,6 +24,7 @@ from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES
 from harness.records import Weights
 from harness.runtimes import RUNTIMES
 from harness.samplers import FLOW_FAMILIES
+from harness.savers import SAVERS
 from harness.text import WEIGHTINGS
 
 TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2, "together": 2, "texts of flow models": 2,
@@ -33,6 +34,8 @@ TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2, "to
 candidate, adapters for some of the steps, that texts of SD3 and Flux are embedded one by one, which of their layers the
 integer modes keep, how these modes compute in 16 bits, and how models take turns or are averaged, how a stage
 begins from the picture of the stage before, and how a picture is changed where its mask is white."""
+STEP_CACHE_VERSION: Final = 1
+"""Increases when a step cache gives other images."""
 _IN_PARTS: Final = ("model", "adapters")
 """What of a stage is in the identity of the stage by itself."""
 
@@ -146,6 +149,8 @@ def _versions(candidate: Candidate, library: Library) -> dict[str, int | list[in
         versions[kind] = TREATMENT_VERSIONS[kind]
     if candidate.aesthetic is not None:
         versions["aesthetic"] = TREATMENT_VERSIONS["aesthetic"]
+    versions |= {f"saver {name}": SAVERS[name].version for name in candidate.savers}
+    versions |= {type(candidate.step_cache).__name__: STEP_CACHE_VERSION} if candidate.step_cache is not None else {}
     versions |= _post_versions(candidate.post)
     return versions
 

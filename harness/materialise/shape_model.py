@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from harness.declare import Candidate, short_hash
 from harness.materialise.library import MaterialiseError, frame_of
 from harness.materialise.live_inpainting import live_inpaint
 from harness.materialise.live_model import Frame
 from harness.materialise.live_references import encoder_of
+from harness.materialise.live_savers import changed
 from harness.materialise.number_format import computing_of, homes_of
 from harness.quantize import LIVE_DTYPES, MADE_ON_HOST, QUANTIZATION_MODES, QuantizeError, QuantizeReport, live_in, stored_bytes
 from harness.runtimes import RUNTIMES
 from harness.weights import Pipeline, shape_pipeline
 
 if TYPE_CHECKING:
+    import torch
+
     from harness.materialise.workbench import Workbench
 
 
@@ -40,6 +43,7 @@ class ShapeModel:
     copies: Mapping[str, int]
     beside: Beside = field(default_factory=dict)
     others: tuple[ShapeModel, ...] = ()
+    savers: tuple[str, ...] = ()
     together: int = 1
 
     @property
@@ -50,6 +54,7 @@ class ShapeModel:
         return short_hash([self.pipeline.family, configs, dict(self.weights), dict(self.copies), *several,
                            *sorted((part, size) for (part, _), size in self.beside.items()),
                            *(str(control.network.config) for control in self.pipeline.controls),
+                           *self.savers,
                            *(["inpaint"] if self.pipeline.inpaint is not None else [])])
 
 
@@ -59,7 +64,7 @@ def shape_key(candidate: Candidate, bench: Workbench) -> tuple[object, ...]:
     bases = [frame_of(single.model) for single in bench.singles(candidate)]
     turns = [(leg.first, len(leg.singles)) for leg in bench.legs(candidate)] if len(bases) > 1 else []
     return (*((bench.library.path(base.path), base.config, base.ema) for base in bases), *turns, candidate.quantization,
-            candidate.precision, candidate.runtime,
+            candidate.precision, candidate.runtime, candidate.savers, candidate.step_cache,
             tuple((adapter.path, adapter.start, adapter.end) for adapter in candidate.adapters),
             tuple(control.path for control in candidate.controls if control.weight), candidate.inpaint is not None,
             tuple((reference.path, encoder_of(reference), reference.picture, repr(reference.blocks))
@@ -103,6 +108,10 @@ def _shape_model(candidate: Candidate, bench: Workbench, phases: int) -> ShapeMo
             raise MaterialiseError(f"the memory of quantization {mode!r} cannot be planned, as it does not work on tensors "
                                    f"without values ({type(error).__name__}: {error})") from error
     own = stored_bytes(pipeline.denoiser)
+    weights = {part: stored_bytes(module) for part, module in pipeline.parts.items()}
+    if candidate.savers or candidate.step_cache is not None:
+        pipeline, unshared = _saved(candidate, pipeline)
+        copies |= {"of savers": max(phases, 1) * unshared} if unshared else {}
     further = max(phases - 1, 0) if mode not in LIVE_DTYPES else phases if RUNTIMES[candidate.runtime].private else 0
     if further:
         copies["of other phases or the runtime"] = further * own
@@ -117,4 +126,18 @@ def _shape_model(candidate: Candidate, bench: Workbench, phases: int) -> ShapeMo
         projection, module = reference.modules()
         beside |= {(IMAGE_ENCODERS, encoder): stored_bytes(module), (IMAGE_ENCODERS, net): stored_bytes(projection)}
     return ShapeModel(pipeline=replace(pipeline, controls=controls, references=references, inpaint=inpaint), copies=copies,
-                      weights={part: stored_bytes(module) for part, module in pipeline.parts.items()}, beside=beside)
+                      weights=weights, beside=beside, savers=(*candidate.savers, repr(candidate.step_cache)))
+
+
+def _saved(candidate: Candidate, pipeline: Pipeline) -> tuple[Pipeline, int]:
+    """The pipeline with the candidate's savers, and the bytes of the weights that its copies do not share."""
+    saved, _ = changed(candidate, pipeline)
+    shared = {tensor.untyped_storage()._cdata for module in pipeline.parts.values() for tensor in _tensors(module)}
+    own = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for module in saved.parts.values()
+           for tensor in _tensors(module)}
+    return saved, sum(size for place, size in own.items() if place not in shared)
+
+
+def _tensors(module: Any) -> Iterator[torch.Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()

@@ -33,6 +33,7 @@ from harness.materialise.live_controls import ControlNets
 from harness.materialise.live_inpainting import inspect_inpaint, live_inpaint, refuse_mask_readers
 from harness.materialise.live_model import Frame, Working
 from harness.materialise.live_references import ReferenceNets, identity_of
+from harness.materialise.live_savers import refuse_savers, with_savers
 from harness.materialise.live_stages import LiveStage, asks_for_latents, live_stages, refuse_other_latents, vae_config
 from harness.materialise.number_format import computing_of, homes_of, in_its_format
 from harness.materialise.phases import Branch, Leg, Phase, legs_of, live_singles, spans_of
@@ -163,6 +164,8 @@ class Workbench:
         for group in self.groups(candidate):
             self._refuse_words(group)
             self.inspect_alone(group.candidate)
+            own = self.stages(self.in_its_format(group.candidate))
+            refuse_savers(group.candidate, own, self._shape, self.device, self._grid)
 
     def groups(self, candidate: Candidate) -> tuple[PromptGroup, ...]:
         """The candidate with the adapters that the prompts of the grid bring; most grids have one group."""
@@ -443,21 +446,22 @@ class Workbench:
 
     def _phases(self, candidate: Candidate, frames: Mapping[str, Frame]) -> tuple[tuple[Phase, ...], tuple[Coverage, ...]]:
         """The phases of a candidate whose models have `frames`, by their declaration, and the coverage of every model."""
-        phases, covered = [], dict[str, tuple[Candidate, QuantizeReport]]()
+        phases, covered = [], dict[str, tuple[Candidate, QuantizeReport, tuple[Coverage, ...]]]()
         numbers = {repr(model): number for number, model in reversed([*enumerate(models_of(candidate.model), 1)])}
         for leg in self.legs(candidate):
             branches = []
             for single, weight in leg.singles:
                 name = repr(single.model)
                 branch, report = self._branch(single, frames[name], numbers[name])
-                branches.append(replace(self._sharing(branch, single, leg, frames), weight=weight))
-                covered.setdefault(name, (replace(candidate, model=single.model), report))
+                branch, saved = with_savers(single, self._sharing(branch, single, leg, frames))
+                branches.append(replace(branch, weight=weight))
+                covered.setdefault(name, (replace(candidate, model=single.model), report, saved))
             phases.append(Phase(first=leg.first, branches=tuple(branches)))
         several = len(models_of(candidate.model)) > 1
         # After all phases: only then is known which tensors of a hypernetwork have no effect.
         return tuple(phases), tuple(replace(row, stage=f"model {numbers[name]}: {row.stage}") if several else row
-                                    for name, of_model in covered.items() for row in self._coverage(of_model[0], frames[name],
-                                                                                                    of_model[1]))
+                                    for name, (of_model, report, saved) in covered.items()
+                                    for row in (*self._coverage(of_model, frames[name], report), *saved))
 
     def _sharing(self, branch: Branch, single: Candidate, leg: Leg, frames: Mapping[str, Frame]) -> Branch:
         """The branch with the VAE and, where one model reads for all, the text encoders of the leg."""

@@ -88,17 +88,23 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
 
 
 class _Fused(TorchFunctionMode):
-    """Attention in one piece."""
+    """Attention in one piece, unless only the kernel of plain products is allowed."""
 
     def __torch_function__(self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (),
                            kwargs: Mapping[str, Any] | None = None) -> Any:
         options = dict(kwargs or {})
-        if func is torch.nn.functional.scaled_dot_product_attention:
+        if func is torch.nn.functional.scaled_dot_product_attention and _fuses():
             query, _, value = (options.get(name, given) for name, given in zip(
                 ("query", "key", "value"), (*args[:3], None, None, None), strict=False))
             if isinstance(query, torch.Tensor) and isinstance(value, torch.Tensor) and query.is_meta:
                 return query.new_empty((*query.shape[:-1], value.shape[-1]))
         return func(*args, **options)
+
+
+def _fuses() -> bool:
+    """Whether PyTorch may take a kernel that makes no matrix of all pairs."""
+    flags: Any = torch.backends.cuda
+    return bool(flags.flash_sdp_enabled() or flags.mem_efficient_sdp_enabled() or flags.cudnn_sdp_enabled())
 
 
 def _plain(tensor: Any) -> Iterator[torch.Tensor]:

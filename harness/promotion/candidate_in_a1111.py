@@ -8,7 +8,15 @@ from pathlib import PurePath
 from typing import Final
 
 from harness.declare import Candidate, Suite
-from harness.declare.candidate_words import guide_phrases, model_name, model_phrases, post_phrases, stage_phrases
+from harness.declare.candidate_words import (
+    cache_phrases,
+    guide_phrases,
+    model_name,
+    model_phrases,
+    post_phrases,
+    saver_phrases,
+    stage_phrases,
+)
 from harness.declare.effective_grid import grid_of, picture_size, sampler_of, stage_grids
 from harness.declare.guiding import Control
 from harness.declare.post_steps import Upscale
@@ -111,6 +119,14 @@ def _runtime(_: Suite, candidate: Candidate) -> Iterator[str]:
         yield f"the denoiser was run by {candidate.runtime!r}, which A1111 does not have, and rounds otherwise"
 
 
+def _savers(_: Suite, candidate: Candidate) -> Iterator[str]:
+    yield from (f"{phrase}: A1111 sets this for itself, and not by a picture's text" for phrase in saver_phrases(candidate))
+
+
+def _step_cache(_: Suite, candidate: Candidate) -> Iterator[str]:
+    yield from (f"{phrase}: A1111 runs every step whole" for phrase in cache_phrases(candidate))
+
+
 def _emphasis(_: Suite, candidate: Candidate) -> Iterator[str]:
     if (emphasis := candidate.emphasis) is not None:
         words = ", ".join(f"{word!r} {weight:g}" for word, weight in emphasis.weights.items())
@@ -138,6 +154,7 @@ def _tagged(_: Suite, __: Candidate) -> Iterator[str]:
 DIFFERENCES: Final[Mapping[str, Callable[[Suite, Candidate], Iterator[str]]]] = {
     "model": _model, "adapters": _tagged, "stages": _stages, "controls": _controls, "references": _references,
     "inpaint": _inpaint, "post": _post, "quantization": _format, "precision": _format, "runtime": _runtime,
+    "savers": _savers, "step_cache": _step_cache,
     "emphasis": _emphasis, "aesthetic": _aesthetic, "sampling": _sampling}
 """By field of a candidate: what A1111 does not repeat from its text."""
 

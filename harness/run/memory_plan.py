@@ -225,6 +225,7 @@ class Footprint:
         import torch
 
         vae = self._pipeline.vae
+        before = vae.use_tiling
         if tiled:
             tile(vae)
         try:
@@ -233,7 +234,7 @@ class Footprint:
                                       device="meta")
                 decoded(self._pipeline, latents, self._at_once)
         finally:
-            vae.disable_tiling()
+            vae.use_tiling = before  # a saver may tile by itself
         return int(counts.peak)
 
     def _counting(self, *modules: Any) -> Any:

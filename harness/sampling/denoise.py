@@ -32,6 +32,7 @@ from harness.sampling.noise import generators, initial_noise
 from harness.sampling.predictions import converted, prediction_of, signal_and_noise
 from harness.sampling.text import Conditions, TextState
 from harness.sampling.text_lengths import common_length, repeated
+from harness.savers.step_caches import CachedSteps, begin_anew, cached
 from harness.weights import Call, added_conditions, call_pipeline, unscaled
 from harness.weights.pipeline import reads_mask
 from harness.weights.placing import lent
@@ -100,6 +101,7 @@ class Denoising:
         self._options = step_options(grid.sampler, self._knobs.eta, drawing)
         self._control_maps: dict[str, torch.Tensor] = {}
         self._features: dict[tuple[Any, str], list[torch.Tensor]] = {}
+        self._cached: dict[tuple[int, int], CachedSteps] = {}
         self._begun_from = None if start is None else start.pictures
         self._sends = SAMPLERS[grid.sampler].sends and pipeline.device.type == "cuda"
         self._guided = guided_steps(self._knobs, grid.steps) if cells[0].guidance != 1 else range(0)
@@ -113,30 +115,35 @@ class Denoising:
 
         with torch.inference_mode():
             inputs: list[dict[str, Any]] = []
+            self._cached.clear()
             before: tuple[bool, tuple[Text, ...]] | None = None
             for step in range(self.step, self.grid.steps if until is None else until):
                 guided = step in self._guided
                 texts = self._texts(step, guided=guided)
+                if before is not None and before[0] != guided:
+                    self._cached.clear()  # the negative half comes or goes
                 if before != (before := (guided, texts)):
                     inputs = [self._conditions(branch, texts, guided=guided) for branch in branches]
                 first, end = (self._first + first_evaluation(self.grid.sampler, self.grid.steps, at) for at in (step, step + 1))
                 with around():
-                    for evaluation in range(first, end):
-                        self._evaluate(branches, inputs, evaluation, guided=guided)
+                    for part, evaluation in enumerate(range(first, end)):
+                        self._evaluate(branches, inputs, evaluation, part, guided=guided)
                     self.step += 1
         # Many batches wait between phases, and features are as large as some dozens of latents.
         self._features.clear()
+        self._cached.clear()
 
-    def _evaluate(self, branches: Sequence[LiveBranch], inputs: Sequence[dict[str, Any]], evaluation: int, *,
+    def _evaluate(self, branches: Sequence[LiveBranch], inputs: Sequence[dict[str, Any]], evaluation: int, part: int, *,
                   guided: bool) -> None:
-        """Runs every denoiser once, and lets the sampler move the latents."""
+        """Runs every denoiser once, and lets the sampler move the latents. `part` counts the evaluations of one step."""
         from harness.weights.sending import Sending
 
         timestep = self._scheduler.timesteps[evaluation]
         scaled = self._scheduler.scale_model_input(self.latents, timestep)
         predictions = []
-        for branch, given in zip(branches, inputs, strict=True):
-            output = self._predicted(branch, scaled, evaluation, given, guided=guided)
+        for place, (branch, given) in enumerate(zip(branches, inputs, strict=True)):
+            with cached(self._steps_of(place, part, branch.pipeline)):
+                output = self._predicted(branch, scaled, evaluation, given, guided=guided)
             if (predicts := prediction_of(branch.pipeline.scheduler_config)) != self._prediction:
                 output = converted(output, predicts, self._prediction, scaled, *signal_and_noise(self._scheduler, timestep))
             predictions.append(output)
@@ -146,6 +153,12 @@ class Denoising:
             self.latents = self._scheduler.step(output, timestep, self.latents, **options).prev_sample
         if self._kept is not None and not reads_mask(branches[0].pipeline):
             self.latents = self._kept.put_into(self.latents, self._scheduler, evaluation + 1)
+
+    def _steps_of(self, place: int, part: int, pipeline: Pipeline) -> CachedSteps | None:
+        """What a denoiser with a step cache keeps of this batch: each evaluation of a step goes on with the same one of the step
+        before. None without a cache."""
+        cache = pipeline.step_cache
+        return None if cache is None else self._cached.setdefault((place, part), CachedSteps(interval=cache.interval))
 
     def _predicted(self, branch: LiveBranch, scaled: torch.Tensor, evaluation: int, given: dict[str, Any], *,
                    guided: bool) -> torch.Tensor:
@@ -274,6 +287,7 @@ def called(pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...], text: TextSt
         call = Call(positive=_embeds(text.positive[one] for one in words[POSITIVE]), negative=_embeds(negative),
                     negatives=tuple(one.words for one in words[NEGATIVE]), guidance=scale, steps=grid.steps, width=grid.width,
                     height=grid.height)
+        begin_anew(pipeline.denoiser)
         latents[places] = call_pipeline(pipeline, call, noise[places], scheduler).to(latents)
     return latents
 

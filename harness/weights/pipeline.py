@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from harness.declare import Prompt
+    from harness.declare import DeepCache, Prompt
     from harness.reference.live import LiveReference
 
 
@@ -87,6 +87,9 @@ class Pipeline:
     """The IP-Adapters whose pictures the U-Net's cross attention sees."""
     inpaint: LiveInpaint | None = None
     """The pictures that are changed; None where images are made of noise alone."""
+
+    step_cache: DeepCache | None = None
+    """How often the whole U-Net is run; None for every step."""
 
     computes_in: torch.dtype | None = None
     """What the U-Net computes in, where its first layer does not say it: its weights are stored in another format, or are not

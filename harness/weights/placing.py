@@ -181,6 +181,19 @@ def sharing_copy(module: Any) -> Any:
     return copy.deepcopy(module, shared)
 
 
+def layers_copied(module: Any) -> Any:
+    """A copy of `module` whose layers are its own and whose parameters and buffers share the memory of the original's. For
+    changes to layers, and for those that replace parameters and never write into them."""
+    import torch
+
+    shared: dict[int, Any] = {id(p): torch.nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
+    shared |= {id(buffer): buffer for buffer in module.buffers()}
+    # What lends a layer lends that of the copy as well.
+    shared |= {id(hook): hook for layer in module.modules() for hook in layer._forward_pre_hooks.values()
+               if isinstance(hook, _Lending)}
+    return copy.deepcopy(module, shared)
+
+
 def own_tensors(module: Any, names: Iterable[str]) -> Any:
     """`module`, after the named parameters have been given memory of their own."""
     for name in names:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import plotly.graph_objects as go
 
 from harness.declare import Candidate
+from harness.declare.swept_axis import mode_of
 from harness.records import ValueSpec
 from reports import formatting as words
 from reports.figures import theme as style
@@ -23,7 +24,7 @@ CFG: Final = "CFG"
 
 
 def through(run: Run, pick: str, free: tuple[str, ...]) -> list[str]:
-    """The candidates that have images and are like the pick in all axes but the `free` ones, and in precision and runtime."""
+    """The candidates that have images and are like the pick in all axes but the `free` ones, and in how their weights are run."""
     chosen = run.candidate(pick)
     return [name for name in present(run) if _fixed(run.candidate(name), free) == _fixed(chosen, free)]
 
@@ -99,4 +100,4 @@ def _at(candidate: Candidate, guidance: float, axis: str) -> float:
 
 
 def _fixed(candidate: Candidate, free: tuple[str, ...]) -> Any:
-    return candidate.number_format, candidate.runtime, {a: v for a, v in candidate.axes.items() if a not in free}
+    return mode_of(candidate), {a: v for a, v in candidate.axes.items() if a not in free}

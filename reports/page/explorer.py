@@ -15,6 +15,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from harness.declare import Candidate
+from harness.declare.candidate_words import cache_phrases
 from harness.declare.prompt_texts import shown_text
 from harness.records.harmless_text import printable
 from reports import formatting as words
@@ -74,14 +75,18 @@ def explorer(run: Run, rec: Recommendation, into: Path | None = None) -> Explore
     return Explorer(data=data, paths=paths, digests={**made.digests, **run.digests})
 
 
+_RUN: Final = ("quantization", "runtime", "savers", "step_cache")
+"""The fields that say how a candidate's weights are run."""
+
+
 def candidate_dimensions(run: Run, names: list[str]) -> tuple[list[dict[str, Any]], list[list[int]]]:
     """The dimensions in which candidates differ, and the place of each candidate in them.
 
-    These are the declared axes, and quantization and runtime where they vary, if together they tell all candidates apart and
-    at least half of their combinations exist; else there is one dimension, the candidate.
+    These are the declared axes, and how the weights are run where that varies, if together they tell all candidates apart and at
+    least half of their combinations exist; else there is one dimension, the candidate.
     """
     candidates = [run.candidate(n) for n in names]
-    axes = [a for a in dict.fromkeys([*(a for c in candidates for a in c.axes), "quantization", "runtime"])
+    axes = [a for a in dict.fromkeys([*(a for c in candidates for a in c.axes), *_RUN])
             if len({_value(c, a) for c in candidates}) > 1]
     values = {a: _ordered([_value(c, a) for c in candidates]) for a in axes}
     places = [[values[a].index(_value(c, a)) for a in axes] for c in candidates]
@@ -138,6 +143,10 @@ def _value(candidate: Candidate, axis: str) -> Any:
         return candidate.number_format or "default precision"
     if declared is None and axis == "runtime":
         return candidate.runtime
+    if declared is None and axis == "savers":
+        return ", ".join(candidate.savers) or "no savers"
+    if declared is None and axis == "step_cache":
+        return next(cache_phrases(candidate), "no step cache")
     return declared
 
 

@@ -172,7 +172,7 @@ def _size(reading: Reading) -> str:
 
 
 def loss_rows(run: Run) -> list[dict[str, Any]]:
-    """Candidates against the baseline; empty unless the suite varies quantization or runtime."""
+    """Candidates against the baseline; empty unless the suite varies how weights are run."""
     if not varies_fidelity(run.suite):
         return []
     rows = []

@@ -14,7 +14,8 @@ from harness.declare.swept_axis import axis_of, numeric_axes
 
 __all__ = ["axis_of", "axis_values", "controls", "numeric_axes"]
 
-BESIDE_THE_MODEL: Final[Mapping[str, Any]] = {"stages": (), "controls": (), "references": (), "inpaint": None, "post": ()}
+BESIDE_THE_MODEL: Final[Mapping[str, Any]] = {"stages": (), "controls": (), "references": (), "inpaint": None, "post": (),
+                                               "savers": (), "step_cache": None}
 """What a candidate has besides its model, as it is without. With any of it, it is not a parent of a merge."""
 
 

@@ -19,6 +19,7 @@ from harness.records.gate_kinds import LIMITS, gate_kind
 from harness.records.values import RUN_VALUES
 from harness.runtimes import RUNTIMES
 from harness.samplers import SAMPLERS, SCHEDULES
+from harness.savers import SAVERS
 from harness.text.weighting import WEIGHTINGS
 from harness.zoo import NAMES
 from tests.api_page.docstrings import markdown, own_docstring, table
@@ -129,6 +130,8 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...], Callable[[], Rows]]] = {
     "Quantization modes": (
         "For `Candidate.quantization`.", ("mode", "bits of a weight", "package", "not on", "what it does"), _modes),
     "Runtimes": ("For `Candidate.runtime`.", ("runtime", "what it is"), _fields(RUNTIMES, "description")),
+    "Savers": ("For `Candidate.savers`, see docs/savers.md.", ("saver", "what it does", "changes pictures", "not offered"),
+               _fields(SAVERS, "description", "changes_pictures", "refused")),
     "Low memory": ("For `Grid.low_memory`, see docs/gpu.md#memory.", ("measure", "what it does"),
                    lambda: ((f"`{name}`", text) for name, text in LOW_MEMORY.items())),
     "Samplers": (

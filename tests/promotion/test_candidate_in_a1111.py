@@ -13,6 +13,7 @@ from harness.declare import (
     Canny,
     ColourTransfer,
     Control,
+    DeepCache,
     Emphasis,
     Ensemble,
     Inpaint,
@@ -39,7 +40,8 @@ OTHER: dict[type, dict[str, Any]] = {
     Candidate: {
         "model": RELAY, "adapters": (ADAPTER,), "quantization": "int8_weight_only", "precision": "fp16", "runtime": "compile",
         "emphasis": EMPHASIS, "aesthetic": GRADIENT, "sampling": Sampling(steps=7), "stages": (STAGE,), "controls": (CONTROL,),
-        "references": (REFERENCE,), "inpaint": INPAINT, "post": (Lut("teal.cube"),)},
+        "references": (REFERENCE,), "inpaint": INPAINT, "post": (Lut("teal.cube"),),
+        "savers": ("sdpa_math",), "step_cache": DeepCache()},
     Sampling: {
         "sampler": "euler", "schedule": "karras", "steps": 7, "guidance_rescale": 0.7, "guidance_start": 0.2, "guidance_end": 0.8,
         "clip_skip": 2, "eta": 0.5, "shift": 3.0, "width": 96, "height": 96},

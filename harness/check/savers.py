@@ -1,0 +1,54 @@
+"""Problems of a candidate's savers and step cache that can be found before any file is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Final
+
+from harness.check.phrases import doubles, number, unknown
+from harness.declare import Candidate, DeepCache, FirstBlock, Grid
+from harness.savers import DENOISER, SAVERS
+
+EAGER: Final = "eager"
+
+
+def saver_problems(candidate: Candidate) -> Iterator[str]:
+    """One phrase per problem of a candidate's savers."""
+    yield from unknown("saver", candidate.savers, SAVERS)
+    yield from doubles("saver", candidate.savers)
+    known = [name for name in SAVERS if name in candidate.savers]
+    for name in known:
+        if SAVERS[name].refused:
+            yield f"saver {name!r} is not offered: {SAVERS[name].refused}"
+    for name, other in combinations(known, 2):
+        if other in SAVERS[name].excludes or name in SAVERS[other].excludes:
+            yield f"savers {name!r} and {other!r} both say how attention is computed; give one of them"
+    acting = [name for name in known if SAVERS[name].part == DENOISER and not SAVERS[name].refused]
+    if acting and candidate.runtime != EAGER:
+        yield (f"saver {acting[0]!r} changes layers of the denoiser, which runtime={candidate.runtime!r} does not execute; "
+               "remove one of them")
+    yield from _step_cache(candidate)
+
+
+def _step_cache(candidate: Candidate) -> Iterator[str]:
+    cache = candidate.step_cache
+    if cache is None:
+        return
+    if candidate.runtime != EAGER:
+        yield (f"step_cache leaves out layers of the denoiser at some steps, which runtime={candidate.runtime!r} cannot; remove "
+               "one of them")
+    if isinstance(cache, DeepCache):
+        if cache.interval < 1:
+            yield f"step_cache: interval is {cache.interval}; expected an integer of at least 1"
+        if cache.branch < 0:
+            yield f"step_cache: branch is {cache.branch}; expected an integer of at least 0"
+    elif not number(cache.threshold) or cache.threshold < 0:
+        yield f"step_cache: threshold is {cache.threshold!r}; expected a number of at least 0"
+
+
+def batched_cache_problems(candidate: Candidate, grid: Grid) -> Iterator[str]:
+    """Why a cache that decides for a whole batch cannot be used with a grid: an image would depend on its neighbours."""
+    if isinstance(candidate.step_cache, FirstBlock) and grid.batch_size != 1:
+        yield ("step_cache FirstBlock decides for a whole batch, so that an image would depend on those beside it; batch_size is "
+               f"{grid.batch_size!r}, give the grid batch_size=1")
