@@ -23,7 +23,7 @@ MOST_GUIDANCE: Final = 1000.0
 LOW_MEMORY: Final = {
     "tiled_decoding": "images above 512 x 512 are decoded in tiles of 512 x 512, which changes pixels near the seams",
     "vae_on_host": "the VAE is on the GPU only while it decodes",
-    "denoiser_on_host": "each layer of the denoiser is on the GPU only while it runs"}
+    "denoiser_on_host": "each layer of the denoiser, and of control networks, is on the GPU only while it runs"}
 """The measures of a grid's `low_memory`, in the order in which they are worth taking."""
 FIT: Final = "fit"
 """As a grid's `batch_size`: the largest that fits into the device's memory."""

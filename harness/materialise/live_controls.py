@@ -20,6 +20,7 @@ from harness.records import Coverage
 from harness.samplers import FLOW_FAMILIES
 from harness.weights import Pipeline, latent_shape
 from harness.weights.pipeline import LiveControl
+from harness.weights.placing import lend_layers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,9 +33,11 @@ Merged = Callable[[Collection[str]], Mapping[str, "torch.Tensor"]]
 
 @dataclass(kw_only=True)
 class ControlNets:
-    """The networks of one workbench. `library` resolves their paths and notices files that change."""
+    """The networks of one workbench. `library` resolves their paths and notices files that change. With `lends` networks are kept
+    on the host, and each layer is on the device only while it runs."""
 
     library: Library
+    lends: bool = False
     _files: dict[Path, ControlFile] = field(default_factory=dict)
     _live: dict[tuple[Path, str, str, str], Any] = field(default_factory=dict)
 
@@ -119,7 +122,9 @@ class ControlNets:
             network = self.without_values(control, candidate, shape)
             names = [name for name in network.state_dict() if file.named.layout == CONTROL_LORA or name in file.named.whole]
             base = merged([name for name in names if name in _names(shape)]) if file.named.needs_model else {}
-            filled(network, file, base, str(pipeline.device), dtype)
+            filled(network, file, base, "cpu" if self.lends else str(pipeline.device), dtype)
+            if self.lends:
+                lend_layers(network, pipeline.device)
             self.library.refuse_changed([control.path])
             self._live[place] = network
         picture = control.picture

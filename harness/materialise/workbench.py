@@ -131,7 +131,7 @@ class Workbench:
         self._loading: dict[_Place, float] = {}
         self._executing = Executing()
         self._uploads = Uploads()
-        self._nets = ControlNets(library=self.library)
+        self._nets = ControlNets(library=self.library, lends=self._lends_layers)
         self._image_prompts = ReferenceNets(library=self.library)
         self._vaes: dict[tuple[str, ...], bool] = {}
         self._grid: Grid | None = None

@@ -18,7 +18,7 @@ from harness.declare.stages import stage_name
 from harness.declare.syntax import PLAIN as PLAIN_SYNTAX
 from harness.declare.syntax import Text, plain_text
 from harness.materialise import Workbench
-from harness.materialise.shape_model import IMAGE_ENCODERS, Beside, ShapeModel, shape_key, shape_model
+from harness.materialise.shape_model import CONTROLS, IMAGE_ENCODERS, Beside, ShapeModel, shape_key, shape_model
 from harness.metrics import METRICS
 from harness.quantize import stored_bytes
 from harness.records import Cell
@@ -120,11 +120,13 @@ class Footprint:
         """What lies beside the models of the candidate: see ShapeModel."""
         return {place: size for one in (*self._others, self) for place, size in one._model.beside.items()}
 
-    def _beside(self, without: Collection[tuple[str, str]]) -> dict[str, int]:
-        """The bytes of what is resident beside the model, by its name. Image encoders rest on the host."""
+    def _beside(self, low_memory: Collection[str], without: Collection[tuple[str, str]]) -> dict[str, int]:
+        """The bytes of what is resident beside the model, by its name. Image encoders rest on the host, and control networks do
+        where the denoiser does."""
         sizes: dict[str, int] = {}
+        resting = (IMAGE_ENCODERS, CONTROLS) if "denoiser_on_host" in low_memory else (IMAGE_ENCODERS,)
         for place, size in self._model.beside.items():
-            if place not in without and not (self._on_gpu and place[0] == IMAGE_ENCODERS):
+            if place not in without and not (self._on_gpu and place[0] in resting):
                 sizes[place[0]] = sizes.get(place[0], 0) + size
         return sizes
 
@@ -138,7 +140,7 @@ class Footprint:
         if not (self._on_gpu and "vae_on_host" in low_memory):
             weights["vae"] = self._model.weights["vae"]
         known = {*without}
-        weights |= self._beside(known)
+        weights |= self._beside(low_memory, known)
         for number, other in enumerate(self._others, 2):
             known |= {*self._model.beside}
             weights |= {f"{part} of model {number}": size for part, size in other.weights(low_memory, known).items()}
@@ -243,8 +245,9 @@ class Footprint:
         return LivingBytes(*self._pipeline.parts.values(), *modules)
 
     def _largest_layer(self) -> int:
+        networks = [self._pipeline.denoiser, *(control.network for control in self._pipeline.controls)]
         return max(stored_bytes(layer) - sum(map(stored_bytes, layer.children()))
-                   for layer in self._pipeline.denoiser.modules())
+                   for network in networks for layer in network.modules())
 
     def _of_one(self) -> Grid:
         """The grid with one text, guided from its first step, because later ones take the most. diffusers' own pipelines run all
@@ -283,7 +286,8 @@ class StagedFootprint(Footprint):
         sizes: dict[str, int] = {}
         known: set[tuple[str, str]] = set(without)
         for number, stage in enumerate(self._stages):
-            own = stage.weights(low_memory, known) if first[self._models[number]] == number else stage._beside(known)
+            own = stage.weights(low_memory, known) if first[self._models[number]] == number else (
+                stage._beside(low_memory, known))
             sizes |= {name if not number else f"{stage_name(number)} {name}": size for name, size in own.items()}
             known |= {*stage.beside}
         return sizes

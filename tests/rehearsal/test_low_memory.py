@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from harness import Candidate, Grid
+from harness import Candidate, Control, Grid
 from harness.check import problems
 from harness.materialise import Workbench
+from harness.materialise.shape_model import shape_model
+from harness.run.memory_plan import Footprint
 from harness.sampling import embedded, setting
-from tests.fakes import tiny_grid, tiny_suite
+from tests.fakes import PROMPTS, tiny_grid, tiny_suite
 from tests.rehearsal.gpu import Gpu
 from tests.rehearsal.making import MIDDLE, candidate, images, sketch
 from tests.rehearsal.simulated_cuda import simulated
@@ -52,6 +55,26 @@ def test_what_stays_on_the_host_makes_the_same_pictures_in_less_memory(kind: str
         lent, less = resident(gpu, Workbench(device="cuda", root=root, steps=grid.steps, low_memory=ON_HOST), KINDS[kind], grid)
     assert np.array_equal(plain, lent)
     assert less < most
+
+
+def test_control_networks_are_lent_layer_by_layer_with_the_denoiser(root: Path) -> None:
+    prompts = tuple(replace(prompt, pictures={"edges": "zoo:edges-fish-3"}) for prompt in PROMPTS[:2])
+    grid = tiny_grid(prompts=prompts, batch_size=2, width=64, height=64)
+    of, alone = (candidate(controls=(Control(path="zoo:control-edges", picture="edges", weight=weight),)) for weight in (1, 0))
+    made, peaks, plans = [], [], []
+    for measures in ((), ("denoiser_on_host",)):
+        with simulated() as gpu:
+            bench = Workbench(device="cuda", root=root, steps=grid.steps, low_memory=measures)
+            pictures, peak = resident(gpu, bench, of, grid)
+            (network,) = {control.network for control in bench.prepare(of).pipeline.controls}
+            assert {p.device.type for p in network.parameters()} == {"cpu" if measures else "cuda"}
+            controlled, plain = (Footprint(shape_model(one, bench), grid, "cuda").need(2, measures) for one in (of, alone))
+        made.append(pictures)
+        peaks.append(peak)
+        plans.append(sum(controlled.weights.values()) - sum(plain.weights.values()))
+    assert np.array_equal(*made)
+    assert peaks[1] < peaks[0] - sum(parameter.nbytes for parameter in network.parameters())
+    assert plans == [sum(parameter.nbytes for parameter in network.parameters()), 0]
 
 
 def test_tiles_change_pixels_only_above_their_size_and_the_key_of_a_picture_says_so(root: Path) -> None:
