@@ -34,6 +34,9 @@ class DeclaredBench:
     def for_grid(cls, *_: object, **__: object) -> DeclaredBench:
         return cls()
 
+    def take_grid(self, _: object) -> None:
+        pass
+
     def inspect(self, candidate: Candidate) -> None:
         if candidate.name == "torn":
             raise ValueError("no model")
