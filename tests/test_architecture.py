@@ -55,6 +55,7 @@ WITHIN_A_LAYER = {
     ("harness.metrics", "harness.control"): "the edges of images are measured by the detector that makes control maps",
     ("harness.post", "harness.metrics"): "one home of the colour arithmetic",
     ("harness.metrics", "harness.zoo"): "the CLIP metric's default model is the zoo's",
+    ("harness.quantize", "harness.weights"): "one home of GGUF's blocks, in files and in memory",
     ("harness.text", "harness.weights"): "texts are embedded by the text encoders of live pipelines",
 }
 """The only imports between two folders of one layer."""

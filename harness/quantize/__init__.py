@@ -9,9 +9,21 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from harness.declare.rows import Rows
-from harness.quantize.cast import FP16_ON_CPU, bf16_emulated, live_in, to_bf16, to_fp16, to_fp32
+from harness.quantize.by_layer import (
+    fp8_dynamic,
+    fp8_weight_only,
+    gguf_q4_0,
+    gguf_q4_1,
+    gguf_q5_0,
+    gguf_q5_1,
+    gguf_q8_0,
+    int4_weight_only,
+    int8_dynamic,
+    int8_weight_only,
+    nf4,
+)
+from harness.quantize.cast import FP8_ON_CPU, FP16_ON_CPU, below_fp8, bf16_emulated, live_in, to_bf16, to_fp16, to_fp32
 from harness.quantize.contract import QuantizationMode, QuantizeError, QuantizeReport
-from harness.quantize.integers import int4_weight_only, int8_dynamic, int8_weight_only
 from harness.quantize.storage import stored_bytes
 from harness.quantize.user_modes import adopt_mode
 
@@ -25,13 +37,24 @@ QUANTIZATION_MODES: Final[Rows[QuantizationMode]] = Rows({
     "int8_weight_only": QuantizationMode(apply=int8_weight_only, weight_bits=8, package="torchao"),
     "int8_dynamic": QuantizationMode(apply=int8_dynamic, weight_bits=8, package="torchao"),
     "int4_weight_only": QuantizationMode(apply=int4_weight_only, weight_bits=4),
+    "fp8_weight_only": QuantizationMode(apply=fp8_weight_only, weight_bits=8),
+    "fp8_dynamic": QuantizationMode(apply=fp8_dynamic, weight_bits=8, package="torchao", refused={"cpu": FP8_ON_CPU},
+                                    lacks=below_fp8),
+    "nf4": QuantizationMode(apply=nf4, weight_bits=4.5),
+    "gguf_q8_0": QuantizationMode(apply=gguf_q8_0, weight_bits=8.5),
+    "gguf_q5_1": QuantizationMode(apply=gguf_q5_1, weight_bits=6),
+    "gguf_q5_0": QuantizationMode(apply=gguf_q5_0, weight_bits=5.5),
+    "gguf_q4_1": QuantizationMode(apply=gguf_q4_1, weight_bits=5),
+    "gguf_q4_0": QuantizationMode(apply=gguf_q4_0, weight_bits=4.5),
 }, word="quantization", kind=QuantizationMode, group="sweetspot.quantization_modes", adopt=adopt_mode)
 
 LIVE_DTYPES: Final = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """By mode that only casts: the dtype in which live weights are kept for it, so that it needs no copy of them; `apply` then sets
 the casts at the module's border."""
 MADE_ON_HOST: Final[Mapping[str, Callable[[torch.nn.Module, str], QuantizeReport]]] = {
-    "int8_weight_only": int8_weight_only, "int8_dynamic": int8_dynamic, "int4_weight_only": int4_weight_only}
+    "int8_weight_only": int8_weight_only, "int8_dynamic": int8_dynamic, "int4_weight_only": int4_weight_only,
+    "fp8_weight_only": fp8_weight_only, "fp8_dynamic": fp8_dynamic, "nf4": nf4, "gguf_q8_0": gguf_q8_0, "gguf_q5_1": gguf_q5_1,
+    "gguf_q5_0": gguf_q5_0, "gguf_q4_1": gguf_q4_1, "gguf_q4_0": gguf_q4_0}
 """Modes that work on a module on the CPU, which moves to its device afterwards, and replace parameters without writing into them;
 each as a function of the module and the dtype in which it then computes ("float16")."""
 

@@ -46,6 +46,22 @@ def bf16_emulated(device: str) -> str:
     return "" if native else "this GPU computes bfloat16 by emulation only, and has no convolutions for it; use fp16 or fp32"
 
 
+FP8_ON_CPU: Final = ("fp8 products need a GPU of compute capability 8.9 or higher; use fp8_weight_only, which stores such "
+                     "weights too")
+
+
+def below_fp8(device: str) -> str:
+    """Why a GPU has no fp8 products, or an empty string."""
+    if not device.startswith("cuda"):
+        return ""
+    import torch
+
+    if not torch.cuda.is_available():
+        return ""
+    major, minor = torch.cuda.get_device_capability(device)
+    return "" if (major, minor) >= (8, 9) else f"this GPU has compute capability {major}.{minor}; {FP8_ON_CPU}"
+
+
 def to_fp16(module: torch.nn.Module) -> QuantizeReport:
     """float16 weights and arithmetic: 5 exponent and 10 fraction bits, relative error <= 2^-11 between 6e-5 and 65504.
 

@@ -27,6 +27,8 @@ class QuantizeReport:
     """The parameters that were not."""
     notes: tuple[str, ...] = ()
     """Sentences for the page."""
+    by_mode: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of the quantized ones, those of each mode, where single layers have modes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +37,8 @@ class QuantizationMode:
 
     apply: Callable[[torch.nn.Module], QuantizeReport]
     """Changes a module in place, which then still takes and returns float32."""
-    weight_bits: int
-    """Bits of a quantized weight."""
+    weight_bits: float
+    """Bits of a quantized weight; of the GGUF formats and of nf4 with the scales of their blocks."""
     version: int = 1
     """Increases when the mode gives other values."""
     refused: Mapping[str, str] = field(default_factory=dict)

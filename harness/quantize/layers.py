@@ -1,86 +1,50 @@
-"""Layers that store integers and dequantize in forward: what torchao leaves out.
-
-The int modes put them into a module. Imports torch; the table of this folder therefore imports it late.
+"""Layers that store a quantized weight and dequantize it in each forward. Imports torch; import it late.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import nn
 
-INT4_GROUP: Final = 32
-
-
-def quantize_symmetric(rows: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """q = round(w / s), s = max|w| / (2^(bits-1) - 1) over the last dimension, for float32 w of any shape (..., n).
-
-    Returns int8 q (..., n) and float32 s (..., 1). |w - s q| <= s / 2 for every weight; an all-zero row gets s = 1.
-    Jacob et al. (2018), https://arxiv.org/abs/1712.05877, its symmetric case.
-    """
-    top = 2 ** (bits - 1) - 1
-    scale = rows.abs().amax(dim=-1, keepdim=True) / top
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    return (rows / scale).round().clamp(-top, top).to(torch.int8), scale
-
-
-def pack_int4(values: torch.Tensor) -> torch.Tensor:
-    """int8 values in -8..7, any shape, to uint8 (ceil(n / 2)): even positions in the low nibble, odd in the high one."""
-    flat = (values.reshape(-1) & 0x0F).to(torch.uint8)
-    if flat.numel() % 2:
-        flat = torch.cat([flat, flat.new_zeros(1)])
-    return flat[0::2] | (flat[1::2] << 4)
-
-
-def unpack_int4(packed: torch.Tensor, count: int) -> torch.Tensor:
-    """The inverse of `pack_int4`: int8 (count)."""
-    nibbles = torch.stack([packed & 0x0F, packed >> 4], dim=-1).reshape(-1)[:count].to(torch.int8)
-    return nibbles - ((nibbles & 0x08) << 1)
-
-
-def group_size(row_length: int) -> int:
-    """Weights per int4 scale: the largest divisor of the row's length up to 32, or the whole row if that is below 8."""
-    best = max(size for size in range(1, INT4_GROUP + 1) if row_length % size == 0)
-    return best if best >= 8 else row_length
+from harness.quantize.formats import FORMATS, rounded_product
 
 
 class QuantizedWeight(nn.Module):
-    """A weight (out, ...) as integers and scales: int8 with one scale per output row, int4 packed with one per group."""
+    """A weight (out, ...) in a format of FORMATS: integers and scales, as buffers."""
 
     values: torch.Tensor
     scales: torch.Tensor
 
-    def __init__(self, weight: torch.Tensor, bits: int) -> None:
+    def __init__(self, weight: torch.Tensor, stored_as: str) -> None:
         super().__init__()
-        if bits not in (4, 8):
-            raise ValueError(f"{bits} bits per weight: expected 4 or 8")
-        self.shape, self.bits = tuple(weight.shape), bits
-        rows = weight.detach().float().reshape(weight.shape[0], -1)
-        if bits == 4:
-            rows = rows.reshape(-1, group_size(rows.shape[1]))
-        values, scales = quantize_symmetric(rows, bits)
-        self.register_buffer("values", pack_int4(values) if bits == 4 else values)
-        self.register_buffer("scales", scales)
+        self.shape, self.format = tuple(weight.shape), stored_as
+        parts = FORMATS[stored_as].encode(weight.detach().float().reshape(weight.shape[0], -1))
+        for name, tensor in parts.items():
+            self.register_buffer(name, tensor)
 
     def forward(self, dtype: torch.dtype) -> torch.Tensor:
-        """s * q, computed in float32 and rounded once to `dtype`, in the weight's own shape."""
-        rows = unpack_int4(self.values, _count(self.shape)) if self.bits == 4 else self.values
-        rows = rows.reshape(self.scales.shape[0], -1)
-        if dtype == torch.float32:
-            return (rows.to(dtype) * self.scales).reshape(self.shape)
-        return _rounded_product(rows, self.scales, dtype).reshape(self.shape)
+        """The weight in its own shape, computed in float32 and rounded once to `dtype`."""
+        parts = {name: tensor for name, tensor in self._buffers.items() if tensor is not None}
+        return FORMATS[self.format].decode(parts, self.shape, dtype)
+
+    @property
+    def finite(self) -> bool:
+        """Whether all scales are; True without values."""
+        scales = [tensor for tensor in self.buffers() if tensor.is_floating_point() and tensor.element_size() > 1]
+        return all(tensor.is_meta or bool(torch.isfinite(tensor).all()) for tensor in scales)
 
 
 class WeightOnlyConv2d(nn.Module):
-    """A convolution whose weight is stored as 8 or 4 bit integers: y = conv2d(x, s * q) + b in the dtype of x."""
+    """A convolution whose weight is stored in a format of FORMATS: y = conv2d(x, w) + b in the dtype of x."""
 
-    def __init__(self, conv: nn.Conv2d, bits: int, computing: torch.dtype = torch.float32) -> None:
+    def __init__(self, conv: nn.Conv2d, stored_as: str, computing: torch.dtype = torch.float32) -> None:
         """`computing` is the dtype of x in the module that the layer is part of."""
         super().__init__()
         if conv.padding_mode != "zeros":
             raise ValueError(f"padding mode {conv.padding_mode!r} is not supported, only zeros")
-        self.quantized, self.bias = QuantizedWeight(conv.weight, bits), conv.bias
+        self.quantized, self.bias = QuantizedWeight(conv.weight, stored_as), conv.bias
         self.in_channels, self.out_channels, self.kernel_size = conv.in_channels, conv.out_channels, conv.kernel_size
         self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
         self.computing = computing
@@ -99,12 +63,12 @@ class WeightOnlyConv2d(nn.Module):
 
 
 class WeightOnlyLinear(nn.Module):
-    """A linear layer whose weight is stored as 8 or 4 bit integers: y = x (s * q)^T + b in the dtype of x."""
+    """A linear layer whose weight is stored in a format of FORMATS: y = x w^T + b in the dtype of x."""
 
-    def __init__(self, linear: nn.Linear, bits: int, computing: torch.dtype = torch.float32) -> None:
+    def __init__(self, linear: nn.Linear, stored_as: str, computing: torch.dtype = torch.float32) -> None:
         """`computing` is the dtype of x in the module that the layer is part of."""
         super().__init__()
-        self.quantized, self.bias = QuantizedWeight(linear.weight, bits), linear.bias
+        self.quantized, self.bias = QuantizedWeight(linear.weight, stored_as), linear.bias
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.computing = computing
 
@@ -126,7 +90,16 @@ class DequantizingLinear(nn.Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in) to (..., out)."""
         stored: Any = self.weight
-        return nn.functional.linear(x, _rounded_product(stored.qdata, stored.scale, x.dtype), self.bias)
+        return nn.functional.linear(x, rounded_product(stored.qdata, stored.scale, x.dtype), self.bias)
+
+
+class LinearInBfloat16(nn.Linear):
+    """A linear layer that computes in bfloat16 within a module of another dtype."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., in) to (..., out) in the dtype of x."""
+        bias = None if self.bias is None else self.bias.bfloat16()
+        return nn.functional.linear(x.bfloat16(), self.weight, bias).to(x.dtype)
 
 
 class LinearInFloat32(nn.Linear):
@@ -135,16 +108,3 @@ class LinearInFloat32(nn.Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in) to (..., out) in the dtype of x."""
         return super().forward(x.float()).to(x.dtype)
-
-
-def _rounded_product(values: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """values * scales in float32, rounded once to `dtype`. On a GPU the kernel rounds each product as it is written, so that no
-    float32 copy takes memory."""
-    return torch.mul(values, scales, out=torch.empty_like(values, dtype=dtype))
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count

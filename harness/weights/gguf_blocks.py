@@ -48,8 +48,21 @@ def read_packed(path: Path, tensor: StoredTensor) -> Tensor:
 def dequantised(name: str, data: Bytes) -> Floats:
     """The float32 values (blocks, weights) of bytes that are whole blocks of the format `name`. Scales of NaN and infinity give
     such values."""
+    blocks = data.reshape(-1, PACKED[name].bytes)
+    if name not in _FORMATS:
+        return _of_simple(name, blocks)
     with np.errstate(all="ignore"):
-        return _FORMATS[name](data.reshape(-1, PACKED[name].bytes)).reshape(-1, PACKED[name].weights)
+        return _FORMATS[name](blocks).reshape(-1, PACKED[name].weights)
+
+
+def _of_simple(name: str, blocks: Bytes) -> Floats:
+    """Of the formats that are written as well, by their one home."""
+    import torch
+
+    from harness.weights.gguf_codes import decoded, divided
+
+    values: Floats = decoded(name, divided(name, torch.tensor(blocks))).numpy()
+    return values
 
 
 def _half(blocks: Bytes, begin: int) -> Floats:
@@ -65,37 +78,10 @@ def _fields(data: Bytes, width: int, group: int) -> Bytes:
     return fields.reshape(len(data), -1)
 
 
-def _high_bits(data: Bytes) -> Bytes:
-    """32 bits of 4 bytes, in order, (blocks, 32)."""
-    return np.unpackbits(data, axis=1, bitorder="little")
-
-
 def _in_groups(values: Any, scales: Floats, least: Floats | None = None) -> Floats:
     """values * scale, less the group's `least`, for scales (blocks, groups)."""
     products: Floats = scales[:, :, None] * values.reshape(*scales.shape, -1).astype(np.float32)
     return products if least is None else products - least[:, :, None]
-
-
-def _q8_0(blocks: Bytes) -> Floats:
-    return _half(blocks, 0) * blocks[:, 2:].view(np.int8).astype(np.float32)
-
-
-def _q4_0(blocks: Bytes) -> Floats:
-    return _half(blocks, 0) * (_fields(blocks[:, 2:], 4, 16).astype(np.float32) - 8)
-
-
-def _q4_1(blocks: Bytes) -> Floats:
-    return _half(blocks, 0) * _fields(blocks[:, 4:], 4, 16).astype(np.float32) + _half(blocks, 2)
-
-
-def _q5_0(blocks: Bytes) -> Floats:
-    codes = _fields(blocks[:, 6:], 4, 16) | _high_bits(blocks[:, 2:6]) << 4
-    return _half(blocks, 0) * (codes.astype(np.float32) - 16)
-
-
-def _q5_1(blocks: Bytes) -> Floats:
-    codes = _fields(blocks[:, 8:], 4, 16) | _high_bits(blocks[:, 4:8]) << 4
-    return _half(blocks, 0) * codes.astype(np.float32) + _half(blocks, 2)
 
 
 def _q2_k(blocks: Bytes) -> Floats:
@@ -147,5 +133,5 @@ def _iq4_xs(blocks: Bytes) -> Floats:
 
 
 _FORMATS: Final[dict[str, Callable[[Bytes], Floats]]] = {
-    "Q4_0": _q4_0, "Q4_1": _q4_1, "Q5_0": _q5_0, "Q5_1": _q5_1, "Q8_0": _q8_0, "Q2_K": _q2_k, "Q3_K": _q3_k, "Q4_K": _q4_k,
+    "Q2_K": _q2_k, "Q3_K": _q3_k, "Q4_K": _q4_k,
     "Q5_K": _q5_k, "Q6_K": _q6_k, "IQ4_NL": _iq4_nl, "IQ4_XS": _iq4_xs}

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from harness.quantize import QUANTIZATION_MODES, QuantizeError, stored_bytes
+from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES, QuantizeError, stored_bytes
 from tests.quantize.conftest import forward, new_unet
 
 ON_CPU = [name for name, mode in QUANTIZATION_MODES.items() if not mode.why_not("cpu")]
@@ -104,9 +104,40 @@ def test_own_layers_are_named_in_the_notes(outputs):
     assert any("own packed int4 layers" in note for note in outputs["int4_weight_only"][1].notes)
 
 
-def test_a_module_without_layers_is_refused():
-    with pytest.raises(QuantizeError, match="no linear or convolution layer"):
-        QUANTIZATION_MODES["int8_weight_only"].apply(torch.nn.LayerNorm(4))
+@pytest.mark.parametrize("name", MADE_ON_HOST)
+def test_a_mode_that_would_quantize_nothing_is_refused(name):
+    for module in (torch.nn.LayerNorm(4), torch.nn.ModuleDict({"conv_in": torch.nn.Conv2d(32, 32, 1)})):
+        with pytest.raises(QuantizeError, match="no linear or convolution layer"):
+            QUANTIZATION_MODES[name].apply(module)
+
+
+@pytest.mark.parametrize("name", [name for name in MADE_ON_HOST if name.startswith("gguf")])
+def test_layers_that_are_not_whole_blocks_are_kept_and_named(name):
+    layers = torch.nn.ModuleDict({"odd": torch.nn.Linear(5, 7, bias=False), "even": torch.nn.Linear(8, 8, bias=False)})
+    report = QUANTIZATION_MODES[name].apply(layers)
+    assert (report.quantized, report.kept) == (("even.weight",), ("odd.weight",))
+    assert any(note == "kept, as 35 weights are not whole blocks of 32: odd" for note in report.notes)
+    with pytest.raises(QuantizeError, match="odd: 35 weights"):
+        QUANTIZATION_MODES[name].apply(torch.nn.ModuleDict({"odd": torch.nn.Linear(5, 7)}))
+
+
+def test_fp8_products_are_refused_by_name_where_there_are_none(monkeypatch):
+    mode = QUANTIZATION_MODES["fp8_dynamic"]
+    assert "fp8_weight_only" in mode.why_not("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for capability, refused in (((8, 6), True), ((8, 9), False), ((9, 0), False)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, has=capability: has)
+        assert ("capability 8.6" in mode.why_not("cuda:0")) == refused
+
+
+@pytest.mark.parametrize("name", [name for name in MADE_ON_HOST if name.startswith("gguf")])
+def test_weights_beyond_the_range_of_half_precision_scales_are_refused(name):
+    layer = torch.nn.ModuleDict({"huge": torch.nn.Linear(32, 1)})
+    with torch.no_grad():
+        layer["huge"].weight.fill_(3e7)
+        layer["huge"].weight[0, 0] = -3e7
+    with pytest.raises(QuantizeError, match=f"huge.weight holds values beyond the range of {name}"):
+        QUANTIZATION_MODES[name].apply(layer)
 
 
 @pytest.mark.gpu

@@ -127,7 +127,7 @@ def test_an_earlier_candidate_computes_with_its_own_weights_once_it_is_entered_a
 
 
 @pytest.mark.parametrize("computing", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("mode", MADE_ON_HOST)
+@pytest.mark.parametrize("mode", [mode for mode in MADE_ON_HOST if not QUANTIZATION_MODES[mode].why_not("cpu")])
 def test_what_torch_compiled_takes_the_tensors_of_another_copy_without_compiling_again(mode: str, computing: str) -> None:
     from torch._dynamo.utils import counters
 
