@@ -19,17 +19,19 @@ from harness.check.inpainting import inpaint_problems
 from harness.check.merge import merge_problems
 from harness.check.phrases import number, unknown
 from harness.check.post import post_problems
+from harness.check.quantization import quantization_problems
 from harness.check.savers import saver_problems
 from harness.check.several_models import several_models_problems
 from harness.check.sizes import size_problem
 from harness.check.stages import first_stage_problems, later_stage_problems
 from harness.declare import Adapter, Candidate, Checkpoint, Control, Ensemble, Fused, Merge, Model, Reference, Relay, Suite
 from harness.declare.candidate import NOT_QUANTIZED, NUMBER_FORMATS
+from harness.declare.mixed import of_denoiser
 from harness.declare.models import models_of
 from harness.declare.nearest import closest
 from harness.declare.prompt_groups import groups_of
 from harness.declare.syntax.parsed import LARGEST_WEIGHT
-from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES
+from harness.quantize.declared import made_on_host
 from harness.records.regular_files import identity_of
 from harness.runtimes import RUNTIMES
 from harness.text import WEIGHTINGS
@@ -47,7 +49,8 @@ def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
         yield from first
         return
     yield from _sampled_model(candidate.model, root)
-    yield from filter(None, (QUANTIZATION_MODES.why_not(candidate.quantization), RUNTIMES.why_not(candidate.runtime)))
+    yield from quantization_problems(candidate)
+    yield from filter(None, [RUNTIMES.why_not(candidate.runtime)])
     yield from _precision(candidate)
     yield from saver_problems(candidate)
     yield from _adapters(candidate.adapters, root)
@@ -70,14 +73,14 @@ def _sampled_model(model: Model, root: Path) -> Iterator[str]:
 
 
 def _precision(candidate: Candidate) -> Iterator[str]:
-    precision, mode = candidate.precision, candidate.quantization
+    precision, mode = candidate.precision, of_denoiser(candidate.quantization)
     if not precision:
         return
     yield from unknown("precision", [precision], NUMBER_FORMATS)
     if mode in NUMBER_FORMATS:
         if mode not in (NOT_QUANTIZED, precision):
             yield f"precision is {precision!r} and quantization {mode!r}, which are two number formats; give one of them"
-    elif precision != NOT_QUANTIZED and mode not in MADE_ON_HOST:
+    elif precision != NOT_QUANTIZED and not made_on_host(mode):
         yield (f"precision is {precision!r}, but {mode} computes in fp32; remove precision, or measure {precision} without "
                "quantization")
 

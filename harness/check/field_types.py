@@ -111,6 +111,8 @@ def _expected(hint: Any) -> str:
     if get_origin(hint) is Mapping:
         return "a mapping, like {'name': 'value'}"
     allowed = options(hint)
-    names = ["a path" if option is str and any(map(is_dataclass, allowed)) else
+    mapped = any(get_origin(option) is Mapping for option in allowed)
+    names = ["a path" if option is str and not mapped and any(map(is_dataclass, allowed)) else
+             "a mapping" if get_origin(option) is Mapping else
              _WORDS[option][0] if option in _WORDS else f"harness.{option.__name__}" for option in allowed]
     return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]

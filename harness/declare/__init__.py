@@ -7,6 +7,7 @@ from harness.declare.from_plain import restore
 from harness.declare.gate import BASELINE, PROMOTED, Gate
 from harness.declare.grid import SPLITS, Grid, Prompt
 from harness.declare.guiding import Canny, Control, Inpaint, Reference
+from harness.declare.mixed import Mixed
 from harness.declare.models import (
     MODELS,
     Adapter,
@@ -65,6 +66,7 @@ __all__ = [
     "Inpaint",
     "Lut",
     "Merge",
+    "Mixed",
     "Model",
     "Objective",
     "Penalty",

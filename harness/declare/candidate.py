@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Final, TypeAlias
 
 from harness.declare.guiding import Control, Inpaint, Reference
+from harness.declare.mixed import Mixed, of_denoiser, spelled
 from harness.declare.models import Adapter, AestheticGradient, Emphasis, Ensemble, Model, Relay
 from harness.declare.normalise import settle
 from harness.declare.post_steps import PostStep
@@ -43,8 +44,9 @@ class Candidate:
     stages=(Stage(model="b", strength=0.5),))."""
     adapters: tuple[Adapter, ...] = ()
     """Adapters that are applied at run time."""
-    quantization: str = NOT_QUANTIZED
-    """How the denoiser's weights are stored, see docs/api.md#quantization-modes."""
+    quantization: str | Mixed | Mapping[str, str | Mixed] = NOT_QUANTIZED
+    """How weights are stored, see docs/api.md#quantization-modes: those of the denoiser, or by component,
+    {"unet": "int8_weight_only", "text_encoder": "nf4"}; with Mixed(...) by layer."""
     precision: str = field(default="", metadata={LEFT_OUT: True})
     """The number format of the denoiser's weights and arithmetic: "fp32", "bf16" or "fp16". By default it is fp32 on a CPU; on a
     GPU it is fp16 for U-Nets and bf16 for transformers, see docs/gpu.md. quantization="fp16" asks for the same as
@@ -80,8 +82,9 @@ class Candidate:
             object.__setattr__(self, "savers", tuple(sorted(self.savers)))  # their order is settled: any order declares the same
         if self.model == "" and self.stages and isinstance(self.stages, tuple) and isinstance(self.stages[0], Stage):
             self._take(self.stages[0])
-        if self.quantization == NOT_QUANTIZED and not isinstance(self.quantization, DefaultNumberFormat) and not self.precision:
-            object.__setattr__(self, "precision", str(self.quantization))
+        mode = of_denoiser(self.quantization, NOT_QUANTIZED)
+        if mode == NOT_QUANTIZED and not isinstance(mode, DefaultNumberFormat) and not self.precision:
+            object.__setattr__(self, "precision", str(mode))
 
     def _take(self, first: Stage) -> None:
         """Takes over what the first stage says, where all stages are given. What a first stage cannot say, or what the candidate
@@ -117,4 +120,10 @@ class Candidate:
     @property
     def number_format(self) -> str:
         """The declared quantization or precision ("int8_weight_only", "fp16"); empty where neither is declared."""
-        return self.precision if self.quantization == NOT_QUANTIZED else self.quantization
+        return self.precision if self.quantization == NOT_QUANTIZED else spelled(self.quantization)
+
+    @property
+    def denoiser_format(self) -> str | Mixed:
+        """As `number_format`, of the denoiser alone."""
+        mode = of_denoiser(self.quantization)
+        return self.precision if mode == NOT_QUANTIZED else mode

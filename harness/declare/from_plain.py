@@ -9,6 +9,7 @@ from harness.declare.candidate import NOT_QUANTIZED, Candidate
 from harness.declare.gate import Gate
 from harness.declare.grid import Grid, Prompt
 from harness.declare.guiding import Canny, Control, Inpaint, Reference
+from harness.declare.mixed import Mixed
 from harness.declare.models import (
     DENOISER,
     Adapter,
@@ -33,8 +34,9 @@ from harness.declare.suite import Suite
 from harness.declare.to_plain import OLD_DENOISER
 
 DECLARATIONS: Final[dict[str, Any]] = {c.__name__: c for c in (
-    Checkpoint, Blocks, Gradient, Alphas, Merge, Fused, Relay, Ensemble, Adapter, AestheticGradient, Emphasis, Prompt, Sampling,
-    Grid, Canny, Control, Reference, Inpaint, ColourTransfer, Lut, Temperature, Upscale, Stage, DeepCache, FirstBlock, Candidate,
+    Checkpoint, Blocks, Gradient, Alphas, Mixed, Merge, Fused, Relay, Ensemble, Adapter, AestheticGradient, Emphasis, Prompt,
+    Sampling, Grid, Canny, Control, Reference, Inpaint, ColourTransfer, Lut, Temperature, Upscale, Stage, DeepCache, FirstBlock,
+    Candidate,
     Penalty, Constraint, Desirability, Objective, Gate, Budget, Search, Pose, Suite)}
 
 

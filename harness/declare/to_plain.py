@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Final
 
+from harness.declare.mixed import Mixed
 from harness.declare.models import DENOISER, Alphas, Merge
 
 OLD_DENOISER: Final = ["unet"]
@@ -21,9 +22,9 @@ them, what was declared before has the hash that it had."""
 
 def plain(value: Any) -> Any:
     """A declaration as JSON-ready data; a dataclass becomes a dict with its class name under "is"."""
-    if isinstance(value, Alphas) and isinstance(value.keys, Mapping):
-        return {"is": "Alphas", "default": plain(value.default), "parts": plain(value.parts),
-                "keys": [[str(pattern), alpha] for pattern, alpha in value.keys.items()]}
+    if isinstance(value, Alphas | Mixed) and isinstance(value.keys, Mapping):
+        return {"is": type(value).__name__, **{f.name: plain(getattr(value, f.name)) for f in fields(value)},
+                "keys": [[str(pattern), plain(of)] for pattern, of in value.keys.items()]}
     if isinstance(value, Merge) and value.parts == (DENOISER,):
         return {"is": "Merge", **{f.name: plain(getattr(value, f.name)) for f in fields(value)}, "parts": list(OLD_DENOISER)}
     if is_dataclass(value) and not isinstance(value, type):

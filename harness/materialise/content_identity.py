@@ -11,6 +11,7 @@ from harness.control.edge_map import EDGES_VERSION
 from harness.control.residuals import CONTROL_VERSION
 from harness.declare import Candidate, Canny, Ensemble, Model, PostStep, Relay, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
+from harness.declare.mixed import of_denoiser
 from harness.declare.models import models_of
 from harness.declare.stage_candidates import as_candidates
 from harness.materialise.library import Library, adapters_of, frame_of, leaves, merges_of
@@ -20,7 +21,7 @@ from harness.materialise.text_treatment import clip_file
 from harness.merge import MERGE_METHODS
 from harness.post import POST_STEPS, files_of
 from harness.post.colour_transfer import COLOUR_TRANSFER_VERSION
-from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES
+from harness.quantize.declared import identity_of, made_on_host
 from harness.records import Weights
 from harness.runtimes import RUNTIMES
 from harness.samplers import FLOW_FAMILIES
@@ -56,7 +57,7 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
     library.refuse_changed(references)
     declared = {k: v for k, v in content.items() if k not in ("name", "axes", "precision", "sampling")}
     return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
-        declared, sorted(inputs.values()), _versions(candidate, library), QUANTIZATION_MODES.identity(candidate.quantization),
+        declared, sorted(inputs.values()), _versions(candidate, library), identity_of(candidate.quantization),
         RUNTIMES.identity(candidate.runtime), *([words] if words else [])]))
 
 
@@ -120,11 +121,12 @@ def _words(candidate: Candidate, library: Library) -> list[list[str]]:
 def _versions(candidate: Candidate, library: Library) -> dict[str, int | list[int | str]]:
     """The version of every piece of arithmetic that the candidate uses."""
     versions: dict[str, int | list[int | str]] = {m.method: MERGE_METHODS.identity(m.method) for m in merges_of(candidate.model)}
+    mode = of_denoiser(candidate.quantization)
     if library.open(frame_of(candidate.model)).family in FLOW_FAMILIES:
         versions["texts of flow models"] = TREATMENT_VERSIONS["texts of flow models"]
-        if candidate.quantization in MADE_ON_HOST:
+        if made_on_host(mode):
             versions["kept layers of flow models"] = TREATMENT_VERSIONS["kept layers of flow models"]
-    if candidate.quantization in MADE_ON_HOST and candidate.precision not in ("", NOT_QUANTIZED):
+    if made_on_host(mode) and candidate.precision not in ("", NOT_QUANTIZED):
         versions["arithmetic of integer modes"] = [TREATMENT_VERSIONS["arithmetic of integer modes"], candidate.precision]
     if any((*adapters_of(candidate.model), *candidate.adapters)):
         versions |= {f"adapter {name}": kind.version for name, kind in KINDS.items()}

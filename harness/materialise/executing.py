@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.declare import Candidate
+from harness.declare.mixed import of_denoiser, spelled
 from harness.materialise.compiled_copies import CompiledCopies
 from harness.materialise.live_model import Frame
-from harness.quantize import MADE_ON_HOST
+from harness.quantize.declared import made_on_host
 from harness.runtimes import RUNTIMES
 from harness.weights import Pipeline, with_part
 
@@ -30,10 +31,12 @@ class Executing:
         if candidate.runtime == "eager":
             return pipeline, lambda: None
         refresh: Callable[[], None] = lambda: None  # noqa: E731
-        if pipeline is not frame.pipeline and not row.private and candidate.quantization in MADE_ON_HOST:
-            name = " ".join([candidate.runtime, candidate.quantization, *([f"of model {number}"] if number > 1 else [])])
+        copied = pipeline.denoiser is not frame.pipeline.denoiser
+        mode = of_denoiser(candidate.quantization)
+        if copied and not row.private and made_on_host(mode):
+            name = " ".join([candidate.runtime, spelled(mode), *([f"of model {number}"] if number > 1 else [])])
             executed, refresh = self.copies.compiled(pipeline.denoiser, name, row.apply)
-        elif pipeline is not frame.pipeline:
+        elif copied:
             executed = row.apply(pipeline.denoiser)
         elif row.private:
             executed = row.apply(copy.deepcopy(pipeline.denoiser))

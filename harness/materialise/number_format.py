@@ -8,7 +8,9 @@ from typing import Final
 
 from harness.declare import Candidate
 from harness.declare.candidate import NOT_QUANTIZED, NUMBER_FORMATS
-from harness.quantize import LIVE_DTYPES, MADE_ON_HOST, QUANTIZATION_MODES
+from harness.declare.mixed import of_denoiser, with_denoiser
+from harness.quantize import LIVE_DTYPES, QUANTIZATION_MODES
+from harness.quantize.declared import made_on_host, only_casts
 from harness.samplers import FLOW_FAMILIES
 from harness.weights import ModelFile
 from harness.weights.live_module import KINDS
@@ -24,20 +26,23 @@ def in_its_format(candidate: Candidate, family: str, device: str) -> Candidate:
     GPU fp16 for U-Nets and bf16 for transformers. That of an integer mode stays, and the format it computes in is its precision.
     `family` is that of its model."""
     default = NOT_QUANTIZED if device.partition(":")[0] == "cpu" else _TRANSFORMERS if family in FLOW_FAMILIES else _UNETS
-    if candidate.quantization in MADE_ON_HOST:
+    mode = of_denoiser(candidate.quantization)
+    if made_on_host(mode):
         offered = NOT_QUANTIZED if QUANTIZATION_MODES[default].why_not(device) else default
-        return replace(candidate, precision=str(candidate.precision or offered))
-    if candidate.quantization not in NUMBER_FORMATS:
+        return replace(candidate, quantization=with_denoiser(candidate.quantization, mode),
+                       precision=str(candidate.precision or offered))
+    if mode not in NUMBER_FORMATS:
         return candidate
-    resolved = str(candidate.number_format or default)
-    return replace(candidate, quantization=resolved, precision=resolved if resolved == NOT_QUANTIZED else "")
+    resolved = str(candidate.denoiser_format or default)
+    return replace(candidate, quantization=with_denoiser(candidate.quantization, resolved),
+                   precision=resolved if resolved == NOT_QUANTIZED else "")
 
 
 def computing_of(candidate: Candidate) -> str:
     """The dtype in which the denoiser of a candidate in its format computes; a mode of the user's own takes float32."""
-    mode = candidate.quantization
-    return LIVE_DTYPES[candidate.precision or NOT_QUANTIZED if mode in MADE_ON_HOST else
-                       mode if mode in LIVE_DTYPES else NOT_QUANTIZED]
+    mode = of_denoiser(candidate.quantization)
+    return LIVE_DTYPES[candidate.precision or NOT_QUANTIZED if made_on_host(mode) else
+                       str(mode) if only_casts(mode) else NOT_QUANTIZED]
 
 
 def homes_of(model: ModelFile, device: str, mode: str, *, quantized: bool = False,

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from harness.declare import Candidate, short_hash
+from harness.declare.mixed import beside_denoiser, of_denoiser, spelled
 from harness.materialise.library import MaterialiseError, frame_of
 from harness.materialise.live_inpainting import live_inpaint
 from harness.materialise.live_model import Frame
 from harness.materialise.live_references import encoder_of
 from harness.materialise.live_savers import changed
 from harness.materialise.number_format import computing_of, homes_of
-from harness.quantize import LIVE_DTYPES, MADE_ON_HOST, QUANTIZATION_MODES, QuantizeError, QuantizeReport, live_in, stored_bytes
+from harness.materialise.quantized_parts import computing_beside
+from harness.quantize import LIVE_DTYPES, QUANTIZATION_MODES, QuantizeError, QuantizeReport, live_in, stored_bytes
+from harness.quantize.declared import made_on_host, make_on_host, only_casts
 from harness.runtimes import RUNTIMES
 from harness.weights import Pipeline, shape_pipeline
 
@@ -34,7 +37,7 @@ Beside: TypeAlias = Mapping[tuple[str, str], int]
 @dataclass(frozen=True, kw_only=True)
 class ShapeModel:
     """A pipeline on the meta device, as the candidate runs it: merged, adapted and quantized, in its number format. `weights` are
-    the bytes of each component, `copies` those of denoisers that lie beside it on the device, by what they are for, and `beside`
+    the bytes of each component, `copies` those of what lies beside it on the device, by component and purpose, and `beside`
     those of control networks, image prompts and image encoders. `others` are further models of a relay or an ensemble, which are
     live too, and `together` is how many predict at one step."""
 
@@ -63,7 +66,7 @@ def shape_key(candidate: Candidate, bench: Workbench) -> tuple[object, ...]:
     candidate = bench.in_its_format(candidate)
     bases = [frame_of(single.model) for single in bench.singles(candidate)]
     turns = [(leg.first, len(leg.singles)) for leg in bench.legs(candidate)] if len(bases) > 1 else []
-    return (*((bench.library.path(base.path), base.config, base.ema) for base in bases), *turns, candidate.quantization,
+    return (*((bench.library.path(base.path), base.config, base.ema) for base in bases), *turns, spelled(candidate.quantization),
             candidate.precision, candidate.runtime, candidate.savers, candidate.step_cache,
             tuple((adapter.path, adapter.start, adapter.end) for adapter in candidate.adapters),
             tuple(control.path for control in candidate.controls if control.weight), candidate.inpaint is not None,
@@ -84,9 +87,9 @@ def shape_model(candidate: Candidate, bench: Workbench) -> ShapeModel:
 
 def _shape_model(candidate: Candidate, bench: Workbench, phases: int) -> ShapeModel:
     """One model of a candidate in its format, which predicts in as many phases."""
-    base, mode = frame_of(candidate.model), candidate.quantization
-    on_host = mode in MADE_ON_HOST and bench.device != "cpu"
-    live = mode if mode in LIVE_DTYPES else "fp32"
+    base, mode = frame_of(candidate.model), of_denoiser(candidate.quantization)
+    on_host = made_on_host(mode) and bench.device != "cpu"
+    live = str(mode) if only_casts(mode) else "fp32"
     file = bench.library.open(base)
     pipeline = shape_pipeline(file, bench.library.path(base.config) if base.config else None,
                               homes_of(file, bench.device, live, quantized=on_host))
@@ -94,27 +97,32 @@ def _shape_model(candidate: Candidate, bench: Workbench, phases: int) -> ShapeMo
     Frame(pipeline=pipeline, live={}, cast=cast).work(bench.working(candidate))
     references = bench.references_without_values(candidate, pipeline)
     copies: dict[str, int] = {}
-    if mode not in LIVE_DTYPES:
+    denoiser = "unet" if "unet" in pipeline.parts else "transformer"
+    for component, other in beside_denoiser(candidate.quantization).items():
+        if bench.device == "cpu" or component == "vae":  # on a GPU, text encoders stay on the host
+            copies[f"{component} of which a quantized copy is made"] = stored_bytes(pipeline.parts[component])
+        make_on_host(pipeline.parts[component], other, computing_beside(pipeline.parts[component]))
+    if not only_casts(mode):
         if not on_host:
-            copies["of which quantized copies are made"] = stored_bytes(pipeline.denoiser)
+            copies[f"{denoiser} of which quantized copies are made"] = stored_bytes(pipeline.denoiser)
         try:
-            if mode in MADE_ON_HOST:
-                MADE_ON_HOST[mode](pipeline.denoiser, computing_of(candidate))
+            if made_on_host(mode):
+                make_on_host(pipeline.denoiser, mode, computing_of(candidate))
             else:
-                QUANTIZATION_MODES[mode].apply(pipeline.denoiser)
+                QUANTIZATION_MODES[str(mode)].apply(pipeline.denoiser)
         except QuantizeError:
             raise
         except Exception as error:  # a mode of the user's own may need values
-            raise MaterialiseError(f"the memory of quantization {mode!r} cannot be planned, as it does not work on tensors "
+            raise MaterialiseError(f"the memory of quantization {str(mode)!r} cannot be planned, as it does not work on tensors "
                                    f"without values ({type(error).__name__}: {error})") from error
     own = stored_bytes(pipeline.denoiser)
     weights = {part: stored_bytes(module) for part, module in pipeline.parts.items()}
     if candidate.savers or candidate.step_cache is not None:
         pipeline, unshared = _saved(candidate, pipeline)
-        copies |= {"of savers": max(phases, 1) * unshared} if unshared else {}
-    further = max(phases - 1, 0) if mode not in LIVE_DTYPES else phases if RUNTIMES[candidate.runtime].private else 0
+        copies |= {f"{denoiser} of savers": max(phases, 1) * unshared} if unshared else {}
+    further = max(phases - 1, 0) if not only_casts(mode) else phases if RUNTIMES[candidate.runtime].private else 0
     if further:
-        copies["of other phases or the runtime"] = further * own
+        copies[f"{denoiser} of other phases or the runtime"] = further * own
     controls = bench.controls_without_values(candidate, pipeline)
     inpaint = None if candidate.inpaint is None else live_inpaint(candidate.inpaint, bench.steps, bench.library)
     running = [control for control in candidate.controls if control.weight != 0]

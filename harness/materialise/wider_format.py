@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.declare import Candidate
-from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES
+from harness.declare.mixed import of_denoiser, with_denoiser
+from harness.quantize import QUANTIZATION_MODES
+from harness.quantize.declared import made_on_host
 
 _NARROW: Final = "fp16"
 _WIDE: Final = "bf16"
@@ -50,11 +52,11 @@ class WiderFormats:
 def in_wider_format(declared: Candidate, in_format: Candidate, device: str) -> Candidate | None:
     """In bf16, a candidate that would run in fp16 without asking for it; None for any other, and where the device lacks bf16.
     `in_format` is the candidate in its format."""
-    asked = declared.precision if declared.quantization in MADE_ON_HOST else declared.number_format
+    asked = declared.precision if made_on_host(of_denoiser(declared.quantization)) else declared.denoiser_format
     if asked or QUANTIZATION_MODES[_WIDE].why_not(device):
         return None
-    if in_format.quantization == _NARROW:
-        return replace(in_format, quantization=_WIDE)
+    if of_denoiser(in_format.quantization) == _NARROW:
+        return replace(in_format, quantization=with_denoiser(in_format.quantization, _WIDE))
     return replace(in_format, precision=_WIDE) if in_format.precision == _NARROW else None
 
 

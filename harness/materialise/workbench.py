@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,6 +16,7 @@ from harness.control.maps import map_identity
 from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Fused, Grid, Merge, Model, Relay, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
 from harness.declare.effective_grid import grid_of
+from harness.declare.mixed import of_denoiser, spelled
 from harness.declare.models import models_of
 from harness.declare.prompt_groups import PromptGroup, groups_of
 from harness.declare.stage_candidates import as_run, steps_run
@@ -35,9 +35,10 @@ from harness.materialise.live_model import Frame, Working
 from harness.materialise.live_references import ReferenceNets, identity_of
 from harness.materialise.live_savers import refuse_savers, with_savers
 from harness.materialise.live_stages import LiveStage, asks_for_latents, live_stages, refuse_other_latents, vae_config
-from harness.materialise.number_format import computing_of, homes_of, in_its_format
+from harness.materialise.number_format import homes_of, in_its_format
 from harness.materialise.phases import Branch, Leg, Phase, legs_of, live_singles, spans_of
 from harness.materialise.plan_recipe import plan_recipe
+from harness.materialise.quantized_parts import QuantizedPart, quantized, quantized_texts, refuse_idle_parts, refuse_unknown
 from harness.materialise.recipe_plan import PartPlan, RecipePlan
 from harness.materialise.shared_latents import refuse_misfits
 from harness.materialise.similarity_ranges import surveyed
@@ -46,7 +47,8 @@ from harness.materialise.wider_format import Overflow, WiderFormats, in_wider_fo
 from harness.merge import Expression, Source, Target, finite, sources, write_live
 from harness.post import PostProcess, process_of
 from harness.probes.fits import free_memory
-from harness.quantize import LIVE_DTYPES, MADE_ON_HOST, QUANTIZATION_MODES, QuantizeReport, live_in
+from harness.quantize import LIVE_DTYPES, QuantizeReport, live_in
+from harness.quantize.declared import made_on_host, only_casts, problems
 from harness.records import Coverage, Weights
 from harness.records.file_version import FileVersions
 from harness.reference.live import LiveReference
@@ -65,7 +67,7 @@ from harness.weights import (
 )
 from harness.weights.header_claims import folder_markers
 from harness.weights.pipeline import LiveControl, reads_mask
-from harness.weights.placing import Slot, lend_layers, move, own_tensors, sharing_copy, slots, tile
+from harness.weights.placing import Slot, lend_layers, slots, tile
 from harness.weights.upload import Uploads
 
 if TYPE_CHECKING:
@@ -183,10 +185,12 @@ class Workbench:
     def inspect_alone(self, candidate: Candidate) -> None:
         """As `inspect`, without the adapters that prompts bring."""
         self.library.refuse_changed(references_of(candidate))
+        if isinstance(candidate.quantization, Mapping):
+            refuse_unknown(candidate, self._shape(frame_of(models_of(candidate.model)[0])).parts)
         candidate = self.in_its_format(candidate)
-        for number_format in filter(None, (candidate.quantization, candidate.precision)):
-            if reason := QUANTIZATION_MODES[number_format].why_not(self.device):
-                raise MaterialiseError(f"number format {number_format!r} on {self.device}: {reason}")
+        for asked in (candidate.quantization, candidate.precision or NOT_QUANTIZED):
+            for problem in problems(asked, self.device):
+                raise MaterialiseError(problem)
         if reason := RUNTIMES[candidate.runtime].why_not(self.device):
             raise MaterialiseError(f"runtime {candidate.runtime!r} on {self.device}: {reason}")
         self._inspect_stages(candidate)
@@ -220,6 +224,7 @@ class Workbench:
             self._inspected[place] = inspect_pipeline(self.library.open(base),
                                                       self.library.path(base.config) if base.config else None)
         refuse_mask_readers(candidate, reads_mask(self._shape(base)))
+        refuse_idle_parts(candidate, self._shape(base).parts)
         if candidate.controls:
             grid = None if self._grid is None else grid_of(self._grid, candidate)
             self._nets.inspect(candidate, self._shape(base), None if grid is None else (grid.width, grid.height))
@@ -446,16 +451,16 @@ class Workbench:
 
     def _phases(self, candidate: Candidate, frames: Mapping[str, Frame]) -> tuple[tuple[Phase, ...], tuple[Coverage, ...]]:
         """The phases of a candidate whose models have `frames`, by their declaration, and the coverage of every model."""
-        phases, covered = [], dict[str, tuple[Candidate, QuantizeReport, tuple[Coverage, ...]]]()
+        phases, covered = [], dict[str, tuple[Candidate, tuple[QuantizedPart, ...], tuple[Coverage, ...]]]()
         numbers = {repr(model): number for number, model in reversed([*enumerate(models_of(candidate.model), 1)])}
         for leg in self.legs(candidate):
             branches = []
             for single, weight in leg.singles:
                 name = repr(single.model)
-                branch, report = self._branch(single, frames[name], numbers[name])
+                branch, parts = self._branch(single, frames[name], numbers[name])
                 branch, saved = with_savers(single, self._sharing(branch, single, leg, frames))
                 branches.append(replace(branch, weight=weight))
-                covered.setdefault(name, (replace(candidate, model=single.model), report, saved))
+                covered.setdefault(name, (replace(candidate, model=single.model), parts, saved))
             phases.append(Phase(first=leg.first, branches=tuple(branches)))
         several = len(models_of(candidate.model)) > 1
         # After all phases: only then is known which tensors of a hypernetwork have no effect.
@@ -483,25 +488,15 @@ class Workbench:
         return replace(branch, enter=enter, treatment=self._treatment(reading[0], of_reading),
                        text_identity=self._text_identity(*reading, of_reading))
 
-    def _branch(self, candidate: Candidate, frame: Frame, number: int) -> tuple[Branch, QuantizeReport]:
-        """The branch of a candidate's one model with the adapters of one leg, and the report of its quantization. `number` tells
-        the models apart that are live together."""
+    def _branch(self, candidate: Candidate, frame: Frame, number: int) -> tuple[Branch, tuple[QuantizedPart, ...]]:
+        """The branch of a candidate's one model with the adapters of one leg, and how its components are quantized. `number`
+        tells the models apart that are live together."""
         pipeline = self._enter(candidate, frame)
         if candidate.references:  # before the denoiser is copied
             self._image_prompts.show(candidate, pipeline.unet, self._shape(frame_of(candidate.model)))
         readings = [self._reading(adapter, candidate.model) for adapter in candidate.adapters]
-        if candidate.quantization in LIVE_DTYPES:
-            report = frame.number_format()
-        else:
-            # The quantized copy is discarded afterwards: the frame keeps its parameters for the next candidate.
-            on_host = candidate.quantization in MADE_ON_HOST
-            module = sharing_copy(pipeline.denoiser) if on_host else copy.deepcopy(pipeline.denoiser).to(self.device)
-            report = MADE_ON_HOST[candidate.quantization](module, computing_of(candidate)) if on_host else (
-                QUANTIZATION_MODES[candidate.quantization].apply(module))
-            own_tensors(module, report.kept if on_host else ())
-            if on_host and not self._lends_layers:
-                move(module, pipeline.device)
-            pipeline = with_part(pipeline, frame.denoiser, module.to("cpu" if self._lends_layers else self.device))
+        # Quantized copies are discarded afterwards: the frame keeps its parameters for the next candidate.
+        pipeline, parts = quantized(candidate, frame, pipeline, lends_layers=self._lends_layers)
         if self._lends_layers:
             lend_layers(pipeline.denoiser, pipeline.device)
         run, refresh = self._executing.executed(candidate, frame, pipeline, number)
@@ -515,7 +510,7 @@ class Workbench:
             return run
 
         return Branch(treatment=self._treatment(candidate, readings), enter=enter,
-                      text_identity=self._text_identity(candidate, frame, readings)), report
+                      text_identity=self._text_identity(candidate, frame, readings)), parts
 
     def _guided(self, candidate: Candidate, pipeline: Pipeline) -> Pipeline:
         """The pipeline with the pictures that it changes, and the candidate's control networks and references beside its
@@ -563,6 +558,7 @@ class Workbench:
             plain(adapter) for adapter, reading in zip(candidate.adapters, readings, strict=True)
             if reading.embeddings or any(component.startswith("text_encoder") for component, _ in reading.changes)),
             plain(candidate.emphasis), plain(candidate.aesthetic), *([] if skipped is None else [skipped]),
+            *(["quantized", texts] if (texts := plain(quantized_texts(candidate))) else []),
             *(["controls", *(map_identity(control.picture) for control in candidate.controls)] if candidate.controls else []),
             *(["references", *map(identity_of, candidate.references)] if candidate.references else [])])
 
@@ -570,9 +566,9 @@ class Workbench:
         """Changes the frame's parameters and layers to the candidate's, where they differ. Raises MaterialiseError for a frame
         that was freed: what was compiled for it, and its layers with that, may compute for another one now."""
         if not any(frame is other for other in self._frames.values()):
-            raise MaterialiseError(f"candidate {candidate.name!r} ({candidate.quantization}) is no longer live on {self.device}: "
-                                   "its model was freed when one of another architecture or number format was prepared. "
-                                   "Prepare the candidate again")
+            raise MaterialiseError(f"candidate {candidate.name!r} ({spelled(candidate.quantization)}) is no longer live on "
+                                   f"{self.device}: its model was freed when one of another architecture or number format was "
+                                   "prepared. Prepare the candidate again")
         name = short_hash([candidate.model, candidate.adapters])
         if frame.entered != name:
             frame.entered = ""
@@ -586,8 +582,8 @@ class Workbench:
             frame.entered = name
         return frame.pipeline
 
-    def _coverage(self, candidate: Candidate, frame: Frame, report: QuantizeReport) -> Iterator[Coverage]:
-        """A row for each component of the model, each file, each adapter, and the quantization."""
+    def _coverage(self, candidate: Candidate, frame: Frame, parts: Iterable[QuantizedPart]) -> Iterator[Coverage]:
+        """A row for each component of the model, each file, each adapter, and each component's quantization."""
         plan = self._plan(candidate.model)
         for part in frame.live:
             yield Coverage(candidate=candidate.name, stage="merge", component=part, keys=plan.parts[part].coverage,
@@ -597,9 +593,7 @@ class Workbench:
         yield from self._adapter_rows(candidate, frame)
         yield from self._nets.coverage(candidate)
         yield from self._image_prompts.coverage(candidate, () if self._grid is None else self._grid.prompts)
-        keys = {"quantized": report.quantized, "kept": report.kept}
-        yield Coverage(candidate=candidate.name, stage=f"quantize {candidate.quantization}", component=frame.denoiser,
-                       keys={status: names for status, names in keys.items() if names}, notes=report.notes)
+        yield from (part.coverage(candidate.name) for part in parts)
 
     def _arithmetic(self, frame: Frame, part: str) -> Iterator[str]:
         """What a part beside the denoiser computes in, on a GPU, where tools differ."""
@@ -746,10 +740,10 @@ class Workbench:
         return places
 
     def _place(self, candidate: Candidate) -> _Place:
-        base, mode = frame_of(candidate.model), candidate.quantization
+        base, mode = frame_of(candidate.model), of_denoiser(candidate.quantization)
         return _Place(path=self.library.path(base.path), config=self.library.path(base.config) if base.config else None,
-                      ema=base.ema, mode=mode if mode in LIVE_DTYPES else NOT_QUANTIZED,
-                      quantized=mode in MADE_ON_HOST and self.device != "cpu", base=base)
+                      ema=base.ema, mode=str(mode) if only_casts(mode) else NOT_QUANTIZED,
+                      quantized=made_on_host(mode) and self.device != "cpu", base=base)
 
     @property
     def _lends_layers(self) -> bool:

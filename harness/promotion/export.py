@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare import Candidate, Checkpoint, Fused
+from harness.declare.mixed import spelled
 from harness.declare.models import Recipe, one_recipe
 from harness.materialise import Workbench, place, plan_recipe
 from harness.materialise.adapter_expressions import refuse_unfusible
@@ -59,9 +60,9 @@ def refuse_several(candidate: Candidate) -> Recipe:
     except ValueError as error:
         raise PromotionError(f"{who}: {error}") from error
     if candidate.quantization != "fp32":
-        raise PromotionError(f"{who} is quantized ({candidate.quantization}), which happens when a model is loaded and cannot be "
-                             "stored in a single file. Promote the candidate without quantization; for 16 bits merge with "
-                             f"dtype, and with adapters use {_FUSED}")
+        raise PromotionError(f"{who} is quantized ({spelled(candidate.quantization)}), which happens when a model is loaded and "
+                             "cannot be stored in a single file. Promote the candidate without quantization; for 16 bits merge "
+                             f"with dtype, and with adapters use {_FUSED}")
     for field, changed in BESIDE_WEIGHTS.items():
         if getattr(candidate, field):
             raise PromotionError(f"{who} has {field}, which changes {changed} and cannot be stored in a model file. Measure and "

@@ -13,6 +13,7 @@ from typing import Any, Final
 from harness.declare import Candidate, Grid, Prompt, Suite
 from harness.declare.effective_grid import picture_size, run_grids
 from harness.declare.grid import LOW_MEMORY
+from harness.declare.mixed import spelled
 from harness.declare.prompt_texts import ROLES, all_texts, change_along_steps
 from harness.declare.stages import stage_name
 from harness.declare.syntax import PLAIN as PLAIN_SYNTAX
@@ -136,7 +137,7 @@ class Footprint:
         weights = {} if self._on_gpu else dict(self._encoders)
         if not (self._on_gpu and "denoiser_on_host" in low_memory):
             weights[self._denoiser] = self._model.weights[self._denoiser]
-            weights |= {f"{self._denoiser} {purpose}": size for purpose, size in self._model.copies.items()}
+            weights |= self._model.copies
         if not (self._on_gpu and "vae_on_host" in low_memory):
             weights["vae"] = self._model.weights["vae"]
         known = {*without}
@@ -366,7 +367,7 @@ def planned(suite: Suite, candidates: Sequence[Candidate], bench: Workbench) -> 
             if (files := (tuple(shape_key(stage, bench) for stage in stages), sampled, together)) not in known:
                 bench.inspect(candidate)
                 shapes = [shape_model(stage, bench) for stage in stages]
-                number_format = bench.in_its_format(candidate).quantization
+                number_format = spelled(bench.in_its_format(candidate).quantization)
                 # Other files of one architecture take the same.
                 known[files] = key = (number_format, candidate.runtime, tuple(shape.key for shape in shapes), sampled, together)
                 pictures = picture_size(suite, candidate)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare.candidate import NOT_QUANTIZED
+from harness.declare.mixed import of_denoiser
 from harness.savers.contract import SaverError, SaverReport, Use
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def needs_cuda(device: str) -> str:
 
 def no_flash(use: Use) -> str:
     """Why the flash kernel cannot compute a denoiser's attention."""
-    if use.candidate.quantization == NOT_QUANTIZED and use.device.startswith("cuda"):
+    if of_denoiser(use.candidate.quantization) == NOT_QUANTIZED and use.device.startswith("cuda"):
         return "flash attention computes in 16 bits, and this denoiser in float32; give precision='fp16', or 'sdpa_efficient'"
     return other_dispatch(use)
 

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare.candidate import NUMBER_FORMATS
+from harness.declare.mixed import of_denoiser
 from harness.savers.attention import OF_UNETS
 from harness.savers.contract import SaverError, SaverReport, Use
 
@@ -83,9 +84,10 @@ def _widening(dtype: torch.dtype) -> torch.nn.Module:
 
 def other_format(use: Use) -> str:
     """Why weights in a quantization of their own are not cast or joined."""
-    if use.candidate.quantization in NUMBER_FORMATS:
+    mode = of_denoiser(use.candidate.quantization)
+    if mode in NUMBER_FORMATS:
         return ""
-    return f"the denoiser's weights are stored by quantization={use.candidate.quantization!r}; remove one of them"
+    return f"the denoiser's weights are stored by quantization={str(mode)!r}; remove one of them"
 
 
 def fuse_projections(module: torch.nn.Module) -> SaverReport:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from harness.declare import Alphas, Candidate, Checkpoint, Ensemble, Fused, Relay, plain
 from harness.declare.candidate_words import described
+from harness.declare.mixed import spelled
 from reports import formatting as words
 from reports.read.run import Run
 from reports.verdict.candidates import label
@@ -31,7 +32,8 @@ def recipe_section(run: Run, pick: str | None) -> dict[str, str] | None:
     if isinstance(model, str | Checkpoint):
         return None
     if candidate.quantization != "fp32":
-        notes.append(f"It is written in full precision; {words.visible(candidate.quantization)} is made of it when it is loaded.")
+        mode = words.visible(spelled(candidate.quantization))
+        notes.append(f"It is written in full precision; {mode} is made of it when it is loaded.")
     if candidate.emphasis or candidate.aesthetic:
         notes.append("The treatment of the prompts' embedding is no part of a model file; the suite as declared has it.")
     if any(prompt.adapters for prompt in run.suite.grid.prompts):

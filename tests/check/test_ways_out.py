@@ -13,6 +13,7 @@ import pytest
 import harness.check
 from harness import (
     Adapter,
+    AestheticGradient,
     Alphas,
     Blocks,
     Budget,
@@ -28,6 +29,7 @@ from harness import (
     Gate,
     Inpaint,
     Merge,
+    Mixed,
     Objective,
     Penalty,
     Pose,
@@ -173,6 +175,10 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
      searching(WISH) | {"candidates": (*SWEEP, Candidate(name="first", model="zoo:base"))}),
     (searching(Merge(**AB, alpha=0.5)), "Remove it", searching(WISH)),
     (searching(Merge(**AB, alpha=0.5)), "or give Alphas", searching(Merge(**AB, alpha=Alphas(default=0.5, keys={"*attn2*": 1})))),
+    (one(quantization={"text_encoder": "nf4"}, aesthetic=AestheticGradient(path="zoo:sketch")), "remove one of the two",
+     one(quantization={"text_encoder": "nf4"})),
+    (one(quantization=Mixed(default="fp32")), "give a mode in default or in keys",
+     one(quantization=Mixed(default="nf4"))),
     (one(precision="bf16", quantization="fp16"), "give one of them", one(precision="bf16")),
     (one(emphasis=Emphasis(weights={})), "remove it", one()),
     (one(emphasis=Emphasis(weights={})), "give weights={'blue': 0.7}", one(emphasis=Emphasis(weights={"blue": 0.7}))),

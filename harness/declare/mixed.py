@@ -1,0 +1,92 @@
+"""How the weights of a candidate's components are stored where one word does not say it: by component, and by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Final, TypeAlias
+
+from harness.declare.models import DENOISER
+from harness.declare.normalise import settle
+
+FULL: Final = "fp32"
+"""The mode that quantizes nothing."""
+DENOISERS: Final = (DENOISER, "unet", "transformer")
+COMPONENTS: Final = (*DENOISERS, "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
+"""What a mapping by component may name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixed:
+    """Layers of one component in different quantization modes: Mixed(default="int8_weight_only",
+    keys={"up_blocks.*": "int4_weight_only"})."""
+
+    default: str
+    """The mode of all other layers; "fp32" leaves them as they are."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Modes by pattern with `*` for whole names of weights, such as "*.attn2.to_k.weight". If several match, the last one
+    counts."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.keys, list | tuple):
+            # `plain` writes pairs because hashing sorts mappings, and here the order matters.
+            with suppress(TypeError, ValueError):
+                object.__setattr__(self, "keys", dict(self.keys))
+        settle(self)
+
+    def mode_of(self, name: str) -> str:
+        """The mode of the weight of this name."""
+        return next((mode for pattern, mode in reversed([*self.keys.items()]) if fnmatchcase(name, pattern)), self.default)
+
+    def __str__(self) -> str:
+        parts = [self.default, *(f"{pattern} {mode}" for pattern, mode in self.keys.items())]
+        return f"mixed ({', '.join(parts)})"
+
+
+Mode: TypeAlias = str | Mixed
+Quantization: TypeAlias = str | Mixed | Mapping[str, str | Mixed]
+
+
+def of_denoiser(quantization: Quantization, absent: str = FULL) -> Mode:
+    """How the denoiser is quantized; `absent` where a mapping does not name it."""
+    if not isinstance(quantization, Mapping):
+        return quantization
+    return next((mode for part, mode in quantization.items() if part in DENOISERS), absent)
+
+
+def beside_denoiser(quantization: Quantization) -> dict[str, Mode]:
+    """The modes of the other components that are quantized, by their names, in their order."""
+    if not isinstance(quantization, Mapping):
+        return {}
+    return {part: mode for part, mode in sorted(quantization.items()) if part not in DENOISERS and mode != FULL}
+
+
+def with_denoiser(quantization: Quantization, mode: Mode) -> Quantization:
+    """The same with another mode of the denoiser; one word where nothing else is quantized."""
+    others = beside_denoiser(quantization)
+    return {DENOISER: mode, **others} if others else mode
+
+
+def modes_in(quantization: Quantization) -> tuple[str, ...]:
+    """The names of all modes, each once. The fields may hold any object."""
+    return tuple(dict.fromkeys(mode for mode in _modes(quantization) if isinstance(mode, str)))
+
+
+def _modes(quantization: Any) -> Iterator[Any]:
+    if isinstance(quantization, Mixed):
+        yield quantization.default
+        yield from quantization.keys.values() if isinstance(quantization.keys, Mapping) else ()
+    elif isinstance(quantization, Mapping):
+        for mode in quantization.values():
+            yield from _modes(mode) if isinstance(mode, Mixed) else (mode,)
+    else:
+        yield quantization
+
+
+def spelled(quantization: Quantization) -> str:
+    """In words: "int8_weight_only", "mixed (fp32, up_blocks.* nf4)", "denoiser fp32, text_encoder nf4"."""
+    if isinstance(quantization, Mapping):
+        return ", ".join(f"{part} {mode}" for part, mode in quantization.items())
+    return str(quantization)
