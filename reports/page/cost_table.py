@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -15,6 +15,7 @@ from reports import formatting as words
 from reports.read.run import Run
 from reports.statistics.order_statistics import Percentile
 from reports.verdict.candidates import label_with_role
+from reports.verdict.cells import uneven
 from reports.verdict.costs import (
     FAILED,
     Seconds,
@@ -34,6 +35,8 @@ from reports.verdict.recommendation import Recommendation
 from reports.verdict.unusable_images import RULE, broken
 
 ABSENT: Final = "not measured: "
+WIDEST: Final = 28
+"""The longest reason, in characters, that stands in a cell."""
 POWER: Final = {"energy_joules": "energy, all timed images", "sm_clock_start": "SM clock, start", "sm_clock_lowest":
                 "SM clock, lowest", "sm_clock_end": "SM clock, end", "memory_clock_start": "memory clock, start",
                 "memory_clock_end": "memory clock, end", "temperature_start": "temperature, start",
@@ -71,8 +74,8 @@ class Column:
 
 def cost_section(run: Run, rec: Recommendation) -> dict[str, Any]:
     """`groups` and `columns` are the two lines of heads, `rows` the cells, or what stands `instead` of them for a candidate that
-    was not made; a column that nobody has, for one and the same reason, becomes a sentence of `absent`. `readings` and `power`
-    are the tables behind the fold."""
+    was not made; a column that nobody has, for one and the same reason, becomes a sentence of `absent`, and `footnotes` are what
+    cells refer to. `readings` and `power` are the tables behind the fold."""
     names = [c.name for c in run.suite.candidates]
     measured = [name for name in names if not unmade(run, name)] or names
     columns: list[tuple[Column, list[CostText]]] = []
@@ -87,10 +90,27 @@ def cost_section(run: Run, rec: Recommendation) -> dict[str, Any]:
              "instead": "" if name in measured else unmade(run, name),
              "cells": [cells[measured.index(name)] for _, cells in columns] if name in measured else []} for name in names]
     return {"groups": [(group, len(list(of))) for group, of in groupby(columns, key=lambda k: k[0].group)],
-            "columns": [column.head for column, _ in columns], "rows": rows, "notes": NOTES,
+            "columns": [column.head for column, _ in columns], "notes": NOTES, **numbered(rows, " ".join(uneven(run))),
             "absent": [*(f"{group}{f' ({words.listed(heads, 99)})' if any(heads) else ''}: {why}."
                          for (group, why), heads in absent.items()), *mixed_readings(run)],
             "readings": memory_readings(run), "power": power_readings(run), "noise": noise_floor(run)}
+
+
+def numbered(rows: Sequence[Mapping[str, Any]], uneven: str = "") -> dict[str, Any]:
+    """The rows with a number in place of every reason that is too long for a narrow column, and the reasons as `footnotes`, each
+    once. `uneven` is said of all times that cannot be compared."""
+    reasons: dict[str, int] = {}
+
+    def cut(text: str, word: str, reason: str) -> str:
+        if not text.startswith(f"{word}: ") or len(text) <= WIDEST:
+            return text
+        return f"{word} ({reasons.setdefault(reason or text.removeprefix(f'{word}: '), len(reasons) + 1)})"
+
+    cut_rows = [{**row, "cells": [
+        CostText(text=cut(cell.text, "not measured", ""), below=tuple(cut(line, "not comparable", uneven) for line in cell.below))
+        for cell in row["cells"]]} for row in rows]
+    return {"rows": cut_rows, "footnotes": [f"({number}) {reason[0].upper()}{reason[1:].rstrip('.')}."
+                                            for reason, number in reasons.items()]}
 
 
 def mixed_readings(run: Run) -> list[str]:

@@ -10,7 +10,7 @@ from harness.declare.candidate_words import described, networks_of, scheme_of
 from harness.records import Reading
 from harness.records.values import BYTES, WEIGHTS
 from reports import formatting as words
-from reports.page.cost_table import ABSENT, CostText
+from reports.page.cost_table import ABSENT, CostText, numbered
 from reports.read.run import Run
 from reports.verdict.candidates import label, label_with_role
 from reports.verdict.costs import Seconds, comparable_bytes, of_process, seconds_apart, seconds_per_image, speed
@@ -41,7 +41,7 @@ def scheme_section(run: Run) -> dict[str, Any] | None:
     shown = [at for at in range(len(COLUMNS)) if not _absent([row["cells"][at] for row in rows])]
     absent = [f"{COLUMNS[at]}: {rows[0]['cells'][at].text}." for at in range(len(COLUMNS)) if at not in shown]
     rows = [{**row, "cells": [row["cells"][at] for at in shown]} for row in rows]
-    return {"columns": [COLUMNS[at] for at in shown], "rows": rows, "absent": absent, "note": NOTE + (
+    return {"columns": [COLUMNS[at] for at in shown], **numbered(rows), "absent": absent, "note": NOTE + (
                 f" One model alone is {label_with_role(run, alone)}." if alone else " No candidate is one model alone."),
             "made": made_of_words(run)}
 

@@ -83,7 +83,7 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     if any(saturated(run, run.images[run.images["candidate"] == c.name], baseline, "objective") for c in run.suite.candidates):
         sentences.append(f"Against the baseline {cannot_tell('objective')}: maximise another value, or move the ends "
                          "of its desirabilities or the allowance of its penalties.")
-    sentences.extend(_uneven(run))
+    sentences.extend(uneven(run))
     sentences.extend(_missing(run, cells))
     sentences.extend(_left_by_post_steps(run))
     sentences.extend(unseen_edges(run))
@@ -265,7 +265,7 @@ def _with_status(run: Run, status: str) -> list[str]:
     return [words.visible(p.id) for p in run.suite.grid.prompts if p.id in prompts]
 
 
-def _uneven(run: Run) -> list[str]:
+def uneven(run: Run) -> list[str]:
     """Whose latency cannot be compared with the baseline's, because they were timed apart or the machine was slower for one of
     the two."""
     base = run.suite.baseline

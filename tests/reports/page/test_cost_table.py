@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.records import Cell, Failure, NoiseFloor
-from reports.page.cost_table import CostText, cost_section, noise_floor
+from reports.page.cost_table import WIDEST, CostText, cost_section, noise_floor
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
 from tests.reports.synthetic_costs import on_gpu
@@ -105,7 +105,8 @@ def test_a_phase_that_only_opened_and_closed_is_no_time_of_zero(gpu_run: Run, me
     record = gpu_run.latency[NAME]
     within = replace(record, seconds={**record.seconds, "text": (1e-6,) * 29})
     run = replace(gpu_run, latency={**gpu_run.latency, NAME: within})
-    assert row(run, merge_verdict)["Seconds per image, batch 1, text"].text == "not measured: text runs within another phase here"
+    assert row(run, merge_verdict)["Seconds per image, batch 1, text"].text == "not measured (1)"
+    assert "(1) Text runs within another phase here." in cost_section(run, merge_verdict)["footnotes"]
 
 
 def test_batch_sizes_and_rounds_that_differ_stand_in_the_cells(gpu_run: Run, merge_verdict: Recommendation) -> None:
@@ -116,16 +117,30 @@ def test_batch_sizes_and_rounds_that_differ_stand_in_the_cells(gpu_run: Run, mer
 
 def test_a_latency_that_cannot_be_compared_with_the_baselines_says_so(gpu_run: Run, merge_verdict: Recommendation) -> None:
     slow = replace(gpu_run.latency[NAME], yardstick=(0.02,) * 29)
-    cells = row(replace(gpu_run, latency={**gpu_run.latency, NAME: slow}), merge_verdict)
-    assert cells["Seconds per image, batch 1, p50, n=29"].below[-1].startswith("not comparable: the machine was 2.0 times slower")
+    run = replace(gpu_run, latency={**gpu_run.latency, NAME: slow})
+    assert row(run, merge_verdict)["Seconds per image, batch 1, p50, n=29"].below[-1] == "not comparable (1)"
+    (note,) = cost_section(run, merge_verdict)["footnotes"]
+    assert "(1) The latency of alpha 0.45" in note
+    assert "2.0 times slower" in note
+    assert "--retime" in note
+
+
+def test_a_reason_of_many_candidates_is_said_once_and_no_cell_is_long(gpu_run: Run, merge_verdict: Recommendation) -> None:
+    slow = {name: replace(record, yardstick=(0.02,) * 29) for name, record in gpu_run.latency.items()
+            if name != gpu_run.suite.baseline}
+    made = cost_section(replace(gpu_run, latency={**gpu_run.latency, **slow}), merge_verdict)
+    assert len(made["footnotes"]) == 1
+    assert all(len(text) <= WIDEST for row in made["rows"] for cell in row["cells"] for text in (cell.text, *cell.below))
 
 
 def test_a_lone_candidate_was_never_switched_back_to(gpu_run: Run, merge_verdict: Recommendation) -> None:
     record = gpu_run.durations[NAME]
     once = replace(record, seconds={k: v for k, v in record.seconds.items() if k not in ("switch", "load")})
-    cells = row(replace(gpu_run, durations={**gpu_run.durations, NAME: once}), merge_verdict)
-    assert cells["Style switch, later, n=4"].text.startswith("not measured: it stayed resident")
-    assert cells["Load, "].text == "not measured: not loaded in the session that timed it"
+    run = replace(gpu_run, durations={**gpu_run.durations, NAME: once})
+    cells, notes = row(run, merge_verdict), cost_section(run, merge_verdict)["footnotes"]
+    assert (cells["Style switch, later, n=4"].text, cells["Load, "].text) == ("not measured (1)", "not measured (2)")
+    assert notes[0].startswith("(1) It stayed resident")
+    assert notes[1] == "(2) Not loaded in the session that timed it."
 
 
 def cells_of(table: dict[str, Any], name: str) -> dict[str, str]:
