@@ -35,6 +35,7 @@ from reports.verdict.recommendation import Recommendation
 from reports.verdict.unusable_images import RULE, broken
 
 ABSENT: Final = "not measured: "
+TOO_FEW: Final = "too few rounds, "
 WIDEST: Final = 28
 """The longest reason, in characters, that stands in a cell."""
 POWER: Final = {"energy_joules": "energy, all timed images", "sm_clock_start": "SM clock, start", "sm_clock_lowest":
@@ -82,7 +83,7 @@ def cost_section(run: Run, rec: Recommendation) -> dict[str, Any]:
     absent: dict[tuple[str, str], list[str]] = {}
     for column in _columns(run):
         cells = [column.cell(run, name) for name in measured]
-        if len({c.text for c in cells}) == 1 and cells[0].text.startswith(ABSENT):
+        if len({c.text for c in cells}) == 1 and cells[0].text.startswith((ABSENT, TOO_FEW)):
             absent.setdefault((column.group, cells[0].text), []).append(column.head)
         else:
             columns.append((column, cells))
@@ -212,7 +213,7 @@ def _ninetieth(run: Run, name: str) -> CostText:
     if not percentile.n:
         return _length(seconds_per_image(run, name))
     if percentile.value is None:
-        return CostText(text=f"too few rounds, needs {percentile.needed}")
+        return CostText(text=f"{TOO_FEW}needs {percentile.needed}")
     return CostText(text=words.duration(percentile.value), below=tuple(_bound(percentile)))
 
 

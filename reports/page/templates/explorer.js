@@ -5,6 +5,7 @@ const GAP = 6;
 const LINE = 16;
 const LETTER = 8;  // a letter's width in a head, and a little more, as names wrap early
 const BESIDE = 1;  // rows and columns kept beyond the edge of the view
+const TOGETHER = -2;  // the choice of what to show that has every picture of a cell side by side
 
 /** One or two dimensions laid along rows or columns. @typedef {{name: string, of: number[], count: number}} Axis */
 
@@ -322,12 +323,26 @@ export class Explorer {
     Object.assign(cell.dataset, {row, column});
     cell.tabIndex = row === this.active[0] && column === this.active[1] ? 0 : -1;
     cell.style.left = `${this.beside() + column * this.pitch()}px`;
-    const part = this.gallery.made(slot).find(({name}) => name === this.part);
+    const parts = this.gallery.made(slot);
+    const part = parts.find(({name}) => name === this.part);
+    line.cells.set(column, cell);
+    if (this.part === TOGETHER && parts.length) return this.mosaic(cell, [...parts, this.gallery.itself(slot)], place);
     const source = this.part < 0 ? this.gallery.source(slot) : part && !part.why ? this.gallery.source(part.at) : "";
     const alt = `${part ? `${part.caption} of ` : ""}${this.gallery.described(place)}`;
     if (source) make("img", {src: source, alt, title: alt, decoding: "async", draggable: false, parent: cell});
     else make("span", {className: "hole", parent: cell, text: place.c < 0 ? "no such candidate"
       : this.part < 0 || slot < 0 ? this.gallery.why(slot) : part?.why ?? "none"});
-    line.cells.set(column, cell);
+  }
+
+  /** What a picture was made of, and itself last, side by side in a cell.
+      @param {HTMLElement} cell @param {import("./gallery.js").Part[]} parts @param {import("./gallery.js").Place} place */
+  mosaic(cell, parts, place) {
+    const frame = make("div", {className: "mosaic", parent: cell});
+    frame.style.setProperty("--n", String(Math.ceil(Math.sqrt(parts.length))));
+    for (const {caption, at, why} of parts) {
+      const alt = `${caption} of ${this.gallery.described(place)}`;
+      if (why) make("span", {className: "hole", text: why, title: `${caption}: ${why}`, parent: frame});
+      else make("img", {src: this.gallery.source(at), alt, title: alt, decoding: "async", draggable: false, parent: frame});
+    }
   }
 }

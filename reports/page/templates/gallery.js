@@ -3,6 +3,7 @@
 /** @typedef {{label: string, text?: string, role?: string}} Value */
 /** @typedef {{name: string, values: Value[]}} Dimension */
 /** @typedef {{label: string, role: string, at: number[], command: string}} Candidate */
+/** A picture that another was made of: which `name`, its words, its place or -1, and why it is not here. @typedef {{name: number, caption: string, at: number, why: string}} Part */
 /** A place in the run. @typedef {{c: number, g: number, p: number, s: number}} Place */
 /** What explorer.py says of the run. `own` dimensions are those of the candidates, before guidance, prompt and seed; `at` to `says` have
     an entry per picture, and `path` and `link` further ones for the pictures that these were made of (`made`, which may be empty). @typedef {{dimensions: Dimension[], own: number, sizes: number[], pick: [number, number] | null,
@@ -50,12 +51,15 @@ export class Gallery {
     return encoded ? `data:image/webp;base64,${encoded}` : "";
   }
 
-  /** What a picture was made of, in order. @param {number} slot @returns {{name: number, caption: string, at: number, why: string}[]} */
+  /** What a picture was made of, in order. @param {number} slot @returns {Part[]} */
   made(slot) {
     const {names, reasons, of} = this.data.made;
     return (names && slot >= 0 ? of[slot] : []).map(([name, at, reason]) => (
       {name, caption: names[name], at, why: at < 0 ? reasons[reason] : this.source(at) ? "" : this.why(at)}));
   }
+
+  /** The picture itself, at the end of what it was made of. @param {number} slot @returns {Part} */
+  itself(slot) { return {name: -1, caption: "this picture", at: slot, why: this.source(slot) ? "" : this.why(slot)}; }
 
   /** @param {number} slot @returns {string} Why a place shows no picture. */
   why(slot) {

@@ -86,7 +86,9 @@ export class Lightbox {
     }
     this.of.said.textContent = gallery.source(slot) ? both ? "" : `Nothing to compare with: ${gallery.name(other)} is ${gallery.why(beside)}.`
       : `The picture is not on this page: ${gallery.why(slot)}.`;
-    this.made(slot);
+    this.made(this.of.made, slot);
+    this.made(this.of.others, both ? beside : -1);
+    this.of["others-title"].textContent = `What ${gallery.name(other)} was made of`;
     this.table(slot, beside, other);
     this.links([[slot, gallery.name(place)], [beside, gallery.name(other)]]);
     const command = gallery.data.candidates[place.c].command;
@@ -97,12 +99,12 @@ export class Lightbox {
     if (both && this.of.view.value === "difference") await this.subtract(other);
   }
 
-  /** The pictures that this one was made of, and itself last; each leads to its file. @param {number} slot */
-  made(slot) {
+  /** The pictures that one was made of, and itself last; each leads to its file. @param {HTMLElement} list @param {number} slot */
+  made(list, slot) {
     const parts = this.gallery.made(slot);
-    this.of.made.parentElement.hidden = !parts.length;
-    const all = parts.length ? [...parts, {caption: "this picture", at: slot, why: this.gallery.source(slot) ? "" : this.gallery.why(slot)}] : [];
-    this.of.made.replaceChildren(...all.map(({caption, at, why}) => {
+    if (list.parentElement) list.parentElement.hidden = !parts.length;
+    const all = parts.length ? [...parts, this.gallery.itself(slot)] : [];
+    list.replaceChildren(...all.map(({caption, at, why}) => {
       const item = make("li");
       const href = at < 0 ? "" : this.gallery.data.link[at];
       const frame = href ? make("a", {href, target: "_blank", rel: "noreferrer", parent: item}) : item;

@@ -142,5 +142,26 @@ def test_the_lightbox_and_the_explorer_show_what_a_picture_was_made_of(browser: 
     tab.locator("#viewer-made a").first.focus()
     assert tab.evaluate("document.activeElement.getAttribute('href')") == "images/graded-p00-stage-1.png"
     assert tab.evaluate("document.querySelector('#viewer-dialog').scrollWidth <= innerWidth")
+    tab.locator("#viewer-other").select_option(label="edges")
+    assert [item.inner_text().strip() for item in tab.locator("#viewer-others li").all()] == [
+        "control 'edges'", "reference 'face'", "this picture"]
+    assert trouble == []
+    tab.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_explorer_can_show_every_picture_of_a_cell_side_by_side(browser: Any, folder: Path, scheme: str) -> None:
+    tab, trouble = visit(browser, write_page(folder), ".cell", viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    tab.locator("#explorer-rows").select_option(label="candidate")
+    tab.locator("#explorer-part").select_option(label="all, side by side")
+    cell = tab.locator("[role=row]", has=tab.locator("[role=rowheader]", has_text="graded")).locator(".cell").first
+    alts = [image.get_attribute("alt") for image in cell.locator("img").all()]
+    assert [alt.split(" of ")[0] for alt in alts] == ["stage 1", "before post-steps", "this picture"]
+    boxes = [image.bounding_box() for image in cell.locator("img").all()]
+    frame = cell.bounding_box()
+    assert all(frame["x"] - 1 <= box["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"] + 1 and
+               box["y"] + box["height"] <= frame["y"] + frame["height"] + 1 for box in boxes)
+    assert len({(round(box["x"]), round(box["y"])) for box in boxes}) == 3
     assert trouble == []
     tab.close()
