@@ -20,6 +20,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "inspect": ("harness.commands.inspect", "describe model files: family, parts, dtypes, problems"),
     "adapter": ("harness.commands.adapter", "merge, extract, resize and convert adapters"),
     "merge": ("harness.commands.merge", "merge models into a file, or preview a merge"),
+    "quantize": ("harness.commands.quantize", "write a candidate's denoiser in its number format: GGUF, scaled fp8, 16 bits"),
     "plan": ("harness.commands.plan", "say what a suite needs of a device's memory, before anything is loaded"),
     "replay": ("harness.commands.replay", "make a merged file again from its header and compare the two"),
     "promote": ("harness.commands.promote", "write a candidate that passed its gates as a model file, with its evidence"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Key: TypeAlias = tuple[str, str]
-Save: TypeAlias = Callable[[Path, Mapping[str, "Tensor"], Mapping[str, str]], None]
+Save: TypeAlias = Callable[[Path, Mapping[str, "Tensor"], Mapping[str, str]], object]
 LAYOUTS: Final = ("kohya", "peft", "comfyui")
 DTYPES: Final = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 HEADER: Final = "lora_adapter_metadata"

@@ -90,12 +90,9 @@ def place(recipe: RecipePlan) -> FilePlan:
     unless the recipe has missing="keep_a": then the frame's are kept.
     """
     frame = recipe.files[name_of(recipe.frame)]
-    placed = single_file_layout(frame, whole=len(recipe.parts) > 1) if frame.is_folder else layout_of(frame)
-    if not placed:
-        raise MaterialiseError(f"{frame.path}: writing a single file from a {frame.family} folder is not supported yet; give the "
-                               "model as a single file")
+    placed = layout_of_recipe(recipe)
     _refuse_strays(recipe)
-    placed, said = _with_right_markers((*placed, *_brought(recipe, frame)), recipe)
+    placed, said = _with_right_markers(placed, recipe)
     raw = {component for component in recipe.parts if _untouched(recipe, component)}
     beside, kept_extras = _beside(frame, [at for at in placed if not at.pieces], raw)
     pieced = [_with_dtype(at, recipe, raw) for at in placed if at.pieces]
@@ -112,6 +109,17 @@ def place(recipe: RecipePlan) -> FilePlan:
              *_said(beside), *said, *_unused(recipe), *_absent(recipe), *_kept_names(frame)]
     return FilePlan(recipe=recipe, spans=spans, segments=tuple(_joined(drawn.segments)), wholes=tuple(drawn.wholes),
                     coverage=coverage, notes=tuple(notes))
+
+
+def layout_of_recipe(recipe: RecipePlan) -> tuple[Placed, ...]:
+    """Every tensor of a recipe's single file: the frame's, and those of components that it lacks and another model gives. Raises
+    MaterialiseError for a folder that has no single file."""
+    frame = recipe.files[name_of(recipe.frame)]
+    placed = single_file_layout(frame, whole=len(recipe.parts) > 1) if frame.is_folder else layout_of(frame)
+    if not placed:
+        raise MaterialiseError(f"{frame.path}: writing a single file from a {frame.family} folder is not supported yet; give the "
+                               "model as a single file")
+    return (*placed, *_brought(recipe, frame))
 
 
 def _with_right_markers(placed: tuple[Placed, ...], recipe: RecipePlan) -> tuple[tuple[Placed, ...], list[str]]:

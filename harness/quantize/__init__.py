@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from harness.declare.rows import Rows
 from harness.quantize.by_layer import (
     fp8_dynamic,
+    fp8_scaled,
     fp8_weight_only,
     gguf_q4_0,
     gguf_q4_1,
@@ -38,6 +39,7 @@ QUANTIZATION_MODES: Final[Rows[QuantizationMode]] = Rows({
     "int8_dynamic": QuantizationMode(apply=int8_dynamic, weight_bits=8, package="torchao"),
     "int4_weight_only": QuantizationMode(apply=int4_weight_only, weight_bits=4),
     "fp8_weight_only": QuantizationMode(apply=fp8_weight_only, weight_bits=8),
+    "fp8_scaled": QuantizationMode(apply=fp8_scaled, weight_bits=8),
     "fp8_dynamic": QuantizationMode(apply=fp8_dynamic, weight_bits=8, package="torchao", refused={"cpu": FP8_ON_CPU},
                                     lacks=below_fp8),
     "nf4": QuantizationMode(apply=nf4, weight_bits=4.5),
@@ -53,7 +55,8 @@ LIVE_DTYPES: Final = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 the casts at the module's border."""
 MADE_ON_HOST: Final[Mapping[str, Callable[[torch.nn.Module, str], QuantizeReport]]] = {
     "int8_weight_only": int8_weight_only, "int8_dynamic": int8_dynamic, "int4_weight_only": int4_weight_only,
-    "fp8_weight_only": fp8_weight_only, "fp8_dynamic": fp8_dynamic, "nf4": nf4, "gguf_q8_0": gguf_q8_0, "gguf_q5_1": gguf_q5_1,
+    "fp8_weight_only": fp8_weight_only, "fp8_scaled": fp8_scaled, "fp8_dynamic": fp8_dynamic, "nf4": nf4,
+    "gguf_q8_0": gguf_q8_0, "gguf_q5_1": gguf_q5_1,
     "gguf_q5_0": gguf_q5_0, "gguf_q4_1": gguf_q4_1, "gguf_q4_0": gguf_q4_0}
 """Modes that work on a module on the CPU, which moves to its device afterwards, and replace parameters without writing into them;
 each as a function of the module and the dtype in which it then computes ("float16")."""

@@ -46,6 +46,8 @@ class LayerMode:
     stored_as: str
     notes: tuple[str, ...]
     linear: Callable[[str], OneLayer] | None = None
+    keeps_convolutions: str = ""
+    """Why convolutions are kept, in words; "" if they are quantized."""
     notes_in: Callable[[str], tuple[str, ...]] = lambda _: ()
 
 
@@ -61,6 +63,9 @@ LAYER_MODES: Final[Mapping[str, LayerMode]] = {
         f"{_OWN}: e4m3 with one float32 scale per output row, max|w| / 448", _FLOAT)),
     "fp8_dynamic": LayerMode(stored_as="fp8", linear=float8_dynamic.layer, notes_in=float8_dynamic.notes, notes=(
         f"{_CONVOLUTIONS}: e4m3 weights only, float activations",)),
+    "fp8_scaled": LayerMode(stored_as="fp8_scaled", keeps_convolutions="ComfyUI reads no scale of a convolution", notes=(
+        "linear layers by Sweetspot's own layers, dequantized in each forward: e4m3 with one float32 scale max|w| / 448 per "
+        "layer, as ComfyUI's scaled fp8 files have them", _FLOAT)),
     "nf4": LayerMode(stored_as="nf4", notes=(
         f"{_OWN}: bitsandbytes' nf4, one float32 scale per block of 64 of the flat weight, which may go on in the next row",
         _FLOAT)),
@@ -90,6 +95,12 @@ def int4_weight_only(module: torch.nn.Module, computing: str = "float32") -> Qua
 def fp8_weight_only(module: torch.nn.Module, computing: str = "float32") -> QuantizeReport:
     """e4m3 weights (4 exponent and 3 fraction bits) with one float32 scale max|w| / 448 per output row, float arithmetic."""
     return _all(module, "fp8_weight_only", computing)
+
+
+def fp8_scaled(module: torch.nn.Module, computing: str = "float32") -> QuantizeReport:
+    """e4m3 weights of linear layers with one float32 scale max|w| / 448 per layer, as in ComfyUI's scaled fp8 files, float
+    arithmetic; convolutions are kept."""
+    return _all(module, "fp8_scaled", computing)
 
 
 def fp8_dynamic(module: torch.nn.Module, computing: str = "float32") -> QuantizeReport:
@@ -165,7 +176,8 @@ def quantize_layers(module: torch.nn.Module, modes: Mapping[str, str], computing
     weights = {f"{path}.weight" for path in quantized}
     kept = tuple(name for name in names if name not in weights)
     _narrow(module, kept, dtype)
-    notes += [f"kept, as {reason}: {path}" for path, reason in refused.items()]
+    notes += [f"kept, as {reason}: {', '.join(path for path, other in refused.items() if other == reason)}"
+              for reason in dict.fromkeys(refused.values())]
     return QuantizeReport(quantized=tuple(name for name in names if name in weights), kept=kept,
                           notes=(*notes, f"kept in {computing}: {_POLICY}"),
                           by_mode={mode: tuple(f"{path}.weight" for path, other in quantized.items() if other == mode)
@@ -175,7 +187,8 @@ def quantize_layers(module: torch.nn.Module, modes: Mapping[str, str], computing
 def _refusal(module: torch.nn.Module, path: str, mode: str) -> str:
     from harness.quantize.formats import FORMATS
 
-    return FORMATS[LAYER_MODES[mode].stored_as].refuses(tuple(module.get_parameter(f"{path}.weight").shape))
+    row, shape = LAYER_MODES[mode], tuple(module.get_parameter(f"{path}.weight").shape)
+    return row.keeps_convolutions if row.keeps_convolutions and len(shape) > 2 else FORMATS[row.stored_as].refuses(shape)
 
 
 def _notes(module: torch.nn.Module, mode: str, modes: Mapping[str, str], computing: str) -> list[str]:

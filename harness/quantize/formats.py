@@ -108,6 +108,12 @@ def _fp8(rows: torch.Tensor) -> dict[str, torch.Tensor]:
     return {"values": (rows / scales).to(torch.float8_e4m3fn), "scales": scales}
 
 
+def _fp8_scaled(rows: torch.Tensor) -> dict[str, torch.Tensor]:
+    """As `_fp8`, with one scale for all rows."""
+    parts = _fp8(rows.reshape(1, -1))
+    return parts | {"values": parts["values"].reshape(rows.shape)}
+
+
 def _from_fp8(parts: Parts, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
     return (parts["values"].float() * parts["scales"]).to(dtype).reshape(shape)
 
@@ -150,5 +156,6 @@ def _no_blocks(shape: Shape) -> str:
 
 
 FORMATS: Final = {"int8": Format(encode=_int8, decode=_from_int8), "int4": Format(encode=_int4, decode=_from_int4),
-                  "fp8": Format(encode=_fp8, decode=_from_fp8), "nf4": Format(encode=_nf4, decode=_from_nf4),
+                  "fp8": Format(encode=_fp8, decode=_from_fp8), "fp8_scaled": Format(encode=_fp8_scaled, decode=_from_fp8),
+                  "nf4": Format(encode=_nf4, decode=_from_nf4),
                   **{name: _gguf(name) for name in BLOCK_FORMATS}}

@@ -9,6 +9,7 @@ import mmap
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -85,14 +86,16 @@ class OutputFile:
         while done < len(data):
             done += os.pwrite(self._handle, data[done:], offset + done)
 
-    def commit(self, header: bytes, keep_old: bool = True) -> Path | None:
-        """Writes the header at the start, syncs and renames. Returns the path of the backup of the old file, or None."""
+    def commit(self, header: bytes, keep_old: bool = True, check: Callable[[Path], None] = lambda _: None) -> Path | None:
+        """Writes the header at the start, syncs, lets `check` read the temporary file, and renames it. Returns the path of the
+        backup of the old file, or None."""
         self._close()
         with self.temporary.open("r+b") as file:
             file.write(header)
             file.truncate(self.size)
             file.flush()
             os.fsync(file.fileno())
+        check(self.temporary)
         backup = _keep_old(self.path) if keep_old else None
         self.temporary.replace(self.path)
         sync_folder(self.path.parent)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 SUFFIX: Final = ".safetensors"
 
 
-def save_single_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes the tensors, in their dtypes, to a temporary file in the folder of `path`, syncs it to disk and renames it.
+def save_single_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, keep_old: bool = False,
+                     check: Callable[[Path], None] = lambda _: None) -> Path | None:
+    """Writes the tensors, in their dtypes, to a temporary file in the folder of `path`, syncs it to disk, lets `check` read it
+    and renames it.
 
     Raises ModelFileError, before anything is written, for a path without .safetensors, a dtype that the format lacks, or
-    too little disk space. A crash leaves the old file; a replaced file is not kept.
+    too little disk space. A crash leaves the old file. With `keep_old` a replaced file is kept under a .bak name, which is
+    returned.
     """
     refuse_suffix(path)
     words = {name: torch_word(path, name, tensor) for name, tensor in tensors.items()}
@@ -33,7 +36,7 @@ def save_single_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mappin
     try:
         for name, span in spans.items():
             output.write(len(header) + span.begin, bytes_of(tensors[name]))
-        output.commit(header, keep_old=False)
+        return output.commit(header, keep_old=keep_old, check=check)
     except BaseException:
         output.abort()
         raise
