@@ -20,6 +20,7 @@ from harness.check.merge import merge_problems
 from harness.check.phrases import number, unknown
 from harness.check.post import post_problems
 from harness.check.quantization import quantization_problems
+from harness.check.runtime import runtime_problems
 from harness.check.savers import saver_problems
 from harness.check.several_models import several_models_problems
 from harness.check.sizes import size_problem
@@ -53,6 +54,7 @@ def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
     yield from filter(None, [RUNTIMES.why_not(candidate.runtime)])
     yield from _precision(candidate)
     yield from saver_problems(candidate)
+    yield from runtime_problems(candidate)
     yield from _adapters(candidate.adapters, root)
     yield from _controls(candidate.controls, root)
     yield from _references(candidate.references, root)

@@ -14,9 +14,10 @@ from harness.adapters.kinds import bias_delta, changed_bias, changed_weight
 from harness.declare import Adapter, Alphas, Blocks, Gradient
 from harness.materialise.other_spellings import keys_elsewhere, nearest_spelling
 from harness.materialise.whole_names import component_names, denoiser_names
-from harness.merge import Altered, Expression
+from harness.merge import Altered, Expression, Source
 from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key
 from harness.merge.blocks import unet_blocks
+from harness.merge.expression import rounded, torch_dtype
 from harness.merge.requested import requested_weights, unmet
 from harness.weights import ModelFile
 from harness.weights.norm_scales import weight_key
@@ -50,6 +51,17 @@ def with_adapter(keys: Mapping[str, Expression], component: str, adapter: Adapte
                 raise AdapterError(f"{reading.source}: changes the bias of {path}, but this model's layer has no bias")
             changed[f"{path}.bias"] = Altered(input=keys[f"{path}.bias"], description=described, alter=_bias(change, weight))
     return changed
+
+
+def as_stored(expression: Expression, dtype: str) -> Expression:
+    """The expression rounded to the dtype in which its tensor is stored ("F16"), for adapters that act beside that tensor."""
+    if isinstance(expression, Source) and expression.dtype == dtype:
+        return expression
+    return Altered(input=expression, description=("as stored", dtype), alter=partial(_as_stored, dtype))
+
+
+def _as_stored(dtype: str, tensor: Tensor) -> Tensor:
+    return rounded(tensor, torch_dtype(dtype)).to(tensor.dtype)
 
 
 def weights_of(adapter: Adapter, reading: Reading, model: ModelFile) -> dict[Places, float]:

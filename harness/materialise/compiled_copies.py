@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.declare import short_hash
+from harness.materialise.exported import Exported
 from harness.materialise.live_model import Frame
 from harness.reference.attention import PicturesBesideText
 from harness.weights import Pipeline, with_part
@@ -48,7 +49,9 @@ class CompiledCopies:
     def keep(self, frame: Frame, mode: str) -> None:
         """Keeps the compiled denoiser of a live model in the number format `mode`, without its tensors. The model cannot be used
         any more."""
-        if not frame.executed:
+        executed = {name: made for name, made in frame.executed.items() if not isinstance(made, Exported)}
+        frame.executed.clear()  # a graph's executor holds the weights, and is opened quickly
+        if not executed:
             return
         frame.detach(())
         denoiser = frame.pipeline.denoiser
@@ -57,7 +60,7 @@ class CompiledCopies:
         for layer in denoiser.modules():
             for tensors in (layer._parameters, layer._buffers):
                 tensors.update(dict.fromkeys(tensors))
-        self._denoisers[short_hash([mode, layers])] = denoiser, frame.executed
+        self._denoisers[short_hash([mode, layers])] = denoiser, executed
 
     def taken_up(self, pipeline: Pipeline, mode: str) -> tuple[Pipeline, dict[str, Any]]:
         """The pipeline on a denoiser that was kept, with the same weights, and what was compiled of it; as it is, if none of its

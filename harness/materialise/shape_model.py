@@ -121,6 +121,8 @@ def _shape_model(candidate: Candidate, bench: Workbench, phases: int) -> ShapeMo
         pipeline, unshared = _saved(candidate, pipeline)
         copies |= {f"{denoiser} of savers": max(phases, 1) * unshared} if unshared else {}
     further = max(phases - 1, 0) if not only_casts(mode) else phases if RUNTIMES[candidate.runtime].private else 0
+    if RUNTIMES[candidate.runtime].exported and RUNTIMES[candidate.runtime].copies:
+        copies[f"{denoiser} of the runtime"] = own
     if further:
         copies[f"{denoiser} of other phases or the runtime"] = further * own
     controls = bench.controls_without_values(candidate, pipeline)

@@ -22,12 +22,12 @@ from harness.declare.prompt_groups import PromptGroup, groups_of
 from harness.declare.stage_candidates import as_run, steps_run
 from harness.declare.stages import stage_name
 from harness.materialise.adapter_copies import copies_problem
-from harness.materialise.adapter_expressions import Places, weights_of, with_adapter
+from harness.materialise.adapter_expressions import Places, as_stored, weights_of, with_adapter
 from harness.materialise.content_identity import references_of, weights_of_candidate
 from harness.materialise.denoiser_kind import foreign_prediction, kind_of_result, refuse_foreign_kind
 from harness.materialise.equal_candidates import equality_problems, problems_of_contents
 from harness.materialise.equal_weights import changes_nothing, same_component
-from harness.materialise.executing import Executing
+from harness.materialise.executing import Executing, exported_of, in_the_weights, refuse_what_graphs_lack
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
 from harness.materialise.live_controls import ControlNets
 from harness.materialise.live_inpainting import inspect_inpaint, live_inpaint, refuse_mask_readers
@@ -66,7 +66,8 @@ from harness.weights import (
     with_part,
 )
 from harness.weights.header_claims import folder_markers
-from harness.weights.pipeline import LiveControl, reads_mask
+from harness.weights.norm_scales import weight_key
+from harness.weights.pipeline import LiveControl, latent_shape, reads_mask
 from harness.weights.placing import Slot, lend_layers, slots, tile
 from harness.weights.upload import Uploads
 
@@ -131,7 +132,7 @@ class Workbench:
         self._opened: dict[str, ModelFile] = {}
         self._frames: dict[_Place, Frame] = {}
         self._loading: dict[_Place, float] = {}
-        self._executing = Executing()
+        self._executing = Executing(device=device)
         self._uploads = Uploads()
         self._nets = ControlNets(library=self.library, lends=self._lends_layers)
         self._image_prompts = ReferenceNets(library=self.library)
@@ -237,6 +238,8 @@ class Workbench:
         if self.family(candidate) in FLOW_FAMILIES and (len(spans) > 1 or candidate.emphasis or candidate.aesthetic):
             raise MaterialiseError(f"models of the family {self.family(candidate)} are sampled by their own pipeline, which "
                                    "takes no emphasis, no aesthetic gradient and no adapters for some of the steps")
+        refuse_what_graphs_lack(candidate, self.family(candidate), [
+            adapter.path for adapter in candidate.adapters if self.library.hypernetwork(adapter.path)])
         for adapter in candidate.adapters:
             reading = self._reading(adapter, candidate.model)
             self._weights(adapter, candidate.model)
@@ -336,7 +339,9 @@ class Workbench:
     def may_widen(self, candidate: Candidate) -> bool:
         """Whether the candidate runs in fp16 without asking for it, and could run in bf16."""
         in_format = in_its_format(candidate, self.family(candidate), self.device)
-        return candidate not in self.wider and in_wider_format(candidate, in_format, self.device) is not None
+        executed = RUNTIMES[candidate.runtime].quantizations
+        wider = None if candidate in self.wider else in_wider_format(candidate, in_format, self.device)
+        return wider is not None and (executed is None or of_denoiser(wider.quantization) in executed)
 
     def widen(self, candidate: Candidate, why: str) -> None:
         """Lets a candidate that may widen run in bf16 from now on."""
@@ -397,6 +402,17 @@ class Workbench:
         places = set(self._places([self.in_its_format(candidate)]).values())
         return (sum(self._loading[place] for place in places),) if places <= self._loading.keys() else ()
 
+    def runtime_seconds(self, candidate: Candidate) -> dict[str, tuple[float, ...]]:
+        """Seconds that the candidate's runtime took since it was prepared, by what it did: "export", "open", "refresh". Empty for
+        one that takes the live module itself."""
+        candidate = self.in_its_format(candidate)
+        seconds: dict[str, tuple[float, ...]] = {}
+        for place in set(self._places([candidate]).values()) & self._frames.keys():
+            if exported := exported_of(candidate, self._frames[place]):
+                for what, taken in exported.seconds.items():
+                    seconds[what] = (*seconds.get(what, ()), *taken)
+        return seconds
+
     def content(self, reference: str) -> str:
         """The BLAKE3 of the file or folder of a path or `zoo:` name."""
         return self.library.content(reference)
@@ -425,7 +441,9 @@ class Workbench:
             frame.detach({adapter.path for stage in own for adapter in stage.adapters})
         self._nets.keep(own)
         self._image_prompts.keep(own)
-        (phases, coverage), *later = [self._phases(stage, frames) for stage in own]
+        for frame in frames.values():
+            self._executing.begin(frame)
+        (phases, coverage), *later = [self._phases(stage, frames, alone=len(own) == 1) for stage in own]
         coverage = (*coverage, *(replace(row, stage=f"{stage_name(number)}: {row.stage}")
                                  for number, (_, rows) in enumerate(later, 1) for row in rows))
         stages = self._live_stages(candidate, [phases, *(of for of, _ in later)]) if later else ()
@@ -449,15 +467,18 @@ class Workbench:
         return live_stages(candidate, self._grid, phases, same,
                            lambda steps: process_of(steps, self.library.path, self.library.content))
 
-    def _phases(self, candidate: Candidate, frames: Mapping[str, Frame]) -> tuple[tuple[Phase, ...], tuple[Coverage, ...]]:
-        """The phases of a candidate whose models have `frames`, by their declaration, and the coverage of every model."""
+    def _phases(self, candidate: Candidate, frames: Mapping[str, Frame], *,
+                alone: bool) -> tuple[tuple[Phase, ...], tuple[Coverage, ...]]:
+        """The phases of a candidate whose models have `frames`, by their declaration, and the coverage of every model. `alone`
+        says that it is not one of several stages, so that the grid says its size."""
+        grid = grid_of(self._grid, candidate) if alone and self._grid is not None else None
         phases, covered = [], dict[str, tuple[Candidate, tuple[QuantizedPart, ...], tuple[Coverage, ...]]]()
         numbers = {repr(model): number for number, model in reversed([*enumerate(models_of(candidate.model), 1)])}
         for leg in self.legs(candidate):
             branches = []
             for single, weight in leg.singles:
                 name = repr(single.model)
-                branch, parts = self._branch(single, frames[name], numbers[name])
+                branch, parts = self._branch(single, frames[name], numbers[name], grid)
                 branch, saved = with_savers(single, self._sharing(branch, single, leg, frames))
                 branches.append(replace(branch, weight=weight))
                 covered.setdefault(name, (replace(candidate, model=single.model), parts, saved))
@@ -488,9 +509,10 @@ class Workbench:
         return replace(branch, enter=enter, treatment=self._treatment(reading[0], of_reading),
                        text_identity=self._text_identity(*reading, of_reading))
 
-    def _branch(self, candidate: Candidate, frame: Frame, number: int) -> tuple[Branch, tuple[QuantizedPart, ...]]:
+    def _branch(self, candidate: Candidate, frame: Frame, number: int,
+                grid: Grid | None) -> tuple[Branch, tuple[QuantizedPart, ...]]:
         """The branch of a candidate's one model with the adapters of one leg, and how its components are quantized. `number`
-        tells the models apart that are live together."""
+        tells the models apart that are live together, and `grid` says how large the images are, where that is known."""
         pipeline = self._enter(candidate, frame)
         if candidate.references:  # before the denoiser is copied
             self._image_prompts.show(candidate, pipeline.unet, self._shape(frame_of(candidate.model)))
@@ -499,7 +521,8 @@ class Workbench:
         pipeline, parts = quantized(candidate, frame, pipeline, lends_layers=self._lends_layers)
         if self._lends_layers:
             lend_layers(pipeline.denoiser, pipeline.device)
-        run, refresh = self._executing.executed(candidate, frame, pipeline, number)
+        size = None if grid is None else latent_shape(pipeline, grid.width, grid.height)[1:]
+        run, refresh = self._executing.executed(candidate, frame, pipeline, number, size)
         run = self._guided(candidate, run)
 
         def enter() -> Pipeline:
@@ -569,7 +592,7 @@ class Workbench:
             raise MaterialiseError(f"candidate {candidate.name!r} ({spelled(candidate.quantization)}) is no longer live on "
                                    f"{self.device}: its model was freed when one of another architecture or number format was "
                                    "prepared. Prepare the candidate again")
-        name = short_hash([candidate.model, candidate.adapters])
+        name = short_hash([candidate.model, candidate.adapters, *(["in the weights"] if in_the_weights(candidate) else [])])
         if frame.entered != name:
             frame.entered = ""
             plan = self._plan(candidate.model)
@@ -594,6 +617,9 @@ class Workbench:
         yield from self._nets.coverage(candidate)
         yield from self._image_prompts.coverage(candidate, () if self._grid is None else self._grid.prompts)
         yield from (part.coverage(candidate.name) for part in parts)
+        if exported := exported_of(candidate, frame):
+            yield Coverage(candidate=candidate.name, stage=f"runtime {candidate.runtime}", component=frame.denoiser, keys={},
+                           notes=(exported.note,))
 
     def _arithmetic(self, frame: Frame, part: str) -> Iterator[str]:
         """What a part beside the denoiser computes in, on a GPU, where tools differ."""
@@ -611,6 +637,10 @@ class Workbench:
         live, holds = frame.live[part.component], frame.holds[part.component]
         keys = surveyed(part.keys, self._reader(live), self._limits)
         targets = {key: (keys[key], part.stored[key].dtype) for key in live}
+        if in_the_weights(candidate):  # what layers would be beside is rounded as it is stored
+            beside = {weight_key(path, keys) for number in range(len(candidate.adapters))
+                      for of, path in self._on_layers(candidate, number) if of == part.component}
+            keys |= {key: as_stored(keys[key], part.stored[key].dtype) for key in beside}
         for number, adapter in enumerate(candidate.adapters):
             changed_by = with_adapter(keys, part.component, adapter, self._reading(adapter, candidate.model),
                                       self._weights(adapter, candidate.model), untouched=self._live(candidate, number))
@@ -659,6 +689,8 @@ class Workbench:
 
     def working(self, candidate: Candidate) -> list[Working]:
         """The candidate's adapters in order, with the parts that live layers apply."""
+        if in_the_weights(candidate):
+            return []
         return [self._working(candidate, number) for number in range(len(candidate.adapters))]
 
     def _working(self, candidate: Candidate, number: int) -> Working:
@@ -672,7 +704,12 @@ class Workbench:
 
     def _live(self, candidate: Candidate, number: int) -> frozenset[Places]:
         """The modules in which live layers apply one of the candidate's adapters. A module is excluded if a later adapter's
-        change depends on its weight, such as a DoRA: the earlier change must then be in the weight."""
+        change depends on its weight, such as a DoRA: the earlier change must then be in the weight. So are all changes where
+        the layers are not executed."""
+        return frozenset() if in_the_weights(candidate) else self._on_layers(candidate, number)
+
+    def _on_layers(self, candidate: Candidate, number: int) -> frozenset[Places]:
+        """As `_live`, of layers that are executed."""
         later = [self._reading(adapter, candidate.model) for adapter in candidate.adapters[number + 1:]]
         factors = self._layers(candidate.adapters[number], candidate.model).factors
         return frozenset(place for place in factors if all(

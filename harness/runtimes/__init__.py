@@ -6,13 +6,26 @@ from __future__ import annotations
 from typing import Final
 
 from harness.declare.rows import Rows
+from harness.runtimes import onnx_runtime
 from harness.runtimes.compiling import compiled, lacks_compiler
-from harness.runtimes.contract import Runtime, RuntimeRowError, adopt_runtime
+from harness.runtimes.contract import Executor, Runtime, RuntimeRowError, adopt_runtime
+from harness.runtimes.graph import Graph, WeightsError
 
-__all__ = ["RUNTIMES", "Runtime", "RuntimeRowError", "adopt_runtime"]
+__all__ = ["RUNTIMES", "Executor", "Graph", "Runtime", "RuntimeRowError", "WeightsError", "adopt_runtime"]
+
+FP32_TOLERANCE: Final = 1e-4
+_ONNX: Final = ("onnx", "onnxscript", "onnxruntime")
 
 RUNTIMES: Final[Rows[Runtime]] = Rows({
     "eager": Runtime(description="PyTorch as it is, one kernel after another", apply=lambda module: module),
     "compiled": Runtime(description="torch.compile: kernels fused and compiled for each shape of batch", apply=compiled,
                         why_not=lacks_compiler),
+    "onnxruntime": Runtime(
+        description="ONNX Runtime on an exported graph, with each candidate's weights as constants",
+        open=onnx_runtime.OnnxRuntime, quantizations=frozenset({"fp32", "fp16"}), tolerance=FP32_TOLERANCE, packages=_ONNX,
+        why_not=onnx_runtime.why_not),
+    "onnxruntime_live": Runtime(
+        description="ONNX Runtime on an exported graph, which reads the live weights where they lie",
+        open=onnx_runtime.LiveOnnxRuntime, copies=False, quantizations=frozenset({"fp32", "fp16"}), tolerance=FP32_TOLERANCE,
+        packages=_ONNX, why_not=onnx_runtime.why_not),
 }, word="runtime", kind=Runtime, group="sweetspot.runtimes", adopt=adopt_runtime)

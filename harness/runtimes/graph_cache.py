@@ -1,0 +1,70 @@
+"""Graphs on the disk, by what they depend on: exporting takes minutes, and all candidates of an architecture share its graph."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+
+from harness.records.atomic import write_atomically
+from harness.runtimes.exporting import Size, architecture_of, export
+from harness.runtimes.graph import Graph, read_graph
+
+if TYPE_CHECKING:
+    import torch
+
+SUFFIX: Final = ".graph"
+NAME: Final = re.compile(r"[0-9a-f]{16}\.graph")
+_MOST_BYTES: Final = 256 << 20
+_DIGEST_BYTES: Final = 32
+
+
+def graph_folder() -> Path:
+    """The folder of exported graphs: beside the built-in models."""
+    return Path(os.environ.get("SWEETSPOT_CACHE", ".sweetspot")) / "graphs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graphs:
+    """The graphs of this process, and what it took to export those that were not on the disk: seconds by architecture."""
+
+    folder: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+    _open: dict[str, Graph] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def of(self, module: torch.nn.Module, dtype: str, size: Size) -> Graph:
+        """The graph of a U-Net for latents of this size: from the disk, or exported now. What is damaged is made again."""
+        name = architecture_of(module, dtype, size)
+        with self._lock:
+            if name not in self._open:
+                self._open[name] = self._read(name) or self._export(module, dtype, size, name)
+        return self._open[name]
+
+    def _read(self, name: str) -> Graph | None:
+        path = self.folder / f"{name}{SUFFIX}"
+        try:
+            if path.stat().st_size > _MOST_BYTES:
+                return None
+            stored = path.read_bytes()
+        except OSError:
+            return None
+        digest, data = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
+        return read_graph(data, name) if digest == _digest(name, data) else None
+
+    def _export(self, module: torch.nn.Module, dtype: str, size: Size, name: str) -> Graph:
+        started = time.perf_counter()
+        graph = export(module, dtype, size)
+        self.seconds[name] = time.perf_counter() - started
+        write_atomically(self.folder / f"{name}{SUFFIX}", _digest(name, graph.data) + graph.data)
+        return graph
+
+
+def _digest(name: str, data: bytes) -> bytes:
+    """Of the name too, so that a graph under another's name is not read."""
+    return hashlib.sha256(name.encode() + data).digest()

@@ -1,0 +1,131 @@
+"""ONNX Runtime: a graph's weights as constants, which it folds and packs, or as inputs, which are read where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from threading import local
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.runtimes.graph import OUTPUT, PREFIX, SAMPLE, Graph, fitting
+
+if TYPE_CHECKING:
+    import torch
+
+EXPORTING: Final = ("onnx", "onnxscript")
+_PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class ProviderError(RuntimeError):
+    """ONNX Runtime would execute on another device than the one that was asked for."""
+
+
+class OnnxRuntime:
+    """An executor whose weights are constants: a session is made of each candidate's. ONNX Runtime copies them."""
+
+    def __init__(self, graph: Graph, device: str) -> None:
+        self._graph, self._device, self.holds = graph, device, ""
+        self._model = graph.with_initializers()
+        self._session: Any = None
+        self._bindings = local()
+
+    def refresh(self, weights: Mapping[str, torch.Tensor], identity: str) -> None:
+        """Makes a session of these weights."""
+        self.holds, self._session = "", None
+        given = fitting(self._graph, weights)
+        self._session = _session(self._model, self._device, given)
+        self._bindings = local()
+        self.holds = identity
+
+    def __call__(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The output for these inputs, with the weights of the last refresh."""
+        if not hasattr(self._bindings, "own"):
+            self._bindings.own = self._session.io_binding()
+        return _run(self._session, self._bindings.own, self._graph, inputs)
+
+
+class LiveOnnxRuntime:
+    """An executor that reads the weights where they lie: what is written into them counts at the next call."""
+
+    def __init__(self, graph: Graph, device: str) -> None:
+        self._graph, self._device, self.holds = graph, device, ""
+        self._threads, self._session = 0, None
+        self._weights: dict[str, torch.Tensor] = {}
+        self._bindings = local()
+
+    def refresh(self, weights: Mapping[str, torch.Tensor], identity: str) -> None:
+        """Takes over where these weights lie, and nothing else."""
+        import torch
+
+        self.holds = ""
+        self._weights, self._bindings = fitting(self._graph, weights), local()
+        if self._session is None or self._threads != torch.get_num_threads():
+            self._session, self._threads = _session(self._graph.data, self._device, {}), torch.get_num_threads()
+        self.holds = identity
+
+    def __call__(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The output for these inputs, with the weights as they are now."""
+        if not hasattr(self._bindings, "own"):
+            binding: Any = self._session.io_binding() if self._session is not None else None
+            for name, tensor in self._weights.items():
+                _bind(binding.bind_input, PREFIX + name, tensor)
+            self._bindings.own = binding
+        return _run(self._session, self._bindings.own, self._graph, inputs)
+
+
+def why_not(device: str) -> str:
+    """What is missing to execute graphs by ONNX Runtime on a device, or an empty string."""
+    if missing := [name for name in (*EXPORTING, "onnxruntime") if not find_spec(name)]:
+        return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; install the extra 'onnx'"
+    import onnxruntime
+
+    kind = device.partition(":")[0]
+    provider = _PROVIDERS.get(kind)
+    if provider is None:
+        return f"the denoisers of {kind} are not executed by ONNX Runtime here, only those of cpu and cuda"
+    if provider not in onnxruntime.get_available_providers():
+        return f"the installed ONNX Runtime has no {provider}; install onnxruntime-gpu in place of onnxruntime"
+    return ""
+
+
+def _session(model: bytes, device: str, weights: Mapping[str, torch.Tensor]) -> Any:
+    """A session on this device and no other, on as many threads as torch uses here."""
+    import onnxruntime
+    import torch
+
+    kind, _, number = device.partition(":")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait would take other work's cores
+    if weights:
+        options.add_external_initializers([PREFIX + name for name in weights],
+                                          [onnxruntime.OrtValue.from_dlpack(tensor.cpu().__dlpack__())
+                                           for tensor in weights.values()])
+    name = _PROVIDERS[kind]
+    provider = name if kind == "cpu" else (name, {"device_id": number or "0", "user_compute_stream": str(
+        torch.cuda.current_stream(device).cuda_stream)})
+    session = onnxruntime.InferenceSession(model, options, providers=[provider], disable_fallback=True)
+    # Without the package for CUDA it goes on with the CPU, and says so in a warning only.
+    if (providers := session.get_providers())[0] != name:
+        raise ProviderError(f"ONNX Runtime executes by {', '.join(providers)} on {device}; expected {name}")
+    return session
+
+
+def _run(session: Any, binding: Any, graph: Graph, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    import torch
+
+    sample = inputs[SAMPLE]
+    made = torch.empty((len(sample), graph.channels, *sample.shape[2:]), dtype=torch.float32, device=sample.device)
+    for name in graph.inputs:
+        _bind(binding.bind_input, name, inputs[name])
+    _bind(binding.bind_output, OUTPUT, made)
+    session.run_with_iobinding(binding)
+    return made
+
+
+def _bind(bind: Any, name: str, tensor: torch.Tensor) -> None:
+    import numpy as np
+
+    bind(name, tensor.device.type, tensor.device.index or 0, np.dtype(str(tensor.dtype).removeprefix("torch.")).type,
+         tuple(tensor.shape), tensor.data_ptr())

@@ -1,0 +1,117 @@
+"""A frame's denoiser in an exported runtime: no call with stale weights, and every change compared with eager."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from harness.materialise.exported import Exported
+from harness.materialise.library import MaterialiseError
+from harness.materialise.live_model import Frame
+from harness.quantize import QuantizeReport
+from harness.runtimes import RUNTIMES, Graph
+from harness.runtimes.graph_cache import Graphs
+from harness.weights.placing import slots
+from tests.runtimes.conftest import SIZE, distance, eager, inputs, small_unet
+
+
+def exported(runtime: str, graphs: Graphs, **row: Any) -> tuple[Exported, Any]:
+    """The small U-Net in a frame, and what executes it."""
+    from dataclasses import replace
+
+    unet = small_unet()
+    pipeline: Any = SimpleNamespace(denoiser=unet, dtype=torch.float32, parts={"unet": unet})
+    frame = Frame(pipeline=pipeline, live={"unet": slots(unet, unet.state_dict())}, cast=QuantizeReport(quantized=(), kept=()),
+                  entered="one")
+    return Exported(name=runtime, row=replace(RUNTIMES[runtime], **row), frame=frame, graphs=graphs, device="cpu"), unet
+
+
+def predicted(executed: Exported) -> torch.Tensor:
+    return executed(**inputs()).sample
+
+
+def test_an_entered_candidate_is_computed_as_by_eager(runtime: str, graph: Graph, graphs: Graphs) -> None:
+    executed, unet = exported(runtime, graphs)
+    executed.enter("night", SIZE)
+    assert distance(predicted(executed), eager(unet, inputs())) < 1e-5
+    assert set(executed.seconds) == {"open", "refresh"}
+    assert f"{len(graph.weights)} of {len(graph.weights)} parameters given" in executed.note
+    assert max(executed.errors) < 1e-5
+
+
+def test_weights_that_changed_in_place_raise_until_they_are_entered(runtime: str, graph: Graph, graphs: Graphs) -> None:
+    executed, unet = exported(runtime, graphs)
+    executed.enter("night", SIZE)
+    unet.conv_in.bias.add_(1)
+    with pytest.raises(MaterialiseError, match=r"'night'.*other weights"):
+        predicted(executed)
+    executed.enter("night", SIZE)
+    assert distance(predicted(executed), eager(unet, inputs())) < 1e-5
+
+
+@pytest.mark.parametrize("change", [lambda executed: setattr(executed.frame, "entered", "two"),
+                                    lambda executed: setattr(executed.frame, "entered", ""),
+                                    lambda executed: setattr(executed.module.conv_in.bias, "data", torch.zeros(8))])
+def test_another_candidate_or_other_memory_raises(change: Any, runtime: str, graph: Graph, graphs: Graphs) -> None:
+    executed, _ = exported(runtime, graphs)
+    executed.enter("night", SIZE)
+    change(executed)
+    with pytest.raises(MaterialiseError, match="other weights"):
+        predicted(executed)
+
+
+def test_what_is_live_already_is_not_given_again(runtime: str, graph: Graph, graphs: Graphs) -> None:
+    executed, _ = exported(runtime, graphs)
+    for _ in range(3):
+        executed.enter("night", SIZE)
+    assert len(executed.seconds["refresh"]) == len(executed.errors) == 1
+
+
+def test_a_size_that_was_not_known_is_opened_when_it_is_called(runtime: str, graph: Graph, graphs: Graphs) -> None:
+    executed, unet = exported(runtime, graphs)
+    executed.enter("night", None)
+    assert executed.errors == []
+    assert distance(predicted(executed), eager(unet, inputs())) < 1e-5
+    assert len(executed.errors) == 1
+
+
+class Wrong:
+    """An executor that spoils the weights that it is given."""
+
+    def __init__(self, inner: Any, spoil: Any) -> None:
+        self.inner, self.spoil, self.holds = inner, spoil, ""
+
+    def refresh(self, weights: Any, identity: str) -> None:
+        spoiled = {name: tensor.clone() for name, tensor in weights.items()}
+        self.spoil(spoiled)
+        self.inner.refresh(spoiled, identity)
+        self.holds = identity
+
+    def __call__(self, given: Any) -> torch.Tensor:
+        output: torch.Tensor = self.inner(given)
+        return output
+
+
+@pytest.mark.parametrize(("spoil", "fact"), [
+    (lambda weights: weights["conv_out.bias"].zero_(), "is off eager's by 0"),
+    (lambda weights: weights["down_blocks.0.attentions.0.transformer_blocks.0.ff.net.0.proj.bias"].zero_(), "is off eager's by"),
+    (lambda weights: weights["time_embedding.linear_2.bias"].zero_(), "is off eager's by"),
+    (lambda weights: weights["conv_in.weight"].fill_(float("nan")), "off eager's by nan")])
+def test_the_guard_refuses_weights_that_did_not_arrive(spoil: Any, fact: str, runtime: str, graph: Graph, graphs: Graphs) -> None:
+    open_ = RUNTIMES[runtime].open
+    assert open_ is not None
+    executed, _ = exported(runtime, graphs, open=lambda graph, device: Wrong(open_(graph, device), spoil))
+    with pytest.raises(MaterialiseError, match=f"'night'.*{runtime}.*{fact}"):
+        executed.enter("night", SIZE)
+    with pytest.raises(MaterialiseError, match="other weights"):
+        predicted(executed)
+
+
+def test_what_the_graph_does_not_take_is_refused(runtime: str, graph: Graph, graphs: Graphs) -> None:
+    executed, _ = exported(runtime, graphs)
+    executed.enter("night", SIZE)
+    with pytest.raises(TypeError, match="cross_attention_kwargs"):
+        executed(**inputs(), cross_attention_kwargs={})

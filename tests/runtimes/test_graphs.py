@@ -1,0 +1,90 @@
+"""Exported graphs hold no weights, take each of them by its name, and are kept on the disk by what they depend on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+
+from harness.runtimes import Graph, WeightsError
+from harness.runtimes.exporting import architecture_of
+from harness.runtimes.graph import PREFIX, fitting
+from harness.runtimes.graph_cache import Graphs
+from tests.runtimes.conftest import SIZE, small_unet
+
+
+def test_the_weights_of_a_graph_are_those_of_the_state_dict(graph: Graph) -> None:
+    assert graph.weights == {name: tuple(tensor.shape) for name, tensor in small_unet().state_dict().items()}
+
+
+def test_a_graph_holds_no_weight_and_no_trace_of_this_machine(graph: Graph) -> None:
+    model = onnx.load_from_string(graph.data)
+    assert not [tensor.name for tensor in model.graph.initializer if tensor.name.startswith(PREFIX)]
+    assert sum(len(tensor.raw_data) for tensor in model.graph.initializer) < 4096
+    assert b"site-packages" not in graph.data
+    assert not any(node.op_type.startswith("Sequence") for node in model.graph.node)
+
+
+def test_the_initializers_of_a_graph_are_of_a_file_that_does_not_exist(graph: Graph) -> None:
+    model = onnx.load_from_string(graph.with_initializers())
+    weights = [tensor for tensor in model.graph.initializer if tensor.name.startswith(PREFIX)]
+    assert {tensor.name.removeprefix(PREFIX): tuple(tensor.dims) for tensor in weights} == graph.weights
+    assert all(tensor.data_location == onnx.TensorProto.EXTERNAL and not tensor.raw_data for tensor in weights)
+    assert tuple(value.name for value in model.graph.input) == graph.inputs
+
+
+@pytest.mark.parametrize(("change", "fact"), [
+    (lambda weights: weights.pop("conv_in.bias"), "'conv_in.bias' is missing"),
+    (lambda weights: weights.update(other=torch.zeros(1)), "'other' is unknown"),
+    (lambda weights: weights.update({"conv_in.bias": torch.zeros(3)}), r"'conv_in.bias' is \[3\], expected \[8\]"),
+    (lambda weights: weights.update({"conv_in.bias": torch.zeros(8, dtype=torch.float16)}), "'conv_in.bias' is float16"),
+    (lambda weights: weights.update({"conv_in.weight": torch.zeros(3, 3, 4, 8).permute(3, 2, 0, 1)}), "not contiguous")])
+def test_weights_that_do_not_fit_are_refused_by_name(change: Any, fact: str, graph: Graph, executor: Any) -> None:
+    weights = dict(small_unet().state_dict())
+    change(weights)
+    with pytest.raises(WeightsError, match=fact):
+        fitting(graph, weights)
+    with pytest.raises(WeightsError, match=fact):
+        executor.refresh(weights, "a")
+    assert executor.holds == ""
+
+
+def test_a_graph_is_exported_once_and_then_read(graphs: Graphs, graph: Graph) -> None:
+    later = Graphs(folder=graphs.folder)
+    assert later.of(small_unet(1), "float32", SIZE) == graph
+    assert later.seconds == {}
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"x" + data[1:], lambda data: b"",
+                                    lambda data: data + b" "])
+def test_a_damaged_graph_is_made_again(damage: Any, graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.runtimes.graph_cache.export", lambda *_: graph)
+    Graphs(folder=tmp_path).of(small_unet(), "float32", SIZE)
+    [path] = tmp_path.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    again = Graphs(folder=tmp_path)
+    assert again.of(small_unet(), "float32", SIZE) == graph
+    assert list(again.seconds) == [graph.architecture]
+    assert path.read_bytes() == whole
+
+
+def test_a_graph_under_the_name_of_another_is_not_read(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.runtimes.graph_cache.export", lambda *_: graph)
+    Graphs(folder=tmp_path).of(small_unet(), "float32", SIZE)
+    [path] = tmp_path.iterdir()
+    other = architecture_of(small_unet(), "float32", (8, 8))
+    path.rename(path.with_name(f"{other}.graph"))
+    again = Graphs(folder=tmp_path)
+    again.of(small_unet(), "float32", (8, 8))
+    assert list(again.seconds) == [other]
+
+
+def test_what_decides_a_graph_is_in_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    unet = small_unet()
+    names = {architecture_of(unet, dtype, size) for dtype, size in (("float32", SIZE), ("float16", SIZE), ("float32", (6, 4)))}
+    monkeypatch.setattr("harness.runtimes.exporting.metadata.version", lambda _: "99")
+    assert len(names | {architecture_of(unet, "float32", SIZE)}) == 4
