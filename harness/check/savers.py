@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Final
 
 from harness.check.phrases import doubles, number, unknown
-from harness.declare import Candidate, DeepCache, FirstBlock, Grid
+from harness.declare import Candidate, DeepCache, FirstBlock, Grid, Suite
 from harness.savers import DENOISER, SAVERS
 
 EAGER: Final = "eager"
@@ -45,6 +45,14 @@ def _step_cache(candidate: Candidate) -> Iterator[str]:
             yield f"step_cache: branch is {cache.branch}; expected an integer of at least 0"
     elif not number(cache.threshold) or cache.threshold < 0:
         yield f"step_cache: threshold is {cache.threshold!r}; expected a number of at least 0"
+
+
+def saver_remarks(suite: Suite) -> Iterator[str]:
+    """What is worth a look in step caches that may be used."""
+    for candidate in suite.candidates:
+        if isinstance(candidate.step_cache, DeepCache) and candidate.step_cache.interval == 1:
+            yield (f"candidate {candidate.name!r}: step_cache with interval 1 runs every step whole, so that nothing is saved; "
+                   "give an interval of 2 or more")
 
 
 def batched_cache_problems(candidate: Candidate, grid: Grid) -> Iterator[str]:

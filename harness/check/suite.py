@@ -33,7 +33,7 @@ from harness.check.sampling import (
     size_problems,
     unpaired_gates,
 )
-from harness.check.savers import batched_cache_problems
+from harness.check.savers import batched_cache_problems, saver_remarks
 from harness.check.secrets import secret_problems
 from harness.check.several_models import alike_relays, hand_over_problems
 from harness.check.stages import as_sampled, stage_remarks, staged_sampling_problems
@@ -105,6 +105,7 @@ def _remarks(suite: Suite) -> Iterator[str]:
     yield from unused_settings(suite)
     yield from unpaired_gates(suite)
     yield from stage_remarks(suite)
+    yield from saver_remarks(suite)
     yield from refine_remarks(suite)
     timed = [gate.value for gate in suite.gates if gate.value == SECONDS.name]
     if timed and suite.latency_rounds < ROUNDS_FOR_MEDIAN and not suite.latency_budget_seconds:

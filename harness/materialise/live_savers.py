@@ -17,7 +17,7 @@ from harness.records import Coverage
 from harness.savers import SAVERS, VAE, SaverError, SaverReport, Use, in_order
 from harness.savers.step_caches import cache_steps, no_cache
 from harness.weights import Pipeline, with_part
-from harness.weights.placing import layers_copied
+from harness.weights.placing import layers_copied, share_again
 
 STEP_CACHE: Final = "step cache"
 
@@ -62,14 +62,21 @@ def with_savers(candidate: Candidate, branch: Branch) -> tuple[Branch, tuple[Cov
     the copies do not share is made of the weights that the branch has now."""
     if not candidate.savers and candidate.step_cache is None:
         return branch, ()
-    saved, reports = changed(candidate, branch.enter())
+    before = branch.enter()
+    saved, reports = changed(candidate, before)
     parts = {part: saved.parts[part] for part in _parts(candidate, saved)}
+
+    sharing = [share_again(module, before.parts[part]) for part, module in parts.items()]
+    copied = saved.denoiser is not before.denoiser
 
     def enter() -> Pipeline:
         live = branch.enter()
+        shared = (live.denoiser,) if copied else ()
+        for share in sharing:
+            share()
         for part, module in parts.items():
             live = with_part(live, part, module)
-        return replace(live, step_cache=saved.step_cache)
+        return replace(live, step_cache=saved.step_cache, shared=shared)
 
     return replace(branch, enter=enter), tuple(
         Coverage(candidate=candidate.name, stage=name if name == STEP_CACHE else f"saver {name}", component=_part(name, saved),

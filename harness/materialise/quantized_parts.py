@@ -103,11 +103,11 @@ def _copied(module: Any, mode: Mode, computing: str, home: torch.device) -> tupl
 
     copied, host = sharing_copy(module), torch.device("cpu")
     if there := _device(module) != host:
-        move(copied, host)
+        move(host, copied)
     report = make_on_host(copied, mode, computing)
     own_tensors(copied, () if there else report.kept)
     if home != host:
-        move(copied, home)
+        move(home, copied)
     return copied, report
 
 

@@ -118,5 +118,6 @@ def save_as_measured(candidate: Candidate, device: str, identified: Workbench, p
 
 
 def _tensors(bench: Workbench, candidate: Candidate) -> Mapping[str, Any]:
-    """All live tensors of a candidate. A compiled denoiser has the same ones."""
-    return tensors_of(bench.prepare(replace(candidate, runtime="eager")).pipeline)
+    """All live tensors of a candidate. A compiled denoiser has the same ones, and savers have copies of
+    some."""
+    return tensors_of(bench.prepare(replace(candidate, runtime="eager", savers=(), step_cache=None)).pipeline)

@@ -10,6 +10,7 @@ from typing import Any
 from blake3 import blake3
 
 from harness.declare import Candidate, plain, short_hash
+from harness.declare.candidate_words import cache_phrases, saver_phrases
 from harness.declare.prompt_texts import texts_in_key
 from harness.materialise import Workbench, declared_wider
 from harness.promotion.eligibility import (
@@ -80,7 +81,7 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
     try:
         saved = save_as_measured(file, device, bench, staged, name)
         again = resample(evidence, saved.candidate, device, root, rounded=_rounding(declared, file, saved))
-        notes = (*_notes(evidence), saved.comparison, again.outcome)
+        notes = (*_notes(evidence), *not_in_the_file(declared), saved.comparison, again.outcome)
         weighed = weigh(staged)
         data = _record(evidence, policy, weighed, staged, (declared, file, saved, again))
         with named_copy(staged, weighed, copy_to), models.locked():
@@ -111,6 +112,13 @@ def _notes(evidence: Evidence) -> tuple[str, ...]:
     notes += [f"note: gate {r.gate!r} is inconclusive ({r.reason}) and was allowed" for r in evidence.verdicts
              if r.status == "inconclusive"]
     return tuple(notes)
+
+
+def not_in_the_file(candidate: Candidate) -> tuple[str, ...]:
+    """A note on how the candidate was run, which no file of weights holds."""
+    phrases = (*saver_phrases(candidate), *cache_phrases(candidate))
+    return (f"note: the file holds the weights alone; candidate {candidate.name!r} was measured with them {', '.join(phrases)}, "
+            "which whoever uses the file sets again",) if phrases else ()
 
 
 def _rounding(declared: Candidate, file: Candidate, saved: SavedFile) -> str:
@@ -146,6 +154,7 @@ def _record(evidence: Evidence, policy: str, weighed: Weighed, file: Path,
     return {
         "format": RECORD_FORMAT, "kind": PROMOTION, "date": now(), "sweetspot": __version__, "candidate": declared.name,
         "axes": dict(declared.axes), "runtime": declared.runtime,
+        **({"run_with": run_with} if (run_with := [*saver_phrases(declared), *cache_phrases(declared)]) else {}),
         "suite": {"name": suite.name, "hash": short_hash(plain(suite)),
                   "prompts_blake3": blake3(repr(prompts).encode(errors="replace")).hexdigest(),
                   "run_started": str(evidence.head.get("started", ""))},

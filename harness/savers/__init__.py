@@ -19,7 +19,7 @@ from harness.savers.attention import (
 from harness.savers.contract import DENOISER, VAE, Saver, SaverError, SaverReport, Use
 from harness.savers.decoding import nothing_to_slice as one_by_one
 from harness.savers.decoding import nothing_to_tile, slice_batches, tile_pictures
-from harness.savers.weights import cast_layerwise, channels_last, fuse_projections, not_joined, of_unets, other_format
+from harness.savers.weights import cast_layerwise, channels_last, fuse_projections, not_joined, other_format, other_layout
 
 _KERNELS: Final = ("sdpa_flash", "sdpa_efficient", "sdpa_math")
 _REPEATABLE: Final = "give 'sdpa_flash', 'sdpa_efficient' or 'sdpa_math'"
@@ -29,7 +29,7 @@ SAVERS: Final[dict[str, Saver]] = {
                       changes_pictures="within rounding", apply=fuse_projections, why_not=not_joined,
                       excludes=("attention_slicing",)),
     "channels_last": Saver(description="convolutions with channels as the fastest dimension", changes_pictures="within rounding",
-                           apply=channels_last, why_not=lambda use: of_unets(use) or other_format(use)),
+                           apply=channels_last, why_not=other_layout),
     "layerwise_casting": Saver(description="weights kept as float8 e4m3 without a scale and widened for each use",
                                changes_pictures="yes", apply=cast_layerwise, why_not=other_format),
     "attention_slicing": Saver(description="attention for half of the heads at a time", changes_pictures="within rounding",

@@ -33,6 +33,13 @@ def of_unets(use: Use) -> str:
     return "" if "unet" in use.pipeline.parts else f"{OF_UNETS.format(family=use.pipeline.family)}; remove it"
 
 
+def other_layout(use: Use) -> str:
+    """Why convolutions are not computed with channels last."""
+    if "denoiser_on_host" in use.low_memory:
+        return "the grid's low_memory lends single layers to the GPU, in their usual layout; remove it, or 'denoiser_on_host'"
+    return of_unets(use) or other_format(use)
+
+
 def cast_layerwise(module: torch.nn.Module) -> SaverReport:
     """Weights and biases of linear layers and convolutions as float8 e4m3 without a scale, widened for each use, as diffusers'
     `enable_layerwise_casting` keeps them. It leaves norms alone, but not the first and last layers and the time embedding.

@@ -88,6 +88,8 @@ class Pipeline:
     inpaint: LiveInpaint | None = None
     """The pictures that are changed; None where images are made of noise alone."""
 
+    shared: tuple[Any, ...] = ()
+    """Modules that share memory with the denoiser, which is a copy of their layers."""
     step_cache: DeepCache | None = None
     """How often the whole U-Net is run; None for every step."""
 

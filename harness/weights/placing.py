@@ -114,7 +114,7 @@ class _Lending:
 def _lend(layers: Iterable[Any], device: torch.device, uploads: Uploads) -> Callable[[], None]:
     """Puts copies on `device` in place of the layers' own tensors; returns what undoes it."""
     replaced: list[tuple[dict[str, Any], str, Any]] = []
-    copies: dict[int, Any] = {}
+    copies: dict[object, Any] = {}
 
     def restore() -> None:
         for tensors, name, tensor in reversed(replaced):
@@ -125,14 +125,22 @@ def _lend(layers: Iterable[Any], device: torch.device, uploads: Uploads) -> Call
             for tensors in (layer._parameters, layer._buffers):
                 for name, tensor in list(tensors.items()):
                     if tensor is not None and tensor.device.type != device.type:
-                        if id(tensor) not in copies:  # tied tensors stay tied
-                            copies[id(tensor)] = _copied(tensor, device, uploads)
-                        tensors[name] = copies[id(tensor)]
+                        if (place := _place(tensor)) not in copies:  # tied tensors stay tied
+                            copies[place] = _copied(tensor, device, uploads)
+                        tensors[name] = copies[place]
                         replaced.append((tensors, name, tensor))
     except BaseException:
         restore()
         raise
     return restore
+
+
+def _place(tensor: torch.Tensor) -> object:
+    """Equal for tensors that are views of the same numbers."""
+    import torch
+
+    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.device.type != "meta" and tensor.numel()
+    return (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, type(tensor)) if plain else id(tensor)
 
 
 def _copied(tensor: torch.Tensor, device: torch.device, uploads: Uploads) -> torch.Tensor:
@@ -152,24 +160,25 @@ def tile(vae: Any) -> None:
 
 @contextmanager
 def denoiser_away(pipeline: Pipeline) -> Iterator[None]:
-    """Within the block the denoiser is on the host."""
+    """Within the block the denoiser is on the host, and what shares its memory."""
     import torch
 
     leaving = any(p.device.type != "cpu" for p in pipeline.denoiser.parameters())
     try:
         if leaving:
-            move(pipeline.denoiser, torch.device("cpu"))
+            move(torch.device("cpu"), pipeline.denoiser, *pipeline.shared)
         yield
     finally:
         if leaving:
             gc.collect()  # what a failed embedding left must not keep the denoiser from coming back
             torch.cuda.empty_cache()
-            move(pipeline.denoiser, pipeline.device)
+            move(pipeline.device, pipeline.denoiser, *pipeline.shared)
 
 
-def move(module: Any, device: torch.device) -> None:
-    """Moves parameters and buffers, as new tensors. The host does not wait for copies to a GPU."""
-    _lend(module.modules(), device, Uploads())
+def move(device: torch.device, *modules: Any) -> None:
+    """Moves the parameters and buffers of modules, as new tensors; what shares memory goes on sharing it. The host does not wait
+    for copies to a GPU."""
+    _lend([layer for module in modules for layer in module.modules()], device, Uploads())
 
 
 def sharing_copy(module: Any) -> Any:
@@ -192,6 +201,25 @@ def layers_copied(module: Any) -> Any:
     shared |= {id(hook): hook for layer in module.modules() for hook in layer._forward_pre_hooks.values()
                if isinstance(hook, _Lending)}
     return copy.deepcopy(module, shared)
+
+
+def share_again(copy_of: Any, module: Any) -> Callable[[], None]:
+    """What gives a copy by `layers_copied` the tensors that the original has then, wherever it shares them now: what moves a
+    module puts other tensors in place of its own."""
+    layers = dict(copy_of.named_modules())
+    pairs = [(mine._parameters, other._parameters, name) for path, other in module.named_modules()
+             for mine in filter(None, [layers.get(path)])
+             for name in mine._parameters.keys() & other._parameters.keys()
+             if mine._parameters[name] is not None and _place(mine._parameters[name]) == _place(other._parameters[name])]
+
+    def share() -> None:
+        import torch
+
+        for mine, other, name in pairs:
+            if _place(mine[name]) != _place(other[name]):
+                mine[name] = torch.nn.Parameter(other[name].detach(), requires_grad=False)
+
+    return share
 
 
 def own_tensors(module: Any, names: Iterable[str]) -> Any:

@@ -269,14 +269,14 @@ def test_a_quantized_layer_that_leaves_the_device_takes_its_bytes_along(mode: st
     layer = torch.nn.Sequential(torch.nn.Linear(64, 64)).requires_grad_(False)
     MADE_ON_HOST[mode](layer, "bfloat16")
     with simulated(shapes_only=shapes_only) as gpu:
-        move(layer, gpu.device)
+        move(gpu.device, layer)
         there = gpu.live
         assert there > 0
         for _ in range(2):
-            move(layer, torch.device("cpu"))
+            move(torch.device("cpu"), layer)
             assert gpu.live == 0
             assert {p.device.type for p in layer.parameters()} == {"cpu"}
-            move(layer, gpu.device)
+            move(gpu.device, layer)
             assert gpu.live == there
 
 

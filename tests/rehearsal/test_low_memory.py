@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness import Candidate, Control, Grid
+from harness import Candidate, Control, DeepCache, Grid
 from harness.check import problems
 from harness.materialise import Workbench
 from harness.materialise.shape_model import shape_model
@@ -42,7 +42,9 @@ def resident(gpu: Gpu, bench: Workbench, of: Candidate, grid: Grid) -> tuple[np.
 
 KINDS = {"fp16": candidate(model=MIDDLE, quantization="fp16"), "int8": candidate(model=MIDDLE, quantization="int8_weight_only"),
          "LoRA": candidate(model="zoo:photo", adapters=sketch()), "switching": candidate(adapters=sketch(end=0.5)),
-         "hypernetwork and words": candidate(adapters=sketch("-word")), "sd3": candidate(model="sd3")}
+         "hypernetwork and words": candidate(adapters=sketch("-word")), "sd3": candidate(model="sd3"),
+         "savers": candidate(model=MIDDLE, quantization="fp16", savers=("attention_slicing", "layerwise_casting")),
+         "step cache": candidate(model=MIDDLE, adapters=sketch(end=0.5), step_cache=DeepCache())}
 FLUX = candidate(model="flux")
 
 

@@ -15,6 +15,7 @@ from harness.materialise import MaterialiseError, Prepared, Workbench
 from harness.records import Cell
 from harness.sampling import Denoising, decode, embedded, entered
 from harness.savers import SAVERS
+from harness.weights.placing import layers_copied, lent
 from tests.fakes import PROMPTS, tiny_grid
 from tests.savers.settings import process_settings
 
@@ -163,3 +164,26 @@ def test_the_order_of_savers_declares_nothing(bench: Workbench) -> None:
     assert one.key == other.key
     identities = {bench.weights(which).identity for which in (candidate(), one, other, candidate(0.5, "vae_slicing"))}
     assert len(identities) == 3
+
+
+def test_copies_share_what_the_live_model_has_after_it_was_moved(tmp_path: Path) -> None:
+    bench = Workbench.for_grid(tiny_grid(steps=3), device="cpu", root=tmp_path)
+    live = bench.prepare(candidate()).pipeline
+    prepared = bench.prepare(candidate(0.5, "attention_slicing", "vae_slicing"))
+    for part in ("unet", "vae"):
+        for layer in live.parts[part].modules():
+            for name, parameter in layer._parameters.items():
+                if parameter is not None:
+                    layer._parameters[name] = torch.nn.Parameter(parameter.detach() * 2, requires_grad=False)
+        mine = prepared.pipeline.parts[part]
+        assert all(torch.equal(one, other) for one, other in zip(mine.parameters(), live.parts[part].parameters(), strict=True))
+        assert all(one.data_ptr() == other.data_ptr() for one, other in zip(
+            mine.parameters(), live.parts[part].parameters(), strict=True))
+
+
+def test_what_shares_memory_still_does_after_a_move() -> None:
+    layer = torch.nn.Linear(3, 3, device="cpu")
+    twin = layers_copied(layer)
+    with lent([layer, twin], torch.device("meta")):
+        assert layer.weight is twin.weight
+    assert layer.weight.data_ptr() == twin.weight.data_ptr()
