@@ -19,7 +19,7 @@ SUITE = Suite(
         prompts=read_prompts(Path(__file__).parent.parent / "zoo_prompts.toml"),
         seeds=(1,), guidance_scales=(5,), sampler="dpmpp_2m", steps=10, width=64, height=64, batch_size=10,
     ),
-    metrics=("psnr", "ssim", "clip_score", "exposure"),
+    metrics=("psnr", "ssim", "clip_score", "palette", "exposure"),
     latency_rounds=3,
     gates=(Gate(value="coverage"), Gate(value="failures", at_most=0)),
 )

@@ -447,6 +447,7 @@ def refusals_that_advise() -> list[tuple[str, str]]:
     (grid(prompts=[Prompt(id="p", text="a (cat:1,3)")], syntax="a1111"), "Write it as (word:1.3)",
      grid(prompts=[Prompt(id="p", text="a (cat:1.3)")], syntax="a1111")),
     (grid(prompts=[Prompt(id="p", text="a\u200b cat")]), "remove it", grid(prompts=[Prompt(id="p", text="a cat")])),
+    (one(step_cache=DeepCache(interval=1)), "give an interval of 2 or more", one(step_cache=DeepCache())),
     (gate("seconds_per_image", at_most=9) | {"latency_rounds": 2}, "set latency_rounds to at least",
      gate("seconds_per_image", at_most=9) | {"latency_rounds": 6})])
 def test_the_way_out_of_a_remark_works_when_it_is_followed(
