@@ -17,7 +17,7 @@ from harness.records import Coverage
 from harness.savers import SAVERS, VAE, SaverError, SaverReport, Use, in_order
 from harness.savers.step_caches import cache_steps, no_cache
 from harness.weights import Pipeline, with_part
-from harness.weights.placing import layers_copied, share_again
+from harness.weights.placing import layers_copied, lend_layers, lends_layers, share_again
 
 STEP_CACHE: Final = "step cache"
 
@@ -101,6 +101,8 @@ def changed(candidate: Candidate, pipeline: Pipeline) -> tuple[Pipeline, dict[st
         reports[STEP_CACHE] = cache_steps(copies[_part(STEP_CACHE, pipeline)], cache)
         pipeline = replace(pipeline, step_cache=cache if isinstance(cache, DeepCache) else None)
     for part, module in copies.items():
+        if lends_layers(module):  # those that a saver added are lent like the others
+            lend_layers(module, pipeline.device)
         pipeline = with_part(pipeline, part, module)
     return pipeline, reports
 

@@ -72,6 +72,11 @@ def lend_layers(module: Any, device: torch.device) -> None:
             layer.register_forward_hook(lending.end, always_call=True)
 
 
+def lends_layers(module: Any) -> bool:
+    """Whether the layers of a module are lent to a device by `lend_layers`."""
+    return any(isinstance(hook, _Lending) for layer in module.modules() for hook in layer._forward_pre_hooks.values())
+
+
 @contextmanager
 def lent_in_turn(modules: Iterable[Any], device: torch.device) -> Iterator[None]:
     """Within the block each of `modules`, which are kept on the host, is on `device` as a whole while its forward runs."""

@@ -389,6 +389,7 @@ ELSEWHERE = {
 }
 """Refusals that are not made of a declaration alone."""
 OTHERS = (
+    "candidate 'x': step_cache with interval 1 runs every step whole, so that nothing is saved; give an interval of 2 or more",
     "metric 'pose' is given no poses, so it cannot be measured; give Suite(pose=Pose()), or remove the metric",
     "pose: 'a' is not a folder below b; give one with a JSON file for each prompt",
     "Canny(of='a', low=100, high=200) finds no edge in 1 of 1 pictures ('b'), so there is nothing to follow; lower the "

@@ -44,6 +44,7 @@ KINDS = {"fp16": candidate(model=MIDDLE, quantization="fp16"), "int8": candidate
          "LoRA": candidate(model="zoo:photo", adapters=sketch()), "switching": candidate(adapters=sketch(end=0.5)),
          "hypernetwork and words": candidate(adapters=sketch("-word")), "sd3": candidate(model="sd3"),
          "savers": candidate(model=MIDDLE, quantization="fp16", savers=("attention_slicing", "layerwise_casting")),
+         "joined": candidate(model=MIDDLE, savers=("fuse_qkv",)),
          "step cache": candidate(model=MIDDLE, adapters=sketch(end=0.5), step_cache=DeepCache())}
 FLUX = candidate(model="flux")
 
