@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=count, metavar="N", help="seeds shown per prompt (default: 1)")
     parser.add_argument("--guidance", type=float, metavar="G", help="guidance scale shown (default: the recommended one)")
     parser.add_argument("--candidates", type=names, metavar="A,B",
-                        help="candidates shown, separated by commas (default: the pick, its controls and the candidates tied "
+                        help="candidates shown, separated by commas (default: the pick, its rivals and the candidates tied "
                              "with it)")
     parser.add_argument("--preference", action="store_true", help="show two images side by side instead of asking for scores")
     parser.add_argument("--raters", type=count, metavar="N", help="how many people you will ask (default: 3)")

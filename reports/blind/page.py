@@ -145,7 +145,7 @@ def _chosen(run: Run, rec: Recommendation, ask: Ask) -> tuple[list[str], float, 
                       key=lambda n: -mean.get(n, 0.0))
         candidates = list(dict.fromkeys([rec.pick, *run.roles, *tied]))
         names = candidates[:most]
-        notes[0] += "; the pick, its controls and the candidates tied with it"
+        notes[0] += "; the pick, its rivals and the candidates tied with it"
         if left := candidates[most:]:
             notes.append(f"left out to keep it short: {words.listed(list(map(words.visible, left)), 12)} (name them with "
                         "--candidates)")

@@ -1,4 +1,4 @@
-"""The pick next to its controls as one picture file, `report-pick.webp`, and the lines by which report.md shows it. Comments on
+"""The pick next to its rivals as one picture file, `report-pick.webp`, and the lines by which report.md shows it. Comments on
 a pull request take no pictures of ours and stay text."""
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BODY_AFTER: Final = 4
 """Lines of report.md above the picture: the suite's name, the verdict's sentence, and an empty line after each."""
 STRIP_LINES: Final = 4
 """The picture, the lines on it, and an empty line after each."""
-_PICTURE: Final = f"![The pick next to its controls]({STRIP_NAME})"
+_PICTURE: Final = f"![The pick next to its rivals]({STRIP_NAME})"
 CUT: Final = "… cut here; the page has the rest."
 
 

@@ -69,7 +69,7 @@ def gate_rows(run: Run, verdicts: list[Verdict], pick: str | None = None) -> lis
 
 
 def comparison_rows(run: Run, comparisons: tuple[Comparison, ...]) -> list[dict[str, str]]:
-    """The pick minus each control: which, in what, on which prompts, the difference with interval and n, the word."""
+    """The pick minus each rival: which, in what, on which prompts, the difference with interval and n, the word."""
     return [{"other": label_with_role(run, c.other), "value": words.title(run.row(c.value)), "split": c.split,
              "at": "all" if c.other_guidance is None else f"{c.other_guidance:g}", "word": c.word,
              "difference": words.estimate(c.difference, run.row(c.value), difference=True)} for c in comparisons]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.declare import Merge, Suite
+from harness.declare.candidate_names import parts_of_name
 from harness.declare.swept_axis import varies_fidelity
 from reports import formatting as words
 from reports.read.roles import axis_of, controls
@@ -12,10 +13,10 @@ __all__ = ["axis_of", "controls", "label", "label_with_role", "not_run", "parent
 
 
 def label(run: Run, name: str) -> str:
-    """A candidate in words: "alpha 0.35" on a numeric axis, its visible name otherwise; axis values must tell it apart. KeyError
-    for a name that the suite does not have."""
+    """A candidate in words: "alpha 0.35" on a numeric axis, its visible name otherwise; axis values must tell it apart. A name
+    that says more than this value, as "strength=0.4 control=1", is itself. KeyError for a name that the suite does not have."""
     value = run.axis_values.get(run.candidate(name).name)
-    return words.visible(name) if value is None else f"{run.axis} {value:g}"
+    return words.visible(name) if value is None or len(parts_of_name(name)) > 1 else f"{run.axis} {value:g}"
 
 
 def label_with_role(run: Run, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Which candidate is best and at which guidance: chosen on the select prompts, compared with its controls on the others."""
+"""Which candidate is best and at which guidance: chosen on the select prompts, compared with its rivals on the others."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ SWEEP_RULE: Final = (
     "unless the suite says otherwise that of the fewest steps, of these of the lowest guidance scale, and there the axis value "
     "nearest the middle of the plateau. Without a surface, or where it does not fit, the same is done with the cells as measured "
     "and their standard errors, with the middle of the tied range (without a numeric axis: the highest mean). The choice is then "
-    "checked on the confirm prompts, which had no part in it, against all controls together (Holm's intervals by t).")
+    "checked on the confirm prompts, which had no part in it, against all rivals together (Holm's intervals by t).")
 OWN_SCALES_RULE: Final = (
     " Some candidates here have guidance scales of their own, which are no setting of the others. So the axis values that the "
     "objective prefers decide first, then the candidates of the scales at which the mean is highest, and guidance only among "

@@ -26,11 +26,11 @@ TRAINED: Final = ("step", "epoch")
 
 
 def sweep_evidence(run: Run, rec: Recommendation, preferred: str = "") -> str:
-    """How the pick compares with its controls on the held-out prompts, and which cells did as well where it was chosen;
+    """How the pick compares with its rivals on the held-out prompts, and which cells did as well where it was chosen;
     `preferred` are the ends of axes that the objective chose it for."""
     against = [c for c in rec.comparisons if c.value == "objective" and at_counterpart(run, c)]
     where = f"{_where(against)} " if any(c.difference.prompts for c in against) else ""
-    told = f"{where}it is {_told(run, against)}" if against else "there is no control to compare it with"
+    told = f"{where}it is {_told(run, against)}" if against else "there is no rival to compare it with"
     return "; ".join(filter(None, (told, _tied(run, rec, preferred))))
 
 

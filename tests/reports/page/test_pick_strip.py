@@ -1,4 +1,4 @@
-"""report.md shows the pick beside its controls from a small file, within its limit, and no text of a run acts in it."""
+"""report.md shows the pick beside its rivals from a small file, within its limit, and no text of a run acts in it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(merge_run: Run, merge_folder: Path, tmp_path: Path) -> Run:
 
 def test_the_markdown_shows_a_relative_file_below_the_verdict(run: Run, merge_verdict: Recommendation) -> None:
     lines = illustrated(TEXT, run, merge_verdict).split("\n")
-    assert lines[4] == f"![The pick next to its controls]({STRIP_NAME})"
+    assert lines[4] == f"![The pick next to its rivals]({STRIP_NAME})"
     assert lines[-1] == "rest"
     assert "the pick, alpha 0.45" in lines[6]
     assert (run.folder / STRIP_NAME).stat().st_size < 200_000

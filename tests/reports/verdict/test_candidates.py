@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from harness.declare.sweeps import adapter_files, adapter_grid
 from harness.records import Coverage
 from reports.read import run as run_module
 from reports.read.roles import axis_values
-from reports.read.run import Run
+from reports.read.run import Run, load_run
 from reports.verdict.candidates import controls, label, label_with_role, parents, varies_fidelity
 from tests.reports import synthetic
 
@@ -136,3 +137,13 @@ def test_the_model_alone_in_a_grid_of_adapters_is_without_them(adapters: tuple[s
     suite = synthetic.merge_suite(candidates=made, baseline=made[0].name)
     assert controls(suite)[made[0].name] == role
     assert parents(suite) == (made[0].name,)
+
+
+def test_a_name_that_says_more_than_its_axis_is_shown_whole_as_promote_takes_it(tmp_path: Path) -> None:
+    swept = synthetic.merge_suite(grid=synthetic.SMALL, gates=()).candidates[:2]
+    named = tuple(replace(c, name=f"strength={n} control=1", axes={"strength": n, "control": 1.0}) for n, c in enumerate(swept))
+    plain = tuple(replace(c, name=f"strength={n}", axes={"strength": float(n)}) for n, c in enumerate(swept))
+    for candidates, expected in ((named, "strength=1 control=1"), (plain, "strength 1")):
+        suite = synthetic.merge_suite(candidates=candidates, baseline=candidates[0].name, grid=synthetic.SMALL, gates=())
+        run = load_run(synthetic.write_run(tmp_path / expected, suite))
+        assert label(run, candidates[1].name) == expected
