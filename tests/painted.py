@@ -4,6 +4,9 @@ sampled. For tests of what a run does with images: order, journal, resuming, rac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +20,7 @@ from harness.post import PostProcess
 from harness.probes.clock import Stopwatch
 from harness.records import PHASES, Cell, Coverage
 from harness.run.suite_run import SuiteRun
+from harness.weights import ModelFile, Pipeline, shape_pipeline
 
 
 class PaintedBench(Workbench):
@@ -58,10 +62,29 @@ def pass_time(phases: Sequence[Any], grid: Grid, cell: Cell, watch: Stopwatch, *
                 pass
 
 
+def without_encoders(model: ModelFile, config: Path | None = None) -> Pipeline:
+    """The shapes of a model, of which no prompt is read; those of a file are made once."""
+    status = model.path.stat()
+    return _without_encoders(_Opened(model=model, place=(str(model.path), status.st_mtime_ns, status.st_size)), config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """A model file that equals another if it is the same one."""
+
+    model: ModelFile = field(compare=False)
+    place: tuple[object, ...]
+
+
+@lru_cache(maxsize=8)
+def _without_encoders(of: _Opened, config: Path | None) -> Pipeline:
+    return replace(shape_pipeline(of.model, config), encoders=())
+
+
 def paint_runs(patch: pytest.MonkeyPatch, bench: type = PaintedBench) -> None:
     """From here on every run of this process is painted."""
     patch.setattr("harness.run.suite_run.Workbench", bench)
-    patch.setattr("harness.materialise.workbench.inspect_pipeline", lambda *_: ())
+    patch.setattr("harness.materialise.workbench.shape_pipeline", without_encoders)
     patch.setattr("harness.run.images.sample", paint)
     patch.setattr("harness.run.images.lengths_of", lambda *_: lambda _: ())
     patch.setattr("harness.run.latency.time_one", pass_time)

@@ -60,7 +60,6 @@ from harness.weights import (
     Pipeline,
     TextEncoder,
     build_pipeline,
-    inspect_pipeline,
     reading_with,
     shape_pipeline,
     with_part,
@@ -139,7 +138,6 @@ class Workbench:
         self._vaes: dict[tuple[str, ...], bool] = {}
         self._grid: Grid | None = None
         self._masked: set[tuple[str, str, str]] = set()
-        self._inspected: dict[tuple[str, str | None, bool], tuple[TextEncoder, ...]] = {}
         self._shapes: dict[tuple[str, str | None, bool], Pipeline] = {}
 
     @classmethod
@@ -220,10 +218,6 @@ class Workbench:
         plan = self._plan(candidate.model)
         base = frame_of(candidate.model)
         refuse_foreign_kind(plan)
-        place = (base.path, base.config, base.ema)
-        if place not in self._inspected:
-            self._inspected[place] = inspect_pipeline(self.library.open(base),
-                                                      self.library.path(base.config) if base.config else None)
         refuse_mask_readers(candidate, reads_mask(self._shape(base)))
         refuse_idle_parts(candidate, self._shape(base).parts)
         if candidate.controls:
@@ -308,7 +302,7 @@ class Workbench:
         """What decides which prompts fit: the text encoders of an inspected candidate, without values, and the treatment of each
         of its phases without what only changes values."""
         base = frame_of(candidate.model)
-        encoders = self._inspected[base.path, base.config, base.ema]
+        encoders = self._shape(base).encoders
         plain_candidate = replace(candidate, aesthetic=None)
         return encoders, tuple(self._treatment(plain_candidate, [self._reading(a, candidate.model) for a in adapters])
                                for _, adapters in self.spans(candidate))

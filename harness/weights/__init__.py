@@ -9,7 +9,6 @@ from harness.weights.layout import Piece, Placed, layout_of, single_file_layout
 from harness.weights.ldm import export_ldm
 from harness.weights.live_pipeline import (
     build_pipeline,
-    inspect_pipeline,
     random_sd1,
     random_sdxl,
     reading_with,
@@ -25,6 +24,6 @@ from harness.weights.write import save_single_file
 
 __all__ = ["COMPONENTS", "PARTS", "Call", "ModelFile", "ModelFileError", "Piece", "Pipeline", "Placed",
            "StoredTensor", "TensorFile", "TensorInfo", "TextEncoder", "added_conditions", "build_pipeline", "call_pipeline",
-           "clip_tokenizer", "content_hash", "embed_text", "export_ldm", "inspect_pipeline", "latent_shape", "layout_of",
+           "clip_tokenizer", "content_hash", "embed_text", "export_ldm", "latent_shape", "layout_of",
            "open_model", "open_tensors", "random_sd1", "random_sdxl", "read_header", "reading_with", "save_single_file", "scaled",
            "sd1_tokenizer", "shape_pipeline", "single_file_layout", "unscaled", "with_part"]

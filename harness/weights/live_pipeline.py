@@ -64,14 +64,6 @@ def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "
     return replace(pipeline, called=called)
 
 
-def inspect_pipeline(model: ModelFile, config: Path | None = None) -> tuple[TextEncoder, ...]:
-    """The text encoders without values, of which the tokenizers and lengths can be used. Raises the errors of `build_pipeline`
-    that can be found without reading weights."""
-    import torch
-
-    return _without_values(model, config, torch.device("cpu")).encoders
-
-
 def shape_pipeline(model: ModelFile, config: Path | None = None, homes: Mapping[str, Home] | None = None) -> Pipeline:
     """The pipeline of `model` on the meta device, in the dtypes of its `homes`: code that runs on it makes shapes alone. Raises
     the errors of `build_pipeline` that can be found without reading weights."""

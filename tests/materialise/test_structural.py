@@ -12,7 +12,7 @@ from harness import Blocks, Checkpoint
 from harness.cli import main
 from harness.materialise.library import Library, MaterialiseError
 from harness.materialise.plan_recipe import plan_recipe
-from harness.weights import ModelFileError, inspect_pipeline, open_model
+from harness.weights import ModelFileError, open_model, shape_pipeline
 from tests.materialise.models import made_file, merge, parent, write
 from tests.materialise.tiny_dit import flux
 
@@ -132,7 +132,7 @@ def test_scaled_codes_are_multiplied_out_here_too(tmp_path):
 def test_it_is_not_sampled_and_says_why(tmp_path):
     write(tmp_path / "a.safetensors", new(WAN, 1))
     with pytest.raises(ModelFileError, match=r"Wan.*not sampled"):
-        inspect_pipeline(Library(tmp_path).open(Checkpoint(path="a.safetensors")))
+        shape_pipeline(Library(tmp_path).open(Checkpoint(path="a.safetensors")))
 
 
 @pytest.mark.parametrize("extra", [{"blocks.0.self_attn.q.lora_A.weight": torch.ones(2, 8)},

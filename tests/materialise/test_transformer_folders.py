@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from harness import Checkpoint
 from harness.cli import main
 from harness.materialise.library import Library
-from harness.weights import ModelFileError, inspect_pipeline, open_model
+from harness.weights import ModelFileError, open_model, shape_pipeline
 from harness.weights.dit import TIED_EMBEDDING
 from tests.materialise.models import made_file, merge, planned, write
 from tests.weights.real_names import drawn, in_diffusers, original_shapes
@@ -133,7 +133,7 @@ def test_the_folder_of_one_component_opens_merges_and_is_not_sampled(component, 
     assert set(merged) == set(expected)
     assert all(torch.allclose(merged[key], 2 * expected[key]) for key in expected)
     with pytest.raises(ModelFileError, match="folder above"):
-        inspect_pipeline(Library(tmp_path).open(Checkpoint(path=f"a/{component}")))
+        shape_pipeline(Library(tmp_path).open(Checkpoint(path=f"a/{component}")))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -14,7 +14,7 @@ from harness.records import Coverage
 from harness.records.images import CHUNKED, PROMPTS
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
-from harness.weights import inspect_pipeline
+from harness.weights import shape_pipeline
 from reports import terminal_table
 from reports.analysis import load_run
 from reports.page.build import write_page
@@ -30,7 +30,7 @@ CJK = "一只红色的球在绿色的草地上面放着"
 def painted(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setenv("SWEETSPOT_CACHE", str(tmp_path_factory.getbasetemp() / "zoo-cache"))
     paint_runs(monkeypatch)
-    monkeypatch.setattr("harness.materialise.workbench.inspect_pipeline", inspect_pipeline)
+    monkeypatch.setattr("harness.materialise.workbench.shape_pipeline", shape_pipeline)
 
 
 def suite(*prompts: Prompt, **changes: object) -> Suite:

@@ -15,7 +15,7 @@ from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
 from harness.text import Treatment
 from harness.text.tokens import lay_out
-from harness.weights import inspect_pipeline, open_model
+from harness.weights import open_model, shape_pipeline
 from reports.analysis import load_run
 from tests.fakes import tiny_grid, tiny_suite
 from tests.painted import paint_runs
@@ -30,7 +30,7 @@ CLIP = 7
 @pytest.fixture(autouse=True)
 def painted(monkeypatch: pytest.MonkeyPatch) -> None:
     paint_runs(monkeypatch)
-    monkeypatch.setattr("harness.materialise.workbench.inspect_pipeline", inspect_pipeline)
+    monkeypatch.setattr("harness.materialise.workbench.shape_pipeline", shape_pipeline)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_texts_that_t5_alone_tells_apart_are_two(kind, folders, tmp_path):
 @pytest.mark.parametrize("kind", [*T5])
 @pytest.mark.parametrize("text", ["", "abc", "ab cd", "b" * 700])
 def test_the_tokens_are_those_that_diffusers_gives_to_t5(kind, text, folders):
-    encoder = inspect_pipeline(open_model(folders(kind) / "a"))[-1]
+    encoder = shape_pipeline(open_model(folders(kind) / "a")).encoders[-1]
     expected = encoder.tokenizer([text], padding="max_length", max_length=T5[kind], truncation=True).input_ids[0]
     assert list(lay_out(encoder, text, Treatment()).ids) == list(expected)
 

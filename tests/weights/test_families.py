@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness.weights import ModelFileError, inspect_pipeline, layout_of, naming, open_model, single_file_layout
+from harness.weights import ModelFileError, layout_of, naming, open_model, shape_pipeline, single_file_layout
 from harness.weights.ldm import UNET_PREFIX, VAE_PREFIX, unet_to_ldm
 from tests.weights.tiny import tiny
 from tests.weights.tiny_families import made, states, write_folder
@@ -200,7 +200,7 @@ def test_wide_unets_open_and_are_not_sampled(tmp_path, channels):
     model = open_model(write_folder(tmp_path, parts))
     assert (model.family, model.channels) == ("sd1", channels)
     with pytest.raises(ModelFileError, match=rf"{channels} input channels, 4 output.*can be merged and inspected"):
-        inspect_pipeline(model)
+        shape_pipeline(model)
 
 
 @pytest.mark.parametrize(("wrapper", "prefix"), [

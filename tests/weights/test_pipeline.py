@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness.weights import ModelFileError, build_pipeline, inspect_pipeline, ldm, open_model, random_sd1, sd1_tokenizer
+from harness.weights import ModelFileError, build_pipeline, ldm, open_model, random_sd1, sd1_tokenizer, shape_pipeline
 from harness.weights.live_module import empty
 from harness.weights.live_pipeline import SD1_CONFIGS
 from tests.weights.tiny import tiny
@@ -138,9 +138,9 @@ def test_inspecting_finds_what_building_would_without_weights(tmp_path, folder, 
     save_file({n: t.contiguous() for n, t in TINY.file().items() if n != key}, tmp_path / "m.safetensors")
     good, bad = open_model(folder / "model.safetensors"), open_model(tmp_path / "m.safetensors")
     monkeypatch.setattr("harness.weights.model.ModelFile.tensors", lambda *_: pytest.fail("weights were read"))
-    inspect_pipeline(good, folder / "config")
+    shape_pipeline(good, folder / "config")
     with pytest.raises(ModelFileError, match=r"unet and its config in .* differ in 1 tensors.*is missing"):
-        inspect_pipeline(bad, folder / "config")
+        shape_pipeline(bad, folder / "config")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

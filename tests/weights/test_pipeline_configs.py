@@ -11,9 +11,9 @@ from harness.weights import (
     ModelFileError,
     build_pipeline,
     clip_tokenizer,
-    inspect_pipeline,
     open_model,
     random_sdxl,
+    shape_pipeline,
     single_file_layout,
 )
 from harness.weights.header import data_bytes, encode_header, lay_out
@@ -165,7 +165,7 @@ def test_a_single_file_of_full_size_agrees_with_the_built_in_configs(tmp_path, f
     layout = single_file_layout(open_model(tmp_path / "folder"))
     model = open_model(sparse(tmp_path / "m.safetensors", [(p.name, p.dtype, p.shape) for p in layout]))
     assert (model.family, len(layout)) == (family, count)
-    inspect_pipeline(model)
+    shape_pipeline(model)
 
 
 def test_the_last_layer_of_stable_diffusion_2_is_no_part_of_its_pipeline(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness.weights import ModelFileError, build_pipeline, inspect_pipeline, open_model
+from harness.weights import ModelFileError, build_pipeline, open_model, shape_pipeline
 from harness.weights.model import ModelFile, TensorInfo
 from harness.weights.refusals import refuse_family
 from tests.weights.pipelines import FAMILIES, SAMPLED, single_file_of
@@ -49,7 +49,7 @@ def test_a_missing_tensor_of_any_family_is_named_before_weights_are_read(folder,
     name = next(n for n in load_file(path) if n.endswith(("final_layer_norm.weight", "conv_out.bias", "proj_out.bias")))
     edit(path, lambda tensors: tensors.pop(name))
     monkeypatch.setattr("harness.weights.model.ModelFile.tensors", lambda *_: pytest.fail("weights were read"))
-    for ask in (inspect_pipeline, build_pipeline):
+    for ask in (shape_pipeline, build_pipeline):
         with pytest.raises(ModelFileError, match=rf"{LAST[family]} and its config .* differ in 1 tensors: .* is missing"):
             ask(open_model(folder))
 
@@ -75,13 +75,13 @@ def test_an_sdxl_file_without_vae_says_what_a_whole_model_is(folder, tmp_path):
     single = single_file_of(folder, tmp_path / "m.safetensors")
     edit(single, lambda tensors: [tensors.pop(n) for n in list(tensors) if n.startswith("first_stage_model.")])
     with pytest.raises(ModelFileError, match="has no vae, only unet, text_encoder, text_encoder_2"):
-        inspect_pipeline(open_model(single), folder)
+        shape_pipeline(open_model(single), folder)
 
 
 @pytest.mark.parametrize("folder", ["sdxl"], indirect=True)
 def test_a_file_of_another_size_than_the_built_in_configs_is_refused(folder, tmp_path):
     with pytest.raises(ModelFileError, match=r"unet and its config in .*sdxl differ in \d+ tensors"):
-        inspect_pipeline(open_model(single_file_of(folder, tmp_path / "m.safetensors")))
+        shape_pipeline(open_model(single_file_of(folder, tmp_path / "m.safetensors")))
 
 
 @pytest.mark.parametrize("family", ["flux", "sd3"])
@@ -109,7 +109,7 @@ def test_configs_of_models_that_work_otherwise_are_refused(folder, component, ke
     change = {"_class_name": key} if component == "scheduler" else {key: [0.0] * 4}
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelFileError, match=what):
-        inspect_pipeline(open_model(folder))
+        shape_pipeline(open_model(folder))
 
 
 @pytest.mark.parametrize("folder", ["sdxl"], indirect=True)
@@ -120,7 +120,7 @@ def test_parts_of_different_models_are_refused_with_both_widths(folder):
              for name, tensor in load_file(weights_of(folder, "text_encoder")).items()}
     save_file(wider, weights_of(folder, "text_encoder"))
     with pytest.raises(ModelFileError, match=r"width of the text states: the denoiser takes 32, .*gives 36"):
-        inspect_pipeline(open_model(folder))
+        shape_pipeline(open_model(folder))
 
 
 @pytest.mark.parametrize("folder", SAMPLED, indirect=True)
@@ -142,4 +142,4 @@ def test_a_tokenizer_that_is_missing_or_broken_is_named(folder, broken):
     if not broken:
         (folder / "tokenizer_2").rmdir()
     with pytest.raises(ModelFileError, match="tokenizer_2"):
-        inspect_pipeline(open_model(folder))
+        shape_pipeline(open_model(folder))
