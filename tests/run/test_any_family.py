@@ -12,6 +12,8 @@ from harness.records import Finished
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
 from harness.samplers import SAMPLERS
+from harness.sampling.text import TextState
+from harness.weights import Pipeline
 from tests.weights.pipelines import CALLED, FAMILIES, folder_of, theirs
 
 PROMPTS = (Prompt(id="one", text="abc"), Prompt(id="two", text="xyz", negative="b", split="confirm"))
@@ -87,16 +89,24 @@ def test_a_sampler_of_the_other_kind_is_refused_before_the_first_image(made: tup
         run.close()
 
 
-@pytest.mark.parametrize("sampler", sorted(name for name, row in SAMPLERS.items() if not row.flow))
-def test_every_sampler_makes_pictures_that_do_not_depend_on_the_batch(sampler: str, tmp_path: Path) -> None:
-    from harness.sampling import Denoising, alone, batches, encode
-    from tests.fakes import plain_candidate, tiny_grid
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pipeline, TextState]:
+    """A built-in model that is live, and the prompts as it reads them."""
+    from harness.sampling import encode
+    from tests.fakes import plain_candidate
 
-    (phase,) = Workbench(device="cpu", root=tmp_path).prepare(plain_candidate()).phases
-    pipeline, latents = phase.enter(), []
+    (phase,) = Workbench(device="cpu", root=tmp_path_factory.mktemp("models")).prepare(plain_candidate()).phases
+    return phase.enter(), encode(phase.enter(), PROMPTS)
+
+
+@pytest.mark.parametrize("sampler", sorted(name for name, row in SAMPLERS.items() if not row.flow))
+def test_every_sampler_makes_pictures_that_do_not_depend_on_the_batch(sampler: str, read: tuple[Pipeline, TextState]) -> None:
+    from harness.sampling import Denoising, alone, batches
+    from tests.fakes import tiny_grid
+
+    (pipeline, text), latents = read, []
     for size in (1, 2):
         grid = tiny_grid(prompts=PROMPTS, sampler=sampler, steps=4, guidance_scales=(4,), batch_size=size)
-        text = encode(pipeline, grid.prompts)
         found = {}
         for cells in batches(grid):
             run = Denoising(pipeline, grid, cells)
