@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch._dynamo.utils import counters
 
 from harness.control.reading import read_control
 from harness.declare import Control, Ensemble, Relay
@@ -231,3 +233,20 @@ def test_a_folder_that_contradicts_its_tensors_is_refused(tmp_path: Path, root: 
 def test_the_names_of_an_adapter_nested_in_a_checkpoint_are_read(tmp_path: Path) -> None:
     torch.save({"adapter": {name: one.clone() for name, one in flat_names(adapter().state_dict()).items()}}, tmp_path / "a.pth")
     assert read_control(tmp_path / "a.pth").named.whole.keys() == adapter().state_dict().keys()
+
+
+@pytest.mark.parametrize("control", [t2i(), Control(path="sd1-net", picture="edges")], ids=["T2I-Adapter", "ControlNet"])
+def test_a_compiled_unet_is_controlled_as_the_eager_one_and_compiled_once(control: Control, root: Path,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    # Graphs are captured as for the compiler, and run as they are: no compiler is needed, and latents are equal.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr("harness.runtimes.compiling.shutil.which", lambda _: "c++")
+    bench, graphs = bench_of(root), []
+    for weight in (0.8, 0.4):
+        asked = candidate("sd1", replace(control, weight=weight))
+        before = counters["stats"]["unique_graphs"]
+        made = latents(bench, replace(asked, runtime="compiled"))
+        graphs.append(counters["stats"]["unique_graphs"] - before)
+        torch.testing.assert_close(made, latents(bench_of(root), asked), rtol=0, atol=0)
+    assert graphs[0] > 0
+    assert graphs[1] == 0
