@@ -21,5 +21,9 @@ def acting_problems(one: Control | Reference) -> Iterator[str]:
 def given_twice(several: Collection[Control | Reference]) -> Iterator[str]:
     """The path of each that has the file and the picture of another, in some of the same steps."""
     for one, other in combinations(several, 2):
-        if (one.path, one.picture) == (other.path, other.picture) and one.start < other.end and other.start < one.end:
+        if _seen(one) == _seen(other) and one.start < other.end and other.start < one.end:
             yield one.path
+
+
+def _seen(one: Control | Reference) -> tuple[object, ...]:
+    return one.path, one.picture, one.kind if isinstance(one, Control) else ""

@@ -11,11 +11,13 @@ from harness.check.map_remarks import map_remarks
 from harness.check.phrases import number
 from harness.check.values import known_values, parts_of_objective
 from harness.declare import Candidate, Canny, Control, Suite
+from harness.declare.candidate_names import hint
 from harness.declare.effective_grid import stage_grids
 from harness.declare.guiding import STAGE_BEFORE
 from harness.declare.listing import first_of
 from harness.declare.nearest import did_you_mean
 from harness.declare.picture_file import PictureError, size_of_picture
+from harness.declare.picture_kinds import PICTURE_KINDS
 from harness.declare.picture_uses import (
     OF_MAPS,
     REFERENCE,
@@ -39,8 +41,8 @@ def control_problems(controls: Collection[Control], *, later: bool = False) -> I
 
 def _control(control: Control, later: bool) -> Iterator[str]:
     yield from acting_problems(control)
-    if control.kind:
-        yield f"kind is {control.kind!r}, which union networks take, and they are not supported yet; remove it"
+    if control.kind and control.kind not in PICTURE_KINDS:
+        yield f"kind is {control.kind!r}; {hint(control.kind, PICTURE_KINDS)}"
     source = control.picture.of if isinstance(control.picture, Canny) else control.picture
     if not source.strip():
         yield "picture is empty; name one of Prompt.pictures"

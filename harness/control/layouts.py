@@ -20,6 +20,9 @@ from harness.weights.wrapped_names import without_wrapping
 
 ORIGINAL: Final = "original code"
 DIFFUSERS: Final = "diffusers"
+UNION: Final = "union, by the names of diffusers"
+TASKS: Final = "task_embedding"
+"""The tensor of a union network that has a row for each kind of picture."""
 CONTROL_LORA: Final = "Control-LoRA"
 T2I_DIFFUSERS: Final = "T2I-Adapter, by the names of diffusers"
 T2I_ORIGINAL: Final = "T2I-Adapter, by the names of the original code"
@@ -38,9 +41,6 @@ _OTHERS: Final[tuple[tuple[str, str], ...]] = (
     (r"^(style_embedding$|ln_(pre|post)\.)",
      "a style adapter of T2I-Adapter, which reads a reference picture by CLIP and is not supported. Give an IP-Adapter to "
      "Candidate(references=...)"),
-    (r"(^|\.)(task_embedding$|control_add_embedding\.|spatial_ch_projs\.|transformer_layes\.)",
-     "a union network (ControlNet Union or ProMax), which must be told the kind of each picture. It is not supported yet: give "
-     "the network of that one kind, such as a canny ControlNet"),
     (r"^lllite_", f"a ControlNet-LLLite, which is not supported. {_KEEP}"),
     (r"(ip_adapter|image_proj)\.|\.to_[kv]_ip\.", "an IP-Adapter, which is given a reference picture. Give it to "
      "Candidate(references=...)"),
@@ -100,7 +100,7 @@ def named(where: str, names: Iterable[str], numbering: Numbering | None = None) 
         tensors = {name: source for name, source in inner.items() if name not in _WITHOUT_VALUES}
         return Named(layout=ORIGINAL, whole=_to_diffusers(where, tensors, numbering), deltas=DIFFERENCE in inner, beside=beside)
     if any(name.startswith("controlnet_cond_embedding.") for name in inner):
-        return Named(layout=DIFFUSERS, whole=inner)
+        return Named(layout=UNION if TASKS in inner else DIFFUSERS, whole=inner)
     raise ModelFileError(f"{where}: this is not a known control network: none of its {len(listed)} tensors is of a hint "
                          f"encoder (first: {first_of(sorted(map(repr, listed)))}). Expected a ControlNet, a Control-LoRA "
                          "or a T2I-Adapter")

@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from harness.control.layouts import UNION
 from harness.control.reading import ControlFile, misfits, network_config, refuse_misfit
 from harness.control.t2i_adapter import refuse_t2i_misfit, t2i_config
+from harness.control.union import union_config
 from harness.declare.listing import first_of
 from harness.records.harmless_text import visible
 from harness.weights.safetensors_header import ModelFileError
@@ -20,16 +22,19 @@ def network_without_values(control: ControlFile, unet: Mapping[str, Any], model:
     """The network's module for a U-Net of this config, with all parameters on the meta device. `model` names the U-Net's file,
     and `factor` is how much smaller its latents are than pictures. Raises ModelFileError for a network that does not fit."""
     from accelerate import init_empty_weights
-    from diffusers import ControlNetModel
+    from diffusers import ControlNetModel, ControlNetUnionModel
 
     from harness.weights.undrawn import Undrawn
 
     if control.named.t2i:
         return _t2i_without_values(control, unet, model, factor)
     config = network_config(control, unet)
+    union = control.named.layout == UNION
+    if union:  # whose middle always attends to the text
+        config = {name: value for name, value in config.items() if name != "mid_block_type"} | union_config(control)
     try:
         with Undrawn(), init_empty_weights(include_buffers=False):
-            module = ControlNetModel.from_config(config)
+            module = (ControlNetUnionModel if union else ControlNetModel).from_config(config)
     except Exception as error:  # diffusers raises errors of many types for impossible numbers
         raise ModelFileError(f"{control.path}: no control network can be built for the U-Net of {model} ({error}). Give one of "
                              "the model's own family") from error

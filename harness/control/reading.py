@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.control.layouts import CONTROL_LORA, DIFFUSERS, Named, named
+from harness.control.layouts import CONTROL_LORA, DIFFUSERS, UNION, Named, named
 from harness.declare.listing import first_of
 from harness.records.harmless_text import visible
 from harness.weights.files import ModelFileError, TensorFile, open_tensors, read_json
@@ -19,7 +19,7 @@ from harness.weights.safetensors_header import StoredTensor
 if TYPE_CHECKING:
     import torch
 
-_CLASSES: Final = ("ControlNetModel", "T2IAdapter")
+_CLASSES: Final = ("ControlNetModel", "ControlNetUnionModel", "T2IAdapter")
 _FLOATS: Final = ("F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2")
 _PROJECTIONS: Final = (".proj_in.weight", ".proj_out.weight")
 _ENCODER: Final = ("conv_in.", "time_embedding.", "add_embedding.", "class_embedding.", "down_blocks.", "mid_block.")
@@ -75,7 +75,7 @@ def read_control(path: Path, numbering: Numbering | None = None) -> ControlFile:
         config = read_json(file) if file.is_file() else {}
         if (kind := config.get("_class_name", _CLASSES[0])) not in _CLASSES:
             raise ModelFileError(f"{path}: its config.json says {visible(str(kind)[:80])!r}; expected {' or '.join(_CLASSES)}. "
-                                 "Give a ControlNet of one kind, or a T2I-Adapter")
+                                 "Give a ControlNet or a T2I-Adapter")
         places = {place.source: place.file for place in denoiser_places(path).values()}
     else:
         opened = open_tensors(path)
@@ -186,7 +186,7 @@ def _refuse_impossible(control: ControlFile) -> None:
         if not entry.shape or len(entry.shape) > 4:
             raise ModelFileError(f"{control.path}: {visible(source)!r} is {list(entry.shape)}; expected one to four dimensions. "
                                  "Download it again")
-    if control.named.layout == DIFFUSERS and not _hint_weights(control.shapes()):
+    if control.named.layout in (DIFFUSERS, UNION) and not _hint_weights(control.shapes()):
         raise ModelFileError(f"{control.path}: has no first layer of a hint encoder (controlnet_cond_embedding.conv_in.weight). "
                              "Download it again")
 

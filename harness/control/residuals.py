@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.control.union import union_inputs
+
 if TYPE_CHECKING:
     import torch
 
@@ -36,11 +38,12 @@ def control_inputs(controls: Sequence[LiveControl], maps: Mapping[str, torch.Ten
         half = guided and guess
         maps_of_batch = maps[control.picture]
         states, added = _half(given, half)
-        outputs = control.network(
-            scaled.chunk(2)[1] if half else scaled, timestep, encoder_hidden_states=states, added_cond_kwargs=added,
-            controlnet_cond=torch.cat([maps_of_batch] * 2) if guided and not half else maps_of_batch,
-            conditioning_scale=control.weight, guess_mode=guess, return_dict=False)
-        own_down, own_middle = outputs
+        seen = scaled.chunk(2)[1] if half else scaled
+        drawn = torch.cat([maps_of_batch] * 2) if guided and not half else maps_of_batch
+        pictures = {"controlnet_cond": drawn} if control.kind is None else union_inputs(control.network, control.kind, drawn)
+        own_down, own_middle = control.network(
+            seen, timestep, encoder_hidden_states=states, added_cond_kwargs=added, conditioning_scale=control.weight,
+            guess_mode=guess, return_dict=False, **pictures)
         if half:
             own_down = [torch.cat([torch.zeros_like(residual), residual]) for residual in own_down]
             own_middle = torch.cat([torch.zeros_like(own_middle), own_middle])

@@ -13,6 +13,7 @@ from harness.control.maps import control_map, edges_drawn, map_identity, source_
 from harness.control.network import filled, network_without_values
 from harness.control.reading import ControlFile, read_control
 from harness.control.t2i_adapter import refuse_t2i_size
+from harness.control.union import place_of_kind
 from harness.declare import Candidate, Canny, Control, Prompt
 from harness.declare.guiding import STAGE_BEFORE
 from harness.materialise.library import Library, MaterialiseError, frame_of
@@ -50,6 +51,7 @@ class ControlNets:
                 raise MaterialiseError(f"control {control.path!r}: controls are supported for U-Nets (Stable Diffusion 1, 2 and "
                                        f"XL), and not for models of the family{family}; remove controls")
             network, file = self.without_values(control, candidate, shape), self._file(control, candidate)
+            place_of_kind(file, control.kind)
             if file.named.t2i and control.guess:
                 raise MaterialiseError(f"control {control.path!r} is a T2I-Adapter, which has no guess mode; remove guess")
             if file.named.t2i and size is not None:
@@ -72,7 +74,7 @@ class ControlNets:
         dtype = pipeline.dtype if candidate.controls else None
         return tuple(LiveControl(
             picture=map_identity(control.picture), weight=float(control.weight), guess=control.guess, read=None,
-            t2i=self._file(control, candidate).named.t2i,
+            t2i=self._file(control, candidate).named.t2i, kind=place_of_kind(self._file(control, candidate), control.kind),
             network=torch.nn.Module.to(self.without_values(control, candidate, pipeline), "meta", dtype))
             for control in candidate.controls if control.weight != 0)
 
@@ -138,6 +140,7 @@ class ControlNets:
         follows = source_of(picture) == STAGE_BEFORE
         network = self._live.get(place) if control.weight != 0 else None  # kept for another weight, and not run
         return LiveControl(picture=map_identity(picture), network=network, weight=float(control.weight), t2i=file.named.t2i,
+                           kind=place_of_kind(file, control.kind),
                            guess=control.guess, read=None if follows else read, drawn=drawn if follows else None)
 
 

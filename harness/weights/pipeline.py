@@ -42,7 +42,8 @@ class LiveControl:
     """A control network beside a live U-Net. `picture` tells its maps from those of others, and `read` gives the map (h, w, 3) of
     a prompt, uint8 RGB; where it is None the map is `drawn` of the picture of the stage before. `weight` multiplies what it
     adds; at 0 there is no `network`. With `guess` only the positive half is controlled. A `t2i` network (a T2I-Adapter) sees the
-    map alone, so that it is run once for each picture."""
+    map alone, so that it is run once for each picture. `kind` is the place of the kind of pictures in a union network, and None
+    for other networks."""
 
     picture: str
     network: Any
@@ -51,6 +52,7 @@ class LiveControl:
     read: Callable[[Prompt], NDArray[np.uint8]] | None
     drawn: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None
     t2i: bool = False
+    kind: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

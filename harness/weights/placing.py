@@ -62,12 +62,15 @@ def lent(modules: Iterable[Any], device: torch.device) -> Iterator[None]:
 def lend_layers(module: Any, device: torch.device) -> None:
     """Lends each layer of `module`, which is kept on the host, to `device` for the time of its own forward. Layers that adapters
     added since an earlier call are included."""
+    import torch
+
     uploads = Uploads()
     for layer in module.modules():
         own = [*layer._parameters.values(), *layer._buffers.values()]
         if any(tensor is not None for tensor in own) and not any(
                 isinstance(hook, _Lending) for hook in layer._forward_pre_hooks.values()):
-            lending = _Lending(device, uploads)
+            # It computes with the weights of a layer within it, without calling that.
+            lending = _Lending(device, uploads, whole=isinstance(layer, torch.nn.MultiheadAttention))
             layer.register_forward_pre_hook(lending)
             layer.register_forward_hook(lending.end, always_call=True)
 

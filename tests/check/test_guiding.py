@@ -71,7 +71,7 @@ def test_a_sound_control_has_no_problem_of_its_own(root: Path) -> None:
     ({"weight": float("nan")}, "weight is nan", {"weight": 1}),
     ({"weight": 1e6}, "weight is 1000000", {"weight": 1000}),
     ({"start": 0.5, "end": 0.5}, "start is 0.5", {"start": 0.5}),
-    ({"kind": "canny"}, "union networks take, and they are not supported yet; remove it", {}),
+    ({"kind": "cany"}, "did you mean 'canny'", {"kind": "canny"}),
     ({"picture": ""}, "picture is empty; name one of Prompt.pictures", {"picture": "edges"}),
     ({"picture": STAGE_BEFORE}, "first stage has none before it; name one of", {"picture": "edges"}),
     ({"picture": Canny(of="edges", low=30)}, "low is 30", {"picture": Canny(of="edges", low=12.5, high=25)}),
@@ -89,6 +89,7 @@ def test_one_net_for_one_picture_twice_is_refused_and_once_or_at_other_steps_is_
     assert "give it once, with the sum of the weights, or for other steps" in said(root, control(), control(weight=0.5))
     assert "control '" not in said(root, control(weight=1.5))
     assert "control '" not in said(root, control(end=0.5), control(start=0.5))
+    assert "control '" not in said(root, control(kind="canny"), control(kind="scribble"))
 
 
 @pytest.mark.parametrize(("draw", "words"), [

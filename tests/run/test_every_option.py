@@ -249,7 +249,7 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Control.start": (controlled(start=0.5, end=0.5), "start is 0.5"),
     "Control.end": (controlled(end=0), "end 0"),
     "Control.guess": ENDS,
-    "Control.kind": (controlled(kind="canny"), "kind is 'canny'"),
+    "Control.kind": (controlled(kind="cany"), "did you mean 'canny'"),
     "Canny.of": (controlled(picture=Canny(of="edgse")), "'edgse'"),
     "Canny.low": (controlled(picture=Canny(of="edges", low=99)), "low is 99"),
     "Canny.high": (controlled(picture=Canny(of="edges", high=1)), "high 1"),
