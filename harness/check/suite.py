@@ -167,8 +167,10 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
         yield from (f"grid: {phrase}" for phrase in phrases or (*_grid(suite.grid), *grid_sampling_problems(suite.grid)))
     if not outside:
         yield from _metrics(suite)
+    mistyped = False
     if isinstance(suite.objective, Objective):
         phrases = list(type_problems(suite.objective))
+        mistyped = bool(phrases)
         yield from (f"objective: {phrase}" for phrase in phrases or ([] if outside else objective_problems(suite)))
     if not unsound and suite.images > MOST_IMAGES:
         yield f"declares {suite.images} images; expected at most {MOST_IMAGES}. Use fewer candidates, prompts, seeds or scales"
@@ -193,9 +195,10 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
         yield from (f"grid: {phrase}" for phrase in shared_texts(whole_grid(suite)))
     if not outside and not inside:
         yield from _suite(suite, root)
-        yield from () if unsound else (*pairing_problems(suite), *map_size_problems(suite), *agreement_problems(suite),
-                                           *pose_problems(suite, root),
-                                           *secret_problems(suite))
+        yield from () if unsound else secret_problems(suite)
+        # What these say, the objective's values decide.
+        yield from () if unsound or mistyped else (*pairing_problems(suite), *map_size_problems(suite),
+                                                   *agreement_problems(suite), *pose_problems(suite, root))
 
 
 def _spending(suite: Suite, root: Path, unsound: bool) -> Iterator[str]:
