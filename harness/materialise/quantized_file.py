@@ -16,11 +16,11 @@ from harness.materialise.file_layout import layout_of_recipe
 from harness.materialise.library import Library, MaterialiseError
 from harness.materialise.plan_recipe import plan_recipe
 from harness.materialise.provenance import input_names, renamed, size_of
-from harness.quantize import LIVE_DTYPES
+from harness.quantize import LIVE_DTYPES, stored_bytes
 from harness.quantize.by_layer import LAYER_MODES
 from harness.version import __version__
 from harness.weights import ModelFileError, open_tensors
-from harness.weights.gguf_codes import BLOCK_FORMATS, joined
+from harness.weights.gguf_types import PACKED
 from harness.weights.gguf_write import GgufTensor, save_gguf
 from harness.weights.layout import Piece, Placed
 from harness.weights.ldm import UNET_PREFIX
@@ -65,15 +65,28 @@ def suffix_for(candidate: Candidate) -> str:
     modes = [name for name in modes_in(mode) if not (isinstance(mode, Mixed) and name == FULL)]
     if isinstance(mode, str) and mode in LIVE_DTYPES:
         return ".safetensors"
-    if all(name in LAYER_MODES and LAYER_MODES[name].stored_as in BLOCK_FORMATS for name in modes):
+    if all(name in LAYER_MODES and LAYER_MODES[name].stored_as in PACKED for name in modes):
         return ".gguf"
     if all(name == SCALED for name in modes):
         return ".safetensors"
-    written = [name for name, row in LAYER_MODES.items() if row.stored_as in BLOCK_FORMATS]
+    written = [name for name, row in LAYER_MODES.items() if row.stored_as in PACKED]
     other = next((name for name in modes if name not in written), modes[0])
     raise MaterialiseError(f"{who} is {spelled(mode)}; {other} is made when a model is loaded, and has no file that other tools "
                            f"read. Write the model without quantization with `sweetspot merge`, or measure one of "
                            f"{', '.join(written)} or {SCALED}, which are written")
+
+
+def written_bytes(candidate: Candidate, denoiser: Any) -> int:
+    """The bytes of the tensors in the file of a live denoiser. Raises MaterialiseError for what is not written."""
+    from harness.quantize.layers import QuantizedWeight
+
+    suffix_for(candidate)
+    mode = of_denoiser(candidate.quantization)
+    if isinstance(mode, str) and mode in LIVE_DTYPES:
+        return stored_bytes(denoiser)
+    quantized = [layer for layer in denoiser.modules() if isinstance(layer, QuantizedWeight)]
+    kept = sum(smallest(parameter.detach().float()).nbytes for parameter in denoiser.parameters())
+    return kept + sum(tensor.nbytes for layer in quantized for tensor in layer.buffers())
 
 
 def write_quantized(candidate: Candidate, denoiser: Any, library: Library, path: Path, title: str) -> WrittenFile:
@@ -139,9 +152,11 @@ class Live:
         """In blocks, if all of it is in one format of blocks; else in the smallest plain format that has the same values."""
         import torch
 
+        from harness.weights.gguf_codes import joined
+
         quantized = [self._quantized(piece) for piece in at.pieces]
         kinds = {None if weight is None else weight.format for weight in quantized}
-        if len(kinds) == 1 and (kind := next(iter(kinds))) in BLOCK_FORMATS and all(piece.cut is None for piece in at.pieces):
+        if len(kinds) == 1 and (kind := next(iter(kinds))) in PACKED and all(piece.cut is None for piece in at.pieces):
             blocks = [joined(kind, dict(weight.named_buffers())) for weight in quantized]
             return GgufTensor(type=kind, shape=at.shape, data=torch.cat(blocks))
         values = smallest(self.values(at))

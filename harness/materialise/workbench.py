@@ -85,6 +85,8 @@ class Prepared:
     coverage: tuple[Coverage, ...]
     stages: tuple[LiveStage, ...] = ()
     post: PostProcess | None = None
+    candidate: Candidate | None = None
+    """The candidate in its number format."""
 
     @property
     def pipeline(self) -> Pipeline:
@@ -444,7 +446,7 @@ class Workbench:
         # Every phase is made live once, so that errors are known before the first image.
         phases[0].enter()
         self.library.refuse_changed(references_of(candidate))
-        return Prepared(phases=phases, coverage=coverage, stages=stages, post=self.post(candidate))
+        return Prepared(phases=phases, coverage=coverage, stages=stages, post=self.post(candidate), candidate=candidate)
 
     def _live_stages(self, candidate: Candidate, phases: Sequence[tuple[Phase, ...]]) -> tuple[LiveStage, ...]:
         """The later stages of a candidate, of whose stages these are the phases."""

@@ -62,7 +62,8 @@ def refuse_several(candidate: Candidate) -> Recipe:
     if candidate.quantization != "fp32":
         raise PromotionError(f"{who} is quantized ({spelled(candidate.quantization)}), which happens when a model is loaded and "
                              "cannot be stored in a single file. Promote the candidate without quantization; for 16 bits merge "
-                             f"with dtype, and with adapters use {_FUSED}")
+                             f"with dtype, and with adapters use {_FUSED}. `sweetspot quantize` writes the denoiser of "
+                             "some modes")
     for field, changed in BESIDE_WEIGHTS.items():
         if getattr(candidate, field):
             raise PromotionError(f"{who} has {field}, which changes {changed} and cannot be stored in a model file. Measure and "

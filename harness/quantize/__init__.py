@@ -25,7 +25,7 @@ from harness.quantize.by_layer import (
 )
 from harness.quantize.cast import FP8_ON_CPU, FP16_ON_CPU, below_fp8, bf16_emulated, live_in, to_bf16, to_fp16, to_fp32
 from harness.quantize.contract import QuantizationMode, QuantizeError, QuantizeReport
-from harness.quantize.storage import stored_bytes
+from harness.quantize.storage import stored_bytes, weight_count
 from harness.quantize.user_modes import adopt_mode
 
 if TYPE_CHECKING:
@@ -62,4 +62,4 @@ MADE_ON_HOST: Final[Mapping[str, Callable[[torch.nn.Module, str], QuantizeReport
 each as a function of the module and the dtype in which it then computes ("float16")."""
 
 __all__ = ["LIVE_DTYPES", "MADE_ON_HOST", "QUANTIZATION_MODES", "QuantizationMode", "QuantizeError", "QuantizeReport",
-           "live_in", "stored_bytes"]
+           "live_in", "stored_bytes", "weight_count"]

@@ -10,6 +10,10 @@ STORED: Final = "stored_weights_bytes"
 STORED_DENOISER: Final = "stored_denoiser_bytes"
 """Readings of a Memory record: bytes of the live weights of all parts, and of the denoiser alone, as they are stored: a quantized
 weight counts as its codes and scales. Records of earlier versions lack them."""
+DENOISER_WEIGHTS: Final = "denoiser_weights"
+WRITTEN_DENOISER: Final = "written_denoiser_bytes"
+"""Readings of a Memory record: how many weights the denoiser has, and the bytes of the file that `sweetspot quantize` writes of
+it, without its header, or why it writes none. Records of earlier versions lack them."""
 MAKING: Final = "making_"
 """Begins the names of the readings of a Memory record that were taken while the candidate was made. The others are of one image,
 to run. Records of earlier versions have no such readings, because they took both in one."""

@@ -21,9 +21,9 @@ from harness.probes.memory import DRIVER_RESERVED, MemoryProbe
 from harness.probes.nvml import NvmlGpu, find_gpu
 from harness.probes.power import PowerProbe
 from harness.probes.rounds import Around, Make, Rounds, Visit, interleave
-from harness.quantize import stored_bytes
+from harness.quantize import stored_bytes, weight_count
 from harness.records import PHASES, BatchCurve, Cell, Durations, Failure, Fit, Latency, Memory, Reading, Record, Timeline
-from harness.records.costs import MAKING, STORED, STORED_DENOISER
+from harness.records.costs import DENOISER_WEIGHTS, MAKING, STORED, STORED_DENOISER, WRITTEN_DENOISER
 from harness.records.reusable import TIME
 from harness.sampling import LENDING, Later, embedded, sample, setting, threads_for, time_one
 
@@ -253,7 +253,8 @@ class _Costs:
 
 def stored_readings(prepared: Prepared | None) -> tuple[Reading, ...]:
     """The bytes of the weights of a candidate that is live: of all parts with its controls, references and their encoders, and of
-    the denoisers alone. What two phases share counts once. The first phase is live again afterwards."""
+    the denoisers alone; how many weights these have, and in how many bytes they are written. What two phases share counts once.
+    The first phase is live again afterwards."""
     if prepared is None:
         return ()
     phases = (*prepared.phases, *(phase for stage in prepared.stages for phase in stage.phases))
@@ -266,7 +267,21 @@ def stored_readings(prepared: Prepared | None) -> tuple[Reading, ...]:
         tensors=[tensor for reference in references for tensor in (*reference.keys, *reference.values)])
     denoiser = stored_bytes(*(pipeline.denoiser for pipeline in pipelines))
     return (Reading(name=STORED, unit="bytes", value=float(whole)),
-            Reading(name=STORED_DENOISER, unit="bytes", value=float(denoiser)))
+            Reading(name=STORED_DENOISER, unit="bytes", value=float(denoiser)),
+            Reading(name=DENOISER_WEIGHTS, unit="weights", value=float(weight_count(*(p.denoiser for p in pipelines)))),
+            _written(prepared, pipelines[-1].denoiser))
+
+
+def _written(prepared: Prepared, denoiser: Any) -> Reading:
+    from harness.materialise.library import MaterialiseError
+    from harness.materialise.quantized_file import written_bytes
+
+    try:
+        if prepared.candidate is None:
+            return Reading(name=WRITTEN_DENOISER, unit="bytes", value=None, why_missing="the candidate is not known")
+        return Reading(name=WRITTEN_DENOISER, unit="bytes", value=float(written_bytes(prepared.candidate, denoiser)))
+    except MaterialiseError as error:
+        return Reading(name=WRITTEN_DENOISER, unit="bytes", value=None, why_missing=str(error))
 
 
 def _failure(visit: Visit, together: Together) -> tuple[Record, ...]:

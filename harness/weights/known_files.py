@@ -50,6 +50,11 @@ KNOWN_FILES: Final = (
           "needed", marks=(_VISION, r"^(text_model\.|transformer\.resblocks\.|text\.)")),
     Known(what="an image encoder (CLIP vision), which IP-Adapters use", advice="A model has text encoders alone: give one",
           marks=(_VISION,)),
+    Known(what="a T5 text encoder in llama.cpp's names", advice="Give the encoder in transformers' names, as its safetensors "
+          "file has them", marks=(r"^enc\.blk\.\d+\.(attn_q|ffn_up)\.weight$",)),
+    Known(what="a language model or text encoder in llama.cpp's names", advice="Give the text encoder in transformers' names, as "
+          "its safetensors file has them", marks=(r"^(t\.)?blk\.\d+\.(attn_q|attn_qkv|ffn_up)\.weight$",
+                                                 r"^(t\.)?token_embd\.weight$")),
     Known(what="a motion module (AnimateDiff), which is inserted into a model for videos", advice=_TOOL,
           marks=(r"\bmotion_modules\.",)),
     Known(what="a detector or segmenter (SAM, YOLO), which works on finished pictures", advice=_TOOL,

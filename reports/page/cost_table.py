@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from harness.records import Reading
-from harness.records.costs import STORED, STORED_DENOISER
+from harness.records.costs import DENOISER_WEIGHTS, STORED, STORED_DENOISER, WRITTEN_DENOISER
 from harness.records.values import BYTES, WEIGHTS
 from reports import formatting as words
 from reports.read.run import Run
@@ -18,7 +18,9 @@ from reports.verdict.candidates import label_with_role
 from reports.verdict.cells import uneven
 from reports.verdict.costs import (
     FAILED,
+    NO_SIZE,
     Seconds,
+    bits_per_weight,
     comparable_bytes,
     denoiser_size,
     energy,
@@ -29,6 +31,7 @@ from reports.verdict.costs import (
     phases,
     seconds_apart,
     seconds_per_image,
+    size_on_disk,
     weights_size,
 )
 from reports.verdict.recommendation import Recommendation
@@ -48,8 +51,8 @@ NOTES: Final = (
     "switch to a candidate may merge and read files; later ones need not. Load is that of the base model, which candidates may "
     "share. Energy is the whole board's, including its idle draw.",
     "Weights are counted from the tensors as they are stored, with adapters, controls, references and image encoders; "
-    "a quantized one as its codes and scales. Peak memory also holds what is computed; that of the process also "
-    "what was loaded before, so it compares nobody.",
+    "a quantized one as its codes and scales. On disk is what `sweetspot quantize` writes of the denoiser. Peak memory also "
+    "holds what is computed; that of the process also what was loaded before, so it compares nobody.",
     "To run: while one image is made at batch 1, with the candidate alone in place. To make: while it is merged, quantized and "
     "brought to the device, from what was there before. Where a system keeps only one peak of main memory, as macOS does, the "
     "first holds the second.",
@@ -168,6 +171,8 @@ def _columns(run: Run) -> list[Column]:
         Column(group=peak, head="to make", cell=lambda r, n: _figure(making_peak(r, n), "")),
         Column(group=WEIGHTS.title, head="all parts", cell=lambda r, n: _figure(weights_size(r, n), "")),
         Column(group=WEIGHTS.title, head="denoiser", cell=lambda r, n: _figure(denoiser_size(r, n), "")),
+        Column(group="Denoiser", head="bits per weight", cell=lambda r, n: _figure(bits_per_weight(r, n), "")),
+        Column(group="Denoiser", head="on disk", cell=_on_disk),
         Column(group=image, head=f"p50{rounds}", cell=lambda r, n: _median(r, n, counted=not rounds, batch=len(sizes) > 1)),
         Column(group=image, head="p90", cell=_ninetieth),
         Column(group=image, head="text", cell=lambda r, n: _length(seconds_per_image(r, n, "text"))),
@@ -255,7 +260,7 @@ def _failed(run: Run, name: str) -> CostText:
 def memory_readings(run: Run) -> dict[str, Any]:
     """Every reading of peak memory of every candidate, the absent ones with their reason."""
     names = [name for name in dict.fromkeys(r.name for m in run.memory.values() for r in m.readings)
-             if name not in (STORED, STORED_DENOISER)]
+             if name not in (STORED, STORED_DENOISER, DENOISER_WEIGHTS, WRITTEN_DENOISER)]
     rows = []
     for c in run.suite.candidates:
         readings = {r.name: r for r in run.memory[c.name].readings} if c.name in run.memory else {}
@@ -293,6 +298,14 @@ def _folded(heads: list[str], rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 UNITS: Final[Mapping[str, str]] = {"celsius": "°C", "MHz": "MHz", "J": "J", "W": "W"}
+
+
+def _on_disk(run: Run, name: str) -> CostText:
+    """The size of the denoiser's file; what is not written is said in a word, with the reason below."""
+    reading = size_on_disk(run, name)
+    if reading.value is None and name in run.memory and reading.why_missing not in (NO_SIZE, FAILED):
+        return CostText(text="not written", below=(words.visible(reading.why_missing),))
+    return _figure(reading, "")
 
 
 def _figure(reading: Reading | None, absent: str) -> CostText:

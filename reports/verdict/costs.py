@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from harness.records import BatchPoint, Reading
-from harness.records.costs import MAKING, STORED, STORED_DENOISER
+from harness.records.costs import DENOISER_WEIGHTS, MAKING, STORED, STORED_DENOISER, WRITTEN_DENOISER
 from harness.records.values import BYTES, WEIGHTS
 from reports import formatting as words
 from reports.read.run import Run
@@ -149,6 +149,19 @@ def weights_size(run: Run, candidate: str) -> Reading:
 def denoiser_size(run: Run, candidate: str) -> Reading:
     """The bytes of the weights of the candidate's denoiser alone; or None with the reason."""
     return _stored(run, candidate, STORED_DENOISER)
+
+
+def bits_per_weight(run: Run, candidate: str) -> Reading:
+    """The bits of the denoiser's weights in memory, over how many there are; or None with the reason."""
+    size, count = denoiser_size(run, candidate), _stored(run, candidate, DENOISER_WEIGHTS)
+    if size.value is None or not count.value:
+        return replace(count, name="bits_per_weight", unit="bits", value=None, why_missing=count.why_missing or size.why_missing)
+    return Reading(name="bits_per_weight", unit="bits", value=8 * size.value / count.value)
+
+
+def size_on_disk(run: Run, candidate: str) -> Reading:
+    """The bytes of the file that `sweetspot quantize` writes of the candidate's denoiser; or None with the reason."""
+    return _stored(run, candidate, WRITTEN_DENOISER)
 
 
 def _stored(run: Run, candidate: str, name: str) -> Reading:

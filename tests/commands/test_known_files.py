@@ -13,6 +13,7 @@ from safetensors.torch import save, save_file
 from harness.cli import main
 from harness.weights.known_files import KNOWN_FILES, most_probably
 from tests.materialise.models import parent, two
+from tests.weights.gguf_files import gguf, plain
 
 T = torch.randn
 Writer = Callable[[Path], object]
@@ -164,3 +165,17 @@ def test_the_way_out_for_a_kronecker_product_in_the_layout_of_peft_works(
     assert main(["adapter", "convert", *words]) == 1
     assert "resize --rank" in capsys.readouterr().err
     assert main(["adapter", "resize", "--rank", "4", *words]) == 0
+
+
+@pytest.mark.parametrize(("block", "what"), [
+    ("enc.blk", "a T5 text encoder in llama.cpp's names"), ("blk", "a language model or text encoder in llama.cpp's names")])
+@pytest.mark.parametrize("command", ["merge", "merge as A", "inspect"])
+def test_a_text_encoder_of_llama_cpp_is_named_with_what_to_give_instead(
+        block: str, what: str, command: str, beside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("token_embd.weight", f"{block}.0.attn_q.weight", f"{block}.0.ffn_up.weight")
+    (beside / "encoder.gguf").write_bytes(gguf({name: plain(T(2, 2)) for name in names}))
+    code = main([word.replace("FILE", "encoder.gguf") for word in WORDS[command]])
+    shown = "".join(capsys.readouterr())
+    assert code == 1 or command == "inspect"
+    assert what in shown
+    assert "transformers' names" in shown

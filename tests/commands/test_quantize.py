@@ -85,6 +85,8 @@ def test_the_package_gguf_reads_the_weights_that_were_measured(suite: Path, benc
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     assert tensors.keys() == set(names.values())
     assert reader.fields["general.architecture"].contents() == "sd1"
+    unet = bench.prepare(candidate := Candidate(name="c", model="zoo:photo", quantization=mode)).pipeline.unet
+    assert quantized_file.written_bytes(candidate, unet) == sum(tensor.n_bytes for tensor in reader.tensors)
     kinds = [tensor.tensor_type.name for tensor in reader.tensors]
     assert kinds.count(mode.removeprefix("gguf_").upper()) == 78
     for key, name in names.items():

@@ -30,7 +30,7 @@ from harness.records import (
     Weights,
     sample_key,
 )
-from harness.records.costs import MAKING, STORED, STORED_DENOISER
+from harness.records.costs import DENOISER_WEIGHTS, MAKING, STORED, STORED_DENOISER, WRITTEN_DENOISER
 from tests.reports.synthetic_costs import without_gpu
 
 ALPHAS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
@@ -181,7 +181,9 @@ def candidate_records(folder: Path, suite: Suite, candidate: Candidate,
         Reading(name="nvml_device_peak_bytes", unit="bytes", value=None, why_missing="no NVIDIA device"),
         Reading(name="process_rss_peak_bytes", unit="bytes", value=8e8 + 1e6 * number),
         Reading(name=MAKING + "process_rss_peak_bytes", unit="bytes", value=9e8 + 1e6 * number),
-        Reading(name=STORED, unit="bytes", value=4e8), Reading(name=STORED_DENOISER, unit="bytes", value=3e8))))
+        Reading(name=STORED, unit="bytes", value=4e8), Reading(name=STORED_DENOISER, unit="bytes", value=3e8),
+        Reading(name=DENOISER_WEIGHTS, unit="weights", value=1.5e8),
+        Reading(name=WRITTEN_DENOISER, unit="bytes", value=3e8))))
     found.extend(without_gpu(candidate.name, TIMED))
     found.append(Finished(candidate=candidate.name, identity=weights.identity, sampled=1, reused=0, seconds=1.0))
     return found

@@ -27,7 +27,7 @@ from harness.records import (
     from_line,
     to_line,
 )
-from harness.records.costs import MAKING, STORED, STORED_DENOISER
+from harness.records.costs import DENOISER_WEIGHTS, MAKING, STORED, STORED_DENOISER, WRITTEN_DENOISER
 from harness.run.latency import Together, time_batches, time_candidate, time_together
 from harness.sampling import threads_for
 from tests.fakes import tiny_grid, tiny_suite
@@ -158,17 +158,25 @@ def test_the_batch_curve_is_made_by_the_sampler_itself(bench: Workbench, suite: 
     assert curve.stopped == "the limit of 2 images per batch was reached"
 
 
+COUNTED = (STORED, STORED_DENOISER, DENOISER_WEIGHTS, WRITTEN_DENOISER)
+
+
 def sizes(bench: Workbench, suite: Suite, **how: Any) -> dict[str, float]:
     """The readings of the weights of the first candidate's model, in another precision or with adapters."""
     made = replace(suite.candidates[0], **how)
     _, memory = time_candidate(made.name, bench.prepare(made), replace(suite, latency_rounds=1), "s")
-    return {r.name: r.value or 0.0 for r in memory.readings if r.name in (STORED, STORED_DENOISER)}
+    return {r.name: r.value or 0.0 for r in memory.readings if r.name in COUNTED}
 
 
 def test_the_size_of_the_weights_is_that_of_the_tensors_in_every_precision(bench: Workbench, suite: Suite) -> None:
     pipeline = live(bench, suite, NAMES[0]).pipeline
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in pipeline.parts.items()}
-    full, half, four = (sizes(bench, suite, quantization=mode) for mode in ("fp32", "bf16", "int4_weight_only"))
+    full, half, four, blocks = (sizes(bench, suite, quantization=mode) for mode in (
+        "fp32", "bf16", "int4_weight_only", "gguf_q4_0"))
+    assert {size[DENOISER_WEIGHTS] for size in (full, half, four, blocks)} == {count["unet"]}
+    assert (full[WRITTEN_DENOISER], half[WRITTEN_DENOISER]) == (4 * count["unet"], 2 * count["unet"])
+    assert four[WRITTEN_DENOISER] == 0.0  # which means that it is missing
+    assert 0.6 * blocks[STORED_DENOISER] < blocks[WRITTEN_DENOISER] <= blocks[STORED_DENOISER]
     assert full[STORED_DENOISER] == 4 * count["unet"]
     assert half[STORED_DENOISER] == 2 * count["unet"]
     assert four[STORED_DENOISER] < 0.3 * full[STORED_DENOISER]

@@ -7,8 +7,10 @@ from typing import Any, cast
 
 import torch
 
-from harness.records.costs import STORED, STORED_DENOISER
+from harness.records.costs import DENOISER_WEIGHTS, STORED, STORED_DENOISER, WRITTEN_DENOISER
 from harness.run.latency import stored_readings
+
+DENOISER = {STORED_DENOISER: 400.0, DENOISER_WEIGHTS: 100.0, WRITTEN_DENOISER: None}
 
 
 def linear(width: int) -> torch.nn.Module:
@@ -23,12 +25,12 @@ def phase(**beside: Any) -> Any:
 
 
 def counted(*phases: Any) -> dict[str, float | None]:
-    prepared: Any = SimpleNamespace(phases=phases, stages=())
+    prepared: Any = SimpleNamespace(phases=phases, stages=(), candidate=None)
     return {reading.name: reading.value for reading in stored_readings(cast(Any, prepared))}
 
 
 def test_a_model_alone_is_its_parts() -> None:
-    assert counted(phase()) == {STORED: 440.0, STORED_DENOISER: 400.0}
+    assert counted(phase()) == {STORED: 440.0, **DENOISER}
 
 
 def test_controls_references_and_image_encoders_count_once_for_all_phases() -> None:
@@ -38,4 +40,4 @@ def test_controls_references_and_image_encoders_count_once_for_all_phases() -> N
     first = phase(controls=(control, SimpleNamespace(network=None)), references=(reference,))
     again = first.branches[0].enter()
     assert counted(first, SimpleNamespace(branches=[SimpleNamespace(enter=lambda: again)])) == {
-        STORED: 440.0 + 200 + 120 + 40, STORED_DENOISER: 400.0}
+        STORED: 440.0 + 200 + 120 + 40, **DENOISER}
