@@ -18,12 +18,13 @@ from PIL import Image
 from torch._dynamo.utils import counters
 
 from harness.control.reading import read_control
-from harness.declare import Control, Ensemble, Relay
+from harness.declare import Control, Ensemble, Relay, Stage
+from harness.declare.guiding import STAGE_BEFORE
 from harness.declare.picture_file import read_picture
 from harness.materialise import MaterialiseError, Workbench
 from harness.materialise.shape_model import shape_model
 from harness.run.memory_plan import Footprint
-from harness.sampling import embedded, initial_noise
+from harness.sampling import Later, batches, embedded, initial_noise, sample
 from harness.weights.safetensors_header import ModelFileError
 from tests.control.adapters import FORMS, adapter, flat_names, light_names, pipeline_of
 from tests.control.nets import of_unet, write
@@ -250,3 +251,22 @@ def test_a_compiled_unet_is_controlled_as_the_eager_one_and_compiled_once(contro
         torch.testing.assert_close(made, latents(bench_of(root), asked), rtol=0, atol=0)
     assert graphs[0] > 0
     assert graphs[1] == 0
+
+
+def test_an_adapter_of_a_later_stage_follows_the_picture_that_each_image_begins_from(
+        root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    forward = diffusers.T2IAdapter.forward
+    monkeypatch.setattr(diffusers.T2IAdapter, "forward", lambda self, x: (seen.append(x), forward(self, x))[1])
+    own = tiny_grid(prompts=PROMPTS, seeds=(1,), guidance_scales=(3,), steps=STEPS, sampler="ddim", width=SIZE, height=SIZE,
+                    batch_size=2)
+    asked = candidate("sd1", stages=(Stage(model="sd1", strength=0.9, controls=(t2i(picture=STAGE_BEFORE),)),))
+    prepared = Workbench.for_grid(own, device="cpu", root=root).prepare(asked)
+    first: list[Any] = []
+    later = Later(stages=prepared.stages, beside=lambda cells, name, images: first.append(images))
+    texts = embedded(prepared.phases, PROMPTS, steps=STEPS) | embedded(prepared.stages[0].phases, PROMPTS, steps=STEPS)
+    ((_, finished),) = sample(prepared.phases, own, batches(own), texts, later=later)
+    assert finished.shape == (2, SIZE, SIZE, 3)
+    assert len(seen) == 2
+    for given, picture in zip(seen, first[0], strict=True):
+        torch.testing.assert_close(given[0].permute(1, 2, 0) * 255, torch.from_numpy(picture).float())
