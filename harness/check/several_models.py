@@ -24,11 +24,11 @@ def several_models_problems(model: Model) -> Iterator[str]:
         yield from _ensemble(model)
 
 
-def hand_over_problems(candidate: Candidate, grid: Grid) -> Iterator[str]:
-    """A phrase for a model of a relay that runs none of the steps of the candidate's grid."""
-    if isinstance(candidate.model, Relay) and not any(_relay(candidate.model)) and grid.steps >= 1:
+def hand_over_problems(candidate: Candidate, grid: Grid, run: int | None = None) -> Iterator[str]:
+    """A phrase for a model of a relay that runs none of the steps of the candidate's grid, of which the last `run` are run."""
+    if isinstance(candidate.model, Relay) and not any(_relay(candidate.model)) and grid.steps >= 1 and run != 0:
         try:
-            hand_overs(candidate.model.at, grid.steps)
+            hand_overs(candidate.model.at, grid.steps, run)
         except ValueError as error:
             yield str(error)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,7 @@ from harness.check.post import post_problems
 from harness.check.prompt_markup import phrases
 from harness.check.prompts import syntax_problems
 from harness.check.sampling import idle_knobs, sampled_problems
-from harness.declare import Candidate, Grid, Stage, Suite
+from harness.declare import Candidate, Grid, Model, Relay, Stage, Suite
 from harness.declare.candidate import TAKEN
 from harness.declare.effective_grid import stage_grids
 from harness.declare.nearest import did_you_mean
@@ -22,13 +22,12 @@ from harness.declare.prompt_texts import POSITIVE, ROLES, parsed
 from harness.declare.same_text import is_unguided
 from harness.declare.stage_candidates import as_candidates, clashes, steps_run
 from harness.declare.stages import COLOUR, PROMPT, RESIZE, THROUGH
+from harness.declare.step_shares import hand_overs
 from harness.declare.syntax.tags import without_tags
 from harness.samplers import guided_steps
 
 LATENT: Final = "latent"
 LATENTS: Final = "latents"
-_SHARP_FROM: Final = 0.5
-"""The strength from which a stage removes the blur of latents that were enlarged."""
 
 
 def first_stage_problems(candidate: Candidate) -> Iterator[str]:
@@ -178,21 +177,19 @@ def _texts(first: Grid, grid: Grid) -> Iterator[str]:
             continue
 
 
-def stage_remarks(suite: Suite) -> Iterator[str]:
-    """What is doubtful about stages that may be sampled."""
-    for candidate in suite.candidates:
-        if candidate.model == "":
-            continue
-        for place, stage in enumerate(candidate.stages, 2):
-            if stage.resize == LATENT and (stage.strength or 1) < _SHARP_FROM:
-                yield (f"candidate {candidate.name!r}, stage {place}: latents that are resized are blurred, and strength "
-                       f"{stage.strength:g} may leave that; take resize='lanczos', or a strength of at least {_SHARP_FROM:g}")
-
-
 def as_sampled(suite: Suite, candidate: Candidate) -> list[object]:
     """What makes a candidate's later stages, for comparison: strengths count by the steps that they run."""
     grids = stage_grids(suite, candidate)
-    return [[own.model, own.adapters, own.controls, own.references, stage.prompt, stage.negative, stage.through, stage.resize,
-             stage.before, stage.colour, grid.sampler, grid.steps, grid.width, grid.height, grid.sampling,
-             grid.guidance_scales, steps_run(stage.strength or 0, grid.steps) if number(stage.strength) else repr(stage.strength)]
+    return [[_turns(own.model, grid.steps, stage.strength), own.adapters, own.controls, own.references, stage.prompt,
+             stage.negative, stage.through, stage.resize, stage.before, stage.colour, grid.sampler, grid.steps, grid.width,
+             grid.height, grid.sampling, grid.guidance_scales,
+             steps_run(stage.strength or 0, grid.steps) if number(stage.strength) else repr(stage.strength)]
             for stage, own, grid in zip(candidate.stages, as_candidates(candidate)[1:], grids[1:], strict=True)]
+
+
+def _turns(model: Model, steps: int, strength: float | None) -> Model:
+    """The model, and a relay with the steps at which it hands over."""
+    with suppress(ValueError):  # which is said of the relay
+        if isinstance(model, Relay) and number(strength):
+            return replace(model, at=tuple(map(float, hand_overs(model.at, steps, steps_run(strength or 0, steps)))))
+    return model

@@ -36,7 +36,8 @@ from harness.check.sampling import (
 from harness.check.savers import batched_cache_problems, saver_remarks
 from harness.check.secrets import secret_problems
 from harness.check.several_models import alike_relays, hand_over_problems
-from harness.check.stages import as_sampled, stage_remarks, staged_sampling_problems
+from harness.check.stage_remarks import in_whole_steps, stage_remarks
+from harness.check.stages import as_sampled, staged_sampling_problems
 from harness.check.together import together
 from harness.check.values import COLUMNS, value_for_metric
 from harness.declare import Budget, Candidate, Gate, Grid, Objective, Search, Suite, grid_of, short_hash
@@ -44,7 +45,8 @@ from harness.declare.candidate_names import hint
 from harness.declare.effective_grid import sampled_as, stage_grids, whole_grid
 from harness.declare.grid import FIT, LOW_MEMORY
 from harness.declare.listing import brief
-from harness.declare.stage_candidates import as_candidates
+from harness.declare.stage_candidates import as_candidates, steps_run
+from harness.declare.stages import stage_name
 from harness.declare.suite import CALIBRATION, DEFAULT_CLIP, MOST_IMAGES, ROUNDS_FOR_MEDIAN
 from harness.declare.syntax import PLAIN, SYNTAXES
 from harness.metrics import METRICS
@@ -76,8 +78,13 @@ def problems(suite: object, root: Path) -> list[str]:
 def _hand_overs(suite: Suite) -> Iterator[tuple[str, str]]:
     yield from alike_relays(suite)
     for candidate in suite.candidates:
-        for stage, grid in zip(as_candidates(candidate), stage_grids(suite, candidate), strict=True):
-            yield from ((repr(candidate.name), phrase) for phrase in hand_over_problems(stage, grid))
+        strengths = [1.0 if candidate.inpaint is None else candidate.inpaint.strength, *(s.strength for s in candidate.stages)]
+        for place, (stage, grid, strength) in enumerate(zip(
+                as_candidates(candidate), stage_grids(suite, candidate), strengths, strict=True)):
+            if number(strength) and 0 < (strength or 0) <= 1:  # else it is said of the strength
+                label = f"{stage_name(place)}: " if place else ""
+                yield from ((repr(candidate.name), f"{label}{phrase}") for phrase in hand_over_problems(
+                    stage, grid, steps_run(strength or 0, grid.steps)))
 
 
 def _named_adapters(suite: Suite, root: Path) -> Iterator[str]:
@@ -93,8 +100,8 @@ def remarks(suite: object, root: Path = Path()) -> list[str]:
         prompts = suite.grid.prompts if isinstance(suite, Suite) else ()
         texts = [*filter(None, map(brackets, prompts)), *filter(None, map(mistyped_weight, prompts)),
                  *((*invisible_characters(suite), *unknown_inversions(suite, root), *picture_remarks(suite, root),
-                    *inpaint_remarks(suite, root),
-                    *image_prompt_remarks(suite), *pose_remarks(suite), *_remarks(suite)) if isinstance(suite, Suite) else ())]
+                    *inpaint_remarks(suite, root), *image_prompt_remarks(suite), *pose_remarks(suite),
+                    *stage_remarks(suite, root), *_remarks(suite)) if isinstance(suite, Suite) else ())]
         return [f"suite {shown(suite.name)}: {text}" for text in texts]  # type: ignore[attr-defined]  # a Suite
     except Exception:  # see problems, which says what is wrong
         return []
@@ -104,13 +111,24 @@ def _remarks(suite: Suite) -> Iterator[str]:
     yield from idle_negatives(whole_grid(suite))
     yield from unused_settings(suite)
     yield from unpaired_gates(suite)
-    yield from stage_remarks(suite)
+    yield from _same_steps(suite)
     yield from saver_remarks(suite)
     yield from refine_remarks(suite)
     timed = [gate.value for gate in suite.gates if gate.value == SECONDS.name]
     if timed and suite.latency_rounds < ROUNDS_FOR_MEDIAN and not suite.latency_budget_seconds:
         yield (f"the gate on {timed[0]} cannot be decided by {suite.latency_rounds} timed round"
                f"{'s' if suite.latency_rounds > 1 else ''}; set latency_rounds to at least {ROUNDS_FOR_MEDIAN}")
+
+
+def _same_steps(suite: Suite) -> Iterator[str]:
+    """Candidates that differ only in shares of the steps which round to the same steps."""
+    earlier: dict[str, tuple[str, str]] = {}
+    for candidate in suite.candidates:
+        declared, rounded = (_made_of(suite, one) for one in (candidate, in_whole_steps(suite, candidate)))
+        name, other = earlier.setdefault(rounded, (candidate.name, declared))
+        if name != candidate.name and other != declared:
+            yield (f"candidates {name!r} and {candidate.name!r} differ only in start or end, which are shares of the steps and "
+                   "round to the same steps, so every picture is made twice; move them further apart, or sample with more steps")
 
 
 def extent(suite: object, runs: Path | None = None, device: str = "cpu") -> str:

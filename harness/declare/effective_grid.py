@@ -98,8 +98,10 @@ def sampling_block(block: Mapping[str, Any], declared: Suite | Grid, candidate: 
 
 
 def largest_image(suite: Suite) -> tuple[int, int]:
-    """Width and height of the largest images of a suite's candidates."""
-    sizes = [(suite.grid.width, suite.grid.height), *(picture_size(suite, candidate) for candidate in suite.candidates)]
+    """Width and height of the largest pictures of a suite's candidates, those of earlier stages included."""
+    sizes = [(suite.grid.width, suite.grid.height), *(picture_size(suite, candidate) for candidate in suite.candidates),
+             *((grid.width, grid.height) for candidate in suite.candidates if candidate.stages
+               for grid in stage_grids(suite, candidate))]
     return max(sizes, key=lambda size: size[0] * size[1])
 
 

@@ -10,9 +10,10 @@ from os.path import normpath
 from harness.declare.candidate import TAKEN, Candidate
 from harness.declare.grid import Grid, Prompt
 from harness.declare.guiding import encoded_by
-from harness.declare.models import Adapter
+from harness.declare.models import Adapter, Model, Relay
 from harness.declare.sampling import Sampling
-from harness.declare.stages import PROMPT, Stage
+from harness.declare.stages import PROMPT, Stage, stage_name
+from harness.declare.step_shares import hand_overs
 
 _NEARLY = 1e-9
 """Tolerance for rounding: 0.58 times 50 steps must count as 29."""
@@ -35,15 +36,28 @@ def as_candidates(candidate: Candidate) -> tuple[Candidate, ...]:
 
 
 def as_run(candidate: Candidate, steps: int) -> tuple[Candidate, ...]:
-    """As `as_candidates`, each with the number of steps that it runs, of which the start and end of its adapters are shares.
-    `steps` is the number for a candidate that does not say."""
+    """As `as_candidates`, each with the number of steps that it runs, of which the start and end of its adapters are shares, and
+    here also the hand-overs of a relay. `steps` is the number for a candidate that does not say. Raises ValueError for a relay of
+    which a model runs no step."""
     first, *later = as_candidates(candidate)
     counted = [first]
-    for stage, own in zip(candidate.stages, later, strict=True):
+    for number, (stage, own) in enumerate(zip(candidate.stages, later, strict=True), 1):
         given = {} if own.sampling is None else own.sampling.given
-        counted.append(replace(own, sampling=Sampling(**{**given, "steps": steps_run(stage.strength or 0.0,
-                                                                                     given.get("steps", steps))})))
+        of_steps = given.get("steps", steps)
+        run = steps_run(stage.strength or 0.0, of_steps)
+        try:
+            model = of_run(own.model, of_steps, run)
+        except ValueError as error:
+            raise ValueError(f"{stage_name(number)}: {error}") from error
+        counted.append(replace(own, model=model, sampling=Sampling(**{**given, "steps": run})))
     return tuple(counted)
+
+
+def of_run(model: Model, steps: int, run: int) -> Model:
+    """The model, and a relay with hand-overs that are shares of the last `run` steps, and not of all as they are declared."""
+    if not isinstance(model, Relay) or run == steps:
+        return model
+    return replace(model, at=tuple(edge / run for edge in hand_overs(model.at, steps, run)))
 
 
 def _sampled(before: Sampling | None, own: Sampling | None) -> Sampling | None:

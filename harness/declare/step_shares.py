@@ -16,12 +16,17 @@ def first_step(share: float, steps: int) -> int:
     return ceil(share * steps - _NEARLY)
 
 
-def hand_overs(at: Sequence[float], steps: int) -> list[int]:
-    """The steps at which the later models of a relay take over, of shares that increase. Raises ValueError if one of the models
-    has none of the steps."""
-    edges = [first_step(share, steps) for share in at]
-    for number, (begin, end) in enumerate(pairwise([0, *edges, steps]), 1):
+def hand_overs(at: Sequence[float], steps: int, run: int | None = None) -> list[int]:
+    """The steps at which the later models of a relay take over, of shares that increase, counted from the first step that is run.
+    Where only the last `run` of the steps are, shares are still of all: each model acts at the noise at which it acts without a
+    picture to begin from, as diffusers' denoising_end has it. Raises ValueError if one of the models has none of the steps."""
+    run = steps if run is None else run
+    edges = [first_step(share, steps) - (steps - run) for share in at]
+    for number, (begin, end) in enumerate(pairwise([0, *edges, run]), 1):
         if begin >= end:
-            raise ValueError(f"the relay hands over at {', '.join(f'{share:g}' for share in at)} of {steps} steps, so its model "
-                             f"number {number} runs none of them; move the hand-over, or sample with more steps")
+            part = f", of which the last {run} are run" if run < steps else ""
+            way_out = ("give more strength, or declare the models alone that run a step" if run < steps else
+                       "sample with more steps")
+            raise ValueError(f"the relay hands over at {', '.join(f'{share:g}' for share in at)} of {steps} steps{part}, so its "
+                             f"model number {number} runs none of them; move the hand-over, or {way_out}")
     return edges

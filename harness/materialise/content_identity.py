@@ -30,11 +30,12 @@ from harness.text import WEIGHTINGS
 
 TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2, "together": 2, "texts of flow models": 2,
                              "kept layers of flow models": 2, "arithmetic of integer modes": 1, "relay": 1, "ensemble": 1,
-                             "stages": 1, "inpaint": 1}
+                             "stages": 1, "inpaint": 1, "relay in part": 1}
 """Increased when the same files give different numbers. It covers the block weights of adapters, several adapters of one
 candidate, adapters for some of the steps, that texts of SD3 and Flux are embedded one by one, which of their layers the
 integer modes keep, how these modes compute in 16 bits, and how models take turns or are averaged, how a stage
-begins from the picture of the stage before, and how a picture is changed where its mask is white."""
+begins from the picture of the stage before, how a picture is changed where its mask is white, and at which steps models take
+turns where only the last steps are run."""
 STEP_CACHE_VERSION: Final = 1
 """Increases when a step cache gives other images."""
 _IN_PARTS: Final = ("model", "adapters")
@@ -74,7 +75,14 @@ def _weights_of_stages(candidate: Candidate, library: Library) -> Weights:
     return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
         "stages", TREATMENT_VERSIONS["stages"], [stage.identity for stage in stages], said, _by_content(
             plain(candidate.post), inputs), _post_versions(steps), COLOUR_TRANSFER_VERSION if any(
-                stage.colour for stage in candidate.stages) else 0]))
+                stage.colour for stage in candidate.stages) else 0, *_relays_in_part(candidate)]))
+
+
+def _relays_in_part(candidate: Candidate) -> list[int]:
+    """The version of how the models of a relay take turns in a later stage that runs a part of its steps, if there is one."""
+    stages = zip(candidate.stages, as_candidates(candidate)[1:], strict=True)
+    in_part = any(isinstance(own.model, Relay) and (stage.strength or 0) < 1 for stage, own in stages)
+    return [TREATMENT_VERSIONS["relay in part"]] if in_part else []
 
 
 def _post_steps(candidate: Candidate) -> tuple[PostStep, ...]:
@@ -146,6 +154,8 @@ def _versions(candidate: Candidate, library: Library) -> dict[str, int | list[in
         versions["canny"] = EDGES_VERSION
     if candidate.emphasis is not None:
         versions[f"emphasis {candidate.emphasis.method}"] = WEIGHTINGS[candidate.emphasis.method].version
+    if isinstance(candidate.model, Relay) and candidate.inpaint is not None and candidate.inpaint.strength < 1:
+        versions["relay in part"] = TREATMENT_VERSIONS["relay in part"]
     if isinstance(candidate.model, Relay | Ensemble):
         kind = type(candidate.model).__name__.lower()
         versions[kind] = TREATMENT_VERSIONS[kind]

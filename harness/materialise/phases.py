@@ -56,10 +56,11 @@ class Leg:
     decoding: Candidate
 
 
-def legs_of(candidate: Candidate, steps: int) -> list[Leg]:
-    """The legs of a candidate that runs `steps` steps. Raises MaterialiseError for an adapter or a model that has none of
-    them."""
-    model, edges = candidate.model, _edges(candidate.model, steps) if isinstance(candidate.model, Relay) else []
+def legs_of(candidate: Candidate, steps: int, of_steps: int | None = None) -> list[Leg]:
+    """The legs of a candidate that runs `steps` steps, the last of `of_steps`. Raises MaterialiseError for an adapter or a model
+    that has none of them."""
+    model = candidate.model
+    edges = _edges(model, of_steps or steps, steps) if isinstance(model, Relay) else []
     legs = []
     every: tuple[Adapter | Control | Reference, ...] = (*candidate.adapters, *candidate.controls, *candidate.references)
     for first, acting in spans_of(every, steps, edges):
@@ -78,18 +79,18 @@ def legs_of(candidate: Candidate, steps: int) -> list[Leg]:
     return legs
 
 
-def live_singles(candidate: Candidate, steps: int) -> tuple[Candidate, ...]:
-    """The candidate with each of its models that is needed: those that predict, read prompts or decode, each once, in the
+def live_singles(candidate: Candidate, legs: Sequence[Leg]) -> tuple[Candidate, ...]:
+    """The candidate with each of its models that its legs need: those that predict, read prompts or decode, each once, in the
     declared order."""
-    needed = {repr(single.model) for leg in legs_of(candidate, steps) for single in (
+    needed = {repr(single.model) for leg in legs for single in (
         *(one for one, _ in leg.singles), leg.decoding, *([leg.reading] if leg.reading else []))}
     models = {repr(model): model for model in models_of(candidate.model) if repr(model) in needed}
     return tuple(replace(candidate, model=model) for model in models.values())
 
 
-def _edges(relay: Relay, steps: int) -> list[int]:
+def _edges(relay: Relay, of_steps: int, steps: int) -> list[int]:
     try:
-        return hand_overs(relay.at, steps)
+        return hand_overs(relay.at, of_steps, steps)
     except ValueError as error:
         raise MaterialiseError(str(error)) from error
 

@@ -349,11 +349,11 @@ class Workbench:
 
     def legs(self, candidate: Candidate) -> list[Leg]:
         """Which of the candidate's models and adapters are active in which of the steps that it is sampled with."""
-        return legs_of(candidate, self._steps_of(candidate))
+        return legs_of(candidate, self._steps_of(candidate), self._declared_steps(candidate))
 
     def singles(self, candidate: Candidate) -> tuple[Candidate, ...]:
         """The candidate with each of its models that is needed; most candidates have one."""
-        return live_singles(candidate, self._steps_of(candidate))
+        return live_singles(candidate, self.legs(candidate))
 
     def readers(self, candidate: Candidate) -> tuple[Candidate, ...]:
         """Those of `singles` whose text encoders read the prompts."""

@@ -61,8 +61,7 @@ class ImageMaking:
     def of(self, cell: Cell, image: NDArray[np.uint8]) -> Written:
         """What is written of a sampled picture, uint8 (h, w, 3)."""
         stages = self.stages.pop(cell, {})
-        files = [self._picture(cell, name, short_hash([self.raw_keys.get(cell, self.keys[cell]), name]), to_png(picture))
-                 for name, picture in stages.items()]
+        files = [self._picture(cell, name, self.stage_key(cell, name), to_png(picture)) for name, picture in stages.items()]
         keys = [self.keys[cell]]
         if self.post is not None:
             final, notes = self.post.apply(image, stages.get(FIRST))
@@ -73,6 +72,15 @@ class ImageMaking:
         defects = () if why is None else tuple(
             Defect(candidate=self.candidate, cell=cell, sample=key, why=why) for key in keys)
         return Written(files=(*files, self.image(cell, to_png(image))), pixels=image, defects=defects)
+
+    def stage_key(self, cell: Cell, name: str) -> str:
+        """The key of the picture of an earlier stage."""
+        return short_hash([self.raw_keys.get(cell, self.keys[cell]), name])
+
+    def fetched(self, cell: Cell, data: bytes, stages: Mapping[str, bytes]) -> list[tuple[Sample | Intermediate, bytes]]:
+        """What is written of a finished image that a shared cache has, and of the pictures of its earlier stages by name."""
+        return [*(self._picture(cell, name, self.stage_key(cell, name), picture) for name, picture in stages.items()),
+                self.image(cell, data)]
 
     def derived(self, cell: Cell, raw: Sample | Intermediate, pixels: tuple[Any, Any],
                 stages: tuple[Intermediate, ...]) -> Written:

@@ -13,9 +13,10 @@ import numpy as np
 
 from harness.cache import ImageCache, shared_key
 from harness.declare import Candidate, Grid, Inpaint, Prompt, Sampling, Suite, short_hash
-from harness.declare.effective_grid import picture_size, run_grid, sampling_block
+from harness.declare.effective_grid import picture_size, run_grid, sampling_block, stage_grids
 from harness.declare.picture_uses import PICTURES, names_of, parts_in_key
 from harness.declare.same_text import prompts_hash
+from harness.declare.stages import stage_name
 from harness.post import PostProcess
 from harness.probes.environment import deciding_pixels
 from harness.probes.fits import free_memory, not_fitting, out_of_memory
@@ -329,7 +330,7 @@ class Gallery:
         self.ledger.store([file for image in images for file in image.files])
         for image in images:
             for record, data in image.files if not image.defects else ():
-                if data and (isinstance(record, Sample) or record.name == RAW):
+                if data:
                     self.cache.put(of_grid.shared_key(record.key), data)
         done([image.sample for image in images], np.stack([image.pixels for image in images]))
 
@@ -355,9 +356,13 @@ class Gallery:
         key, raw_key = making.keys[cell], making.raw_keys[cell]
         raw = self.ledger.picture(raw_key)
         if raw is None:
-            if (data := self.cache.get(self._of(making.candidate).shared_key(raw_key), None)) is None:
+            candidate = self._candidates[making.candidate]
+            data = self.cache.get(self._of(making.candidate).shared_key(raw_key), picture_size(self.suite, replace(
+                candidate, post=())))
+            if data is None or (shared := self._shared_stages(candidate, making, cell)) is None:
                 return None
-            return making.of(cell, from_png(data)) if not making.needs_first_stage else None
+            making.stages[cell] = {name: from_png(picture) for name, picture in shared.items()}
+            return making.of(cell, from_png(data))
         if why := self.ledger.defect(raw_key):
             making.defects[cell] = why
         stages = tuple(one for one in self.ledger.made_of(raw.key if isinstance(raw, Sample) else raw.sample)
@@ -369,16 +374,34 @@ class Gallery:
         return making.derived(cell, raw, (pixels[0], pixels[1]), stages)
 
     def _fetched(self, candidate: Candidate, weights: Weights, missing: Sequence[Cell]) -> list[Cell]:
-        """The cells that are still missing after adopting the images that the shared cache has. An image with post-steps is made
-        of its raw picture there, which is kept beside it (`derive`)."""
+        """The cells that are still missing after adopting the images that the shared cache has, with the pictures of their
+        earlier stages. An image with post-steps is made of its raw picture there, which is kept beside it (`derive`)."""
         if candidate.post:
             return list(missing)
         of_grid, size = self._of(candidate.name), self._shape(candidate.name)
-        keys = self._keys(candidate.name, weights, self.suite.grid.images_per_batch)
-        asked = {cell: self.cache.get(of_grid.shared_key(keys[cell]), size) for cell in missing}
-        fetched = {cell: data for cell, data in asked.items() if data is not None}
-        self.ledger.store([ImageMaking(candidate=candidate.name, keys=keys).image(cell, data) for cell, data in fetched.items()])
-        return [cell for cell in missing if cell not in fetched]
+        making = ImageMaking(candidate=candidate.name, keys=self._keys(
+            candidate.name, weights, self.suite.grid.images_per_batch))
+        absent: list[Cell] = []
+        for cell in missing:
+            data = self.cache.get(of_grid.shared_key(making.keys[cell]), size)
+            stages = None if data is None else self._shared_stages(candidate, making, cell)
+            if data is None or stages is None:
+                absent.append(cell)
+            else:
+                self.ledger.store(making.fetched(cell, data, stages))
+        return absent
+
+    def _shared_stages(self, candidate: Candidate, making: ImageMaking, cell: Cell) -> dict[str, bytes] | None:
+        """The pictures of a candidate's earlier stages that the shared cache has, by name; None unless all are there. An image
+        without them is sampled again."""
+        of_grid, pictures = self._of(candidate.name), dict[str, bytes]()
+        for number, grid in enumerate(stage_grids(self.suite, candidate)[:-1]):
+            name = stage_name(number)
+            data = self.cache.get(of_grid.shared_key(making.stage_key(cell, name)), (grid.width, grid.height))
+            if data is None:
+                return None
+            pictures[name] = data
+        return pictures
 
     def _keys(self, name: str, weights: Weights, size: int) -> dict[Cell, str]:
         """The key of each cell's image of a candidate with these weights, in batches of this size."""

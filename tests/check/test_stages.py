@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Adapter, Candidate, Prompt, Sampling, Suite, strength_sweep
+from harness import Adapter, Candidate, Inpaint, Prompt, Relay, Sampling, Suite, strength_sweep
 from harness.check import problems
 from harness.check.suite import remarks
 from harness.declare import Budget, ColourTransfer, Stage
@@ -121,13 +121,6 @@ def test_strengths_that_run_equal_steps_are_declared_alike() -> None:
     assert [name for name in ("s0.3", "s0.35", "s0.4") if any(repr(name) in text for text in texts)] == ["s0.3", "s0.35"]
 
 
-def test_latents_resized_at_a_low_strength_are_remarked_on() -> None:
-    blurred = [text for text in remarks(of(later(0.4, resize="latent", sampling=sized(128)))) if "blurred" in text]
-    assert len(blurred) == 1
-    assert "'lanczos'" in blurred[0]
-    assert not [text for text in remarks(of(later(0.5, resize="latent", sampling=sized(128)))) if "blurred" in text]
-
-
 def test_a_stage_has_what_it_does_not_say_from_the_stage_before() -> None:
     suite = of(later(model="", sampling=Sampling(steps=4, guidance=2)), later(0.3, prompt="{prompt}, night", negative="day"),
                sampling=Sampling(sampler="euler"), adapters=(Adapter(path="zoo:sketch"),))
@@ -166,3 +159,79 @@ def test_a_gap_that_cannot_be_refined_is_pointed_out(steps: int, strengths: tupl
     assert len(texts) == len(remarked)
     assert all(words in text for words, text in zip(remarked, texts, strict=True))
     assert not [text for text in problems(suite, Path()) if "refine" in text]
+
+
+RELAY = Relay(models=("zoo:photo", "zoo:anime"), at=(0.8,))
+
+
+@pytest.mark.parametrize(("suite", "facts", "then"), [
+    (of(later(0.2, model=RELAY)), ("stage 2", "0.8 of 10 steps", "last 2", "number 1", "more strength"),
+     of(later(0.3, model=RELAY))),
+    (of(later(0.4, model=replace(RELAY, at=(0.5,)))), ("stage 2", "0.5 of 10 steps", "last 4", "number 1"),
+     of(later(0.6, model=replace(RELAY, at=(0.5,))))),
+    (of(later(0.5, model=replace(RELAY, at=(0.99,)))), ("stage 2", "number 2"), of(later(0.5, model=RELAY))),
+    (of(model=replace(RELAY, at=(0.5,)), inpaint=Inpaint(picture="a", mask="b", strength=0.4)), ("last 4", "number 1"),
+     of(model=replace(RELAY, at=(0.5,))))])
+def test_a_relay_hands_over_at_shares_of_all_steps_though_only_the_last_are_run(
+        suite: Suite, facts: tuple[str, ...], then: Suite) -> None:
+    texts = [text for text in said(suite) if "hands over" in text]
+    assert len(texts) == 1
+    assert all(fact in texts[0] for fact in facts), texts
+    assert not [text for text in said(then) if "hands over" in text]
+
+
+def test_relays_of_a_stage_that_hand_over_at_the_same_steps_are_declared_alike() -> None:
+    two = tuple(Candidate(name=f"at {at}", model="zoo:photo", stages=(later(0.5, model=replace(RELAY, at=(at,))),))
+                for at in (0.75, 0.8, 0.9))
+    texts = [text for text in said(tiny_suite(candidates=two, baseline="at 0.9", grid=tiny_grid(steps=10)))
+             if "duplicates" in text]
+    assert [name for name in ("at 0.75", "at 0.8", "at 0.9") if any(repr(name) in text for text in texts)] == [
+        "at 0.75", "at 0.8"]
+
+
+WORDED = Adapter(path="zoo:sketch-word")
+
+
+GRAPHITE = (Prompt(id="a", text="a <graphite> cat"),)
+
+
+def until(strength: float, *ends: float) -> Suite:
+    """Candidates that differ in where an adapter of the second stage ends."""
+    candidates = tuple(Candidate(name=f"until {end}", model="zoo:photo", stages=(
+        later(strength, adapters=(Adapter(path="zoo:sketch", end=end),)),)) for end in ends)
+    return tiny_suite(candidates=candidates, baseline=candidates[0].name, grid=tiny_grid(steps=10))
+
+
+DOUBTFUL: tuple[tuple[Suite, tuple[str, ...], Suite], ...] = (
+    (of(later(0.4, resize="latent", sampling=sized(128))), ("blurred", "'lanczos'"),
+     of(later(0.5, resize="latent", sampling=sized(128)))),
+    (of(later(prompt="night")), ("stage 2", "'night'", "{prompt}"), of(later(prompt=NIGHT))),
+    (of(later(1)), ("stage 2", "strength 1", "hardly anything is left"), of(later(0.9))),
+    (of(later(), later(1)), ("stage 3", "strength 1"), of(later(), later())),
+    (of(later(), prompts=GRAPHITE, adapters=(WORDED,)), ("stage 2", "'<graphite>'", "'zoo:sketch-word'", "Stage(adapters=...)"),
+     of(later(adapters=(WORDED,)), prompts=GRAPHITE, adapters=(WORDED,))),
+    (of(later(prompt="night, {prompt}", adapters=(WORDED,)), later(), prompts=GRAPHITE), ("stage 3", "'<graphite>'"),
+     of(later(adapters=(WORDED,)), later(adapters=(WORDED,)), prompts=GRAPHITE)),
+    (until(0.3, 0.4, 0.6), ("'until 0.4' and 'until 0.6'", "the same steps"), until(1, 0.4, 0.6)),
+    (until(0.3, 0.4, 0.6), ("the same steps", "further apart"), until(0.3, 0.3, 0.6)))
+
+
+@pytest.mark.parametrize(("suite", "facts", "then"), DOUBTFUL)
+def test_what_is_doubtful_about_a_stage_is_remarked_on(suite: Suite, facts: tuple[str, ...], then: Suite) -> None:
+    assert said(suite) == []
+    (text,) = [text for text in remarks(suite) if "strength 1 runs" not in text or "strength 1" in facts]
+    assert all(fact in text for fact in facts)
+    assert [text for text in remarks(then) if "strength 1 runs" not in text] == []
+
+
+@pytest.mark.parametrize("suite", [
+    of(later(), prompts=GRAPHITE, adapters=(Adapter(path="zoo:sketch"),)),
+    of(later(prompt="night {prompt}"), prompts=(Prompt(id="a", text="a cat"),), adapters=(WORDED,))])
+def test_other_adapters_of_a_first_stage_and_other_words_are_not(suite: Suite) -> None:
+    assert remarks(suite) == []
+
+
+def test_a_doubt_about_many_candidates_is_one_remark() -> None:
+    sweep = strength_sweep("zoo:photo", Stage(model="zoo:anime", prompt="night"), (0.2, 0.4, 0.6))
+    (text,) = remarks(tiny_suite(candidates=sweep, baseline=sweep[0].name, grid=tiny_grid(steps=10)))
+    assert all(repr(candidate.name) in text for candidate in sweep)

@@ -46,6 +46,7 @@ from harness.check import problems, remarks, same_name
 from harness.check.prompt_markup import markup_problems
 from harness.declare import DESIRABILITY
 from harness.merge.blocks import CONVENTIONS
+from tests.check.test_stages import DOUBTFUL
 from tests.check.test_stages import REFUSED as STAGES
 from tests.fakes import PROMPTS, tiny_grid, tiny_suite
 
@@ -527,7 +528,8 @@ def test_the_negative_of_all_prompts_can_be_read_in_the_syntax_that_the_refusal_
 
 def test_every_refusal_that_says_what_to_do_is_followed(tmp_path: Path) -> None:
     said = "\n".join(refusal for declared, _, _ in ROWS for refusal in problems(tiny_suite(**declared), tmp_path))
-    said += "\n" + "\n".join([*OTHERS, *(text for suite, *_ in STAGES for text in problems(suite, tmp_path))])
+    said += "\n" + "\n".join([*OTHERS, *(text for suite, *_ in STAGES for text in problems(suite, tmp_path)),
+                              *(text for suite, *_ in DOUBTFUL for text in remarks(suite, tmp_path))])
     patterns = refusals_that_advise()
     assert len(patterns) > 40
     unfollowed = [(file, pattern) for file, pattern in patterns if not re.search(pattern, said)]

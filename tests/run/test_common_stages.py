@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from harness import Adapter, Candidate, Sampling, strength_sweep
-from harness.declare import Stage, Temperature
+from harness.declare import ColourTransfer, Stage, Temperature, Upscale
 from harness.records import Cell, Finished
 from harness.run.common_stages import Beginnings
 from harness.sampling import Common, Denoising, StageStore
@@ -103,6 +103,45 @@ def test_what_a_race_adds_and_a_resumed_session_makes_is_the_same_as_all_at_once
     assert evaluations["first"] == 5 + 5 + 5  # the other cell for all, and the first one for what was added
     assert hashes(run, *sweep) == whole
     run.close()
+
+
+def test_a_shared_cache_brings_back_the_pictures_of_earlier_stages(tmp_path: Path) -> None:
+    larger = Candidate(name="down", model="zoo:photo", sampling=Sampling(width=128), stages=(
+        replace(STAGE, strength=0.2, sampling=Sampling(width=64)),))
+    coloured = replace(larger, name="coloured", post=(ColourTransfer("first stage"), Upscale(factor=3)))
+    cache = f"folder:{tmp_path / 'cache'}"
+    made, counts = {}, {}
+    for name, candidates, address in (("own", (larger,), cache), ("other", (larger,), cache), ("post", (coloured,), cache),
+                                      ("alone", (coloured,), "")):
+        (folder := tmp_path / name).mkdir()
+        run = run_of(suite_of(*candidates, grid=GRID), folder, cache=address)
+        result = run.candidate(candidates[0])
+        assert isinstance(result, Finished), result
+        made[name], counts[name] = hashes(run, *candidates), result.sampled
+        run.close()
+    assert counts == {"own": 2, "other": 0, "post": 0, "alone": 2}
+    assert made["own"] == made["other"]
+    assert made["post"] == made["alone"]
+    assert {name for _, _, name in made["other"]} == {"", "stage 1"}
+    assert {name for _, _, name in made["post"]} == {"", "stage 1", "raw"}
+
+
+def test_an_image_whose_stage_is_not_in_the_shared_cache_is_made_again(tmp_path: Path) -> None:
+    two = Candidate(name="two", model="zoo:photo", stages=(replace(STAGE, strength=0.2),))
+    suite, cache = suite_of(two, grid=GRID), tmp_path / "cache"
+    sampled = []
+    for name in ("first", "second", "third"):
+        (folder := tmp_path / name).mkdir()
+        run = run_of(suite, folder, cache=f"folder:{cache}")
+        result = run.candidate(two)
+        assert isinstance(result, Finished), result
+        sampled.append(result.sampled)
+        assert len(hashes(run, two)) == 4
+        if name == "first":
+            stage = run.ledger.made_of(run.gallery.present("two")[0].key)[0]
+            next(cache.rglob(f"{stage.key}-*")).unlink()
+        run.close()
+    assert sampled == [2, 1, 0]
 
 
 def beginnings(*candidates: Candidate) -> list[tuple[bool, ...]]:

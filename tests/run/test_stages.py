@@ -40,8 +40,8 @@ class Quiet:
         return lambda *_: None
 
 
-def run_of(suite: Suite, folder: Path) -> SuiteRun:
-    return SuiteRun(suite, "", Options(root=folder, runs=folder / "runs"), Quiet())  # type: ignore[arg-type]
+def run_of(suite: Suite, folder: Path, cache: str = "") -> SuiteRun:
+    return SuiteRun(suite, "", Options(root=folder, runs=folder / "runs", cache=cache), Quiet())  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
