@@ -145,6 +145,8 @@ def _figures(footprint: Footprint, suite: Suite, place: _Place) -> Iterator[str]
     yield f"  while texts are embedded  {_gib(need.texts):>10}"
     yield f"  a denoising step          {_gib(need.step):>10}  1 image: {_gib(one.step)}"
     yield f"  decoding                  {_gib(need.decode):>10}"
+    if need.encode:
+        yield f"  encoding pictures         {_gib(need.encode):>10}"
     yield f"  in all                    {_gib(need.in_all):>10}  1 image: {_gib(one.in_all)}"
     largest = footprint.largest_batch(place.memory, grid.low_memory)
     if need.in_all <= place.memory:
@@ -162,8 +164,8 @@ def _data(row: Planned, suite: Suite, place: _Place) -> dict[str, Any]:
     needs = {size: row.footprint.need(size, grid.low_memory) for size in (1, grid.images_per_batch)}
     return data | {
         "weights": dict(needs[1].weights), "largest_batch": row.footprint.largest_batch(place.memory, grid.low_memory),
-        "batches": [{"batch_size": size, "texts": need.texts, "step": need.step, "decode": need.decode, "in_all": need.in_all}
-                    for size, need in needs.items()]}
+        "batches": [{"batch_size": size, "texts": need.texts, "step": need.step, "decode": need.decode, "encode": need.encode,
+                     "in_all": need.in_all} for size, need in needs.items()]}
 
 
 def _names(names: list[str]) -> str:

@@ -56,18 +56,27 @@ def live_stages(candidate: Candidate, grid: Grid, phases: Sequence[tuple[Phase, 
     """The later stages of a candidate on the grid of its suite; `phases` are those of all its stages. `same_latents` says of a
     stage whether its latents mean what those of the stage before mean; `prepared` makes post-steps ready."""
     grids = stage_grids(grid, candidate)
+    ways = handed_over(candidate, grids, same_latents)
     stages = []
     for number, (stage, own) in enumerate(zip(candidate.stages, grids[1:], strict=True), 1):
-        before, coloured = grids[number - 1], number > 1 and bool(candidate.stages[number - 2].colour)
         count = steps_run(stage.strength or 0.0, own.steps)
-        resized = (own.width, own.height) != (before.width, before.height)
         stages.append(LiveStage(
             number=number, grid=replace(own, steps=count), of_steps=own.steps, guidance=own_guidance(candidate, number),
             phases=_reading(phases[number], stage, count if change_along_steps(own.prompts) else 0), resize=stage.resize,
-            through=through(stage, changed=coloured, resized=resized, same=partial(same_latents, number)),
-            before=prepared(stage.before) if stage.before else None, colour=bool(stage.colour),
+            through=ways[number - 1], before=prepared(stage.before) if stage.before else None, colour=bool(stage.colour),
             followed=any(source_of(control.picture) == STAGE_BEFORE and control.weight != 0 for control in stage.controls)))
     return tuple(stages)
+
+
+def handed_over(candidate: Candidate, grids: Sequence[Grid], same_latents: Callable[[int], bool]) -> tuple[str, ...]:
+    """How each later stage of a candidate is handed what it begins from, "latents" or "pixels"; `grids` are those of all
+    stages."""
+    ways = []
+    for number, stage in enumerate(candidate.stages, 1):
+        sizes = {(grid.width, grid.height) for grid in grids[number - 1:number + 1]}
+        changed = number > 1 and bool(candidate.stages[number - 2].colour)
+        ways.append(through(stage, changed=changed, resized=len(sizes) > 1, same=partial(same_latents, number)))
+    return tuple(ways)
 
 
 def through(stage: Stage, *, changed: bool, resized: bool, same: Callable[[], bool]) -> str:

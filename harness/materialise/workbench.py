@@ -34,7 +34,14 @@ from harness.materialise.live_inpainting import inspect_inpaint, live_inpaint, r
 from harness.materialise.live_model import Frame, Working
 from harness.materialise.live_references import ReferenceNets, identity_of
 from harness.materialise.live_savers import refuse_savers, with_savers
-from harness.materialise.live_stages import LiveStage, asks_for_latents, live_stages, refuse_other_latents, vae_config
+from harness.materialise.live_stages import (
+    LiveStage,
+    asks_for_latents,
+    handed_over,
+    live_stages,
+    refuse_other_latents,
+    vae_config,
+)
 from harness.materialise.number_format import homes_of, in_its_format
 from harness.materialise.phases import Branch, Leg, Phase, legs_of, live_singles, spans_of
 from harness.materialise.plan_recipe import plan_recipe
@@ -270,6 +277,17 @@ class Workbench:
         for number, declared in enumerate(candidate.stages, 1):
             if asks_for_latents(declared) and not self._same_vae(stages, number):
                 refuse_other_latents(number, declared)
+
+    def handed_over(self, candidate: Candidate, grids: Sequence[Grid]) -> tuple[str, ...]:
+        """How each later stage of an inspected candidate is handed what it begins from, "latents" or "pixels"; `grids` are those
+        of all stages."""
+        own = self.stages(candidate)
+
+        def same(number: int) -> bool:
+            configs = [vae_config(self._shape(frame_of(self.legs(own[at])[0].decoding.model))) for at in (number - 1, number)]
+            return configs[0] == configs[1] and self._same_vae(own, number)
+
+        return handed_over(candidate, grids, same)
 
     def _same_vae(self, stages: Sequence[Candidate], number: int) -> bool:
         """Whether the VAEs of a stage and of the one before it hold the same tensors."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
@@ -19,6 +20,7 @@ from harness.declare.stages import stage_name
 from harness.declare.syntax import PLAIN as PLAIN_SYNTAX
 from harness.declare.syntax import Text, plain_text
 from harness.materialise import Workbench
+from harness.materialise.live_stages import PIXELS
 from harness.materialise.shape_model import CONTROLS, IMAGE_ENCODERS, Beside, ShapeModel, shape_key, shape_model
 from harness.metrics import METRICS
 from harness.quantize import stored_bytes
@@ -26,6 +28,7 @@ from harness.records import Cell
 from harness.reference.live import NO_PICTURE
 from harness.sampling import DECODE_BATCH, Conditions, Denoising, TextState, alone, side_by_side
 from harness.sampling.denoise import called, decoded
+from harness.sampling.hand_over import encoded_levels
 from harness.text import PLAIN
 from harness.text.tokens import in_chunks
 from harness.weights import latent_shape
@@ -44,17 +47,18 @@ LARGEST_ON_CPU: Final = 16
 class Need:
     """Bytes at one batch size. `weights` are resident, by component; `texts`, `step` and `decode` are the peaks of embedding
     texts (with one encoder at a time, and no denoiser), of a denoising step and of decoding, each with the weights
-    that are on the device then."""
+    that are on the device then; `encode` is that of encoding the pictures that a stage begins from, 0 where none are."""
 
     weights: Mapping[str, int]
     texts: int
     step: int
     decode: int
+    encode: int = 0
 
     @property
     def peak(self) -> int:
         """The most that tensors take at any time."""
-        return max(self.texts, self.step, self.decode)
+        return max(self.texts, self.step, self.decode, self.encode)
 
     @property
     def in_all(self) -> int:
@@ -72,8 +76,10 @@ class Footprint:
     """The memory of one candidate on a device, for any batch size and measures for short memory. Activations are counted when
     they are first asked for."""
 
-    def __init__(self, model: ShapeModel, grid: Grid, device: str, *, scorer: int = 0) -> None:
-        """`scorer` are the bytes of a CLIP model that lies on the device meanwhile."""
+    def __init__(self, model: ShapeModel, grid: Grid, device: str, *, scorer: int = 0, encodes: bool = False) -> None:
+        """`scorer` are the bytes of a CLIP model that lies on the device meanwhile. It `encodes` if its batches begin from
+        pictures."""
+        self._encodes = encodes
         self._model, self._grid, self._scorer = model, grid, scorer
         self._pipeline, self._on_gpu = model.pipeline, device.partition(":")[0] != "cpu"
         self._device = device
@@ -92,7 +98,7 @@ class Footprint:
                               for _ in (grid.prompts if prompt else [prompt]))
         # Not methods with a cache, which would keep every footprint alive.
         self._step_of, self._decoding_of, self._reading_of = cache(self._step), cache(self._decoding), cache(self._reading)
-        self._looking_of = cache(self._looking)
+        self._looking_of, self._encoding_of = cache(self._looking), cache(self._encoding)
         self._others = [Footprint(other, grid, device) for other in model.others]
 
     def _chunks(self, text: Text) -> int:
@@ -113,8 +119,10 @@ class Footprint:
                     for one in (self, *self._others))
         return Need(weights=weights, texts=resident + embedded + texts,
                     step=resident + embedded + layer + workers * self._step_of_any(batch_size),
-                    decode=resident + embedded + lent_vae + workers * self._decoded(
-                        batch_size, tiled="tiled_decoding" in low_memory))
+                    decode=resident + embedded + lent_vae + workers * self._by_parts(
+                        self._decoding_of, batch_size, tiled="tiled_decoding" in low_memory),
+                    encode=self._encoded and resident + embedded + lent_vae + workers * self._by_parts(
+                        self._encoding_of, batch_size if self._encodes else 1, tiled="tiled_decoding" in low_memory))
 
     @property
     def beside(self) -> Beside:
@@ -211,12 +219,18 @@ class Footprint:
                 Denoising(pipeline, grid, cells).advance(alone(pipeline, self._text) * self._model.together, 1)
         return int(counts.peak)
 
-    def _decoded(self, batch_size: int, *, tiled: bool) -> int:
-        """As `_decoding`, for any batch: one part more takes always the same more."""
+    @property
+    def _encoded(self) -> bool:
+        """Whether pictures are encoded: those of the stage before, batch by batch, or those that an inpainting changes, one by
+        one."""
+        return self._encodes or self._pipeline.inpaint is not None
+
+    def _by_parts(self, of: Callable[[int, bool], int], batch_size: int, *, tiled: bool) -> int:
+        """What the VAE takes for any batch: one part more takes always the same more."""
         at_once = self._at_once
         if batch_size <= 2 * at_once:
-            return self._decoding_of(batch_size, tiled)
-        one, two = self._decoding_of(at_once, tiled), self._decoding_of(2 * at_once, tiled)
+            return of(batch_size, tiled)
+        one, two = of(at_once, tiled), of(2 * at_once, tiled)
         return two + round((two - one) * (batch_size / at_once - 2))
 
     @property
@@ -227,18 +241,33 @@ class Footprint:
         """Activations of decoding a batch, with its latents and pixels."""
         import torch
 
+        with self._counting_vae(tiled=tiled) as counts:
+            latents = torch.empty((batch_size, *latent_shape(self._pipeline, self._grid.width, self._grid.height)), device="meta")
+            decoded(self._pipeline, latents, self._at_once)
+        return int(counts.peak)
+
+    def _encoding(self, batch_size: int, tiled: bool) -> int:
+        """Activations of encoding a batch, with its pixels and latents."""
+        import torch
+
+        with self._counting_vae(tiled=tiled) as counts:
+            pixels = torch.empty((batch_size, 3, self._grid.height, self._grid.width), dtype=torch.uint8, device="meta")
+            encoded_levels(self._pipeline, pixels, self._at_once)
+        return int(counts.peak)
+
+    @contextmanager
+    def _counting_vae(self, *, tiled: bool) -> Iterator[Any]:
+        import torch
+
         vae = self._pipeline.vae
         before = vae.use_tiling
         if tiled:
             tile(vae)
         try:
             with torch.inference_mode(), self._counting() as counts:
-                latents = torch.empty((batch_size, *latent_shape(self._pipeline, self._grid.width, self._grid.height)),
-                                      device="meta")
-                decoded(self._pipeline, latents, self._at_once)
+                yield counts
         finally:
             vae.use_tiling = before  # a saver may tile by itself
-        return int(counts.peak)
 
     def _counting(self, *modules: Any) -> Any:
         from harness.probes.living_bytes import LivingBytes
@@ -279,7 +308,8 @@ class StagedFootprint(Footprint):
             return resident + max(of(need) - sum(need.weights.values()) for need in needs)
 
         return Need(weights=weights, texts=most(lambda need: need.texts), step=most(lambda need: need.step),
-                    decode=most(lambda need: need.decode))
+                    decode=most(lambda need: need.decode), encode=most(lambda need: need.encode) if any(
+                        need.encode for need in needs) else 0)
 
     def weights(self, low_memory: Collection[str] = (), without: Collection[tuple[str, str]] = ()) -> dict[str, int]:
         """The bytes of what is resident, by stage and component. A stage of an earlier one's model has what guides it alone."""
@@ -364,16 +394,18 @@ def planned(suite: Suite, candidates: Sequence[Candidate], bench: Workbench) -> 
             sampled = tuple(map(_sampled, grids))
             models = [repr(stage.model) for stage in stages]
             together = tuple(map(models.index, models))  # stages of one model share its weights
-            if (files := (tuple(shape_key(stage, bench) for stage in stages), sampled, together)) not in known:
+            begun = (False, *(way == PIXELS for way in bench.handed_over(bench.in_its_format(candidate), grids)))
+            if (files := (tuple(shape_key(stage, bench) for stage in stages), sampled, together, begun)) not in known:
                 bench.inspect(candidate)
                 shapes = [shape_model(stage, bench) for stage in stages]
                 number_format = spelled(bench.in_its_format(candidate).quantization)
                 # Other files of one architecture take the same.
-                known[files] = key = (number_format, candidate.runtime, tuple(shape.key for shape in shapes), sampled, together)
+                known[files] = key = (number_format, candidate.runtime, tuple(shape.key for shape in shapes), sampled, together,
+                                      begun)
                 pictures = picture_size(suite, candidate)
                 size = "" if pictures == (suite.grid.width, suite.grid.height) else f"{pictures[0]} x {pictures[1]}"
-                parts = [Footprint(shape, grid, bench.device, scorer=0 if number else scorer)
-                         for number, (shape, grid) in enumerate(zip(shapes, grids, strict=True))]
+                parts = [Footprint(shape, grid, bench.device, scorer=0 if number else scorer, encodes=encodes)
+                         for number, (shape, grid, encodes) in enumerate(zip(shapes, grids, begun, strict=True))]
                 rows.setdefault(key, Planned(footprint=StagedFootprint(parts, models) if len(parts) > 1 else parts[0],
                                              number_format=number_format, size=size))
             key = known[files]

@@ -105,6 +105,13 @@ def from_pictures(pipeline: Pipeline, images: Images, size: tuple[int, int], met
     import torch
 
     pixels = torch.from_numpy(np.ascontiguousarray(resized_pictures(images, size, method))).permute(0, 3, 1, 2)
+    return encoded_levels(pipeline, pixels, at_once)
+
+
+def encoded_levels(pipeline: Pipeline, pixels: torch.Tensor, at_once: int) -> torch.Tensor:
+    """The latents of pictures (n, 3, height, width) of 8 bits, `at_once` of them at a time."""
+    import torch
+
     with torch.inference_mode():
         return encoded(pipeline, 2 * (sent(pixels, pipeline.device).to(pipeline.vae.dtype) / 255) - 1, at_once)
 

@@ -105,3 +105,12 @@ def test_image_prompts_are_counted_and_a_suite_with_them_can_fit(capsys: pytest.
     rows = {name: row for row in json.loads(capsys.readouterr().out)["candidates"] for name in row["names"]}
     assert set(rows["other"]["weights"]) - set(rows["plain"]["weights"]) == {"image prompts"}
     assert rows["other"]["batches"][0]["step"] > rows["plain"]["batches"][0]["step"]
+
+
+def test_what_encoding_takes_is_shown_where_a_stage_begins_from_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    staged = SUITE.replace("import Candidate", "import Stage, Candidate").replace(
+        'model="zoo:anime"', 'model="zoo:anime", stages=(Stage(strength=0.5, through="pixels"),)')
+    Path("s.py").write_text(staged.format(batch=4, more=""))
+    assert main(["plan", "s.py", "--memory", "6GiB"]) == 0
+    plain, other, _ = capsys.readouterr().out.split("\n\n")[1:4]
+    assert ("encoding pictures" in plain, "encoding pictures" in other) == (False, True)
