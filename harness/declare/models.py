@@ -161,7 +161,8 @@ class Relay:
     models: tuple[Recipe, ...]
     """At least two, in the order of their turns. They must work on the same latents; what they predict may differ."""
     at: tuple[float, ...]
-    """The share of the steps from which each model but the first acts: step i of n is at i / n. Each model needs a step."""
+    """The share of the steps from which each model but the first acts: step i of n is at i / n. Each model needs a step. Where
+    only the last steps are run, in a later stage or an inpainting, it is a share of all: each model acts at the same noise."""
     vae: str = "first"
     """Whose VAE decodes: that of the "first" model or of the "last"."""
 

@@ -152,7 +152,7 @@ def beginnings(*candidates: Candidate) -> list[tuple[bool, ...]]:
 @pytest.mark.parametrize(("other", "common"), [
     ({}, True), ({"name": "x", "post": (Temperature(max_kelvin=6500),)}, True), ({"sampling": Sampling(steps=5)}, True),
     ({"sampling": Sampling(steps=6)}, False), ({"sampling": Sampling(clip_skip=2)}, False), ({"model": "zoo:base"}, False),
-    ({"adapters": (Adapter(path="zoo:sketch"),)}, False), ({"precision": "bf16"}, False), ({"runtime": "compile"}, False)])
+    ({"adapters": (Adapter(path="zoo:sketch"),)}, False), ({"precision": "bf16"}, False), ({"runtime": "compiled"}, False)])
 def test_a_stage_is_common_to_candidates_that_are_alike_up_to_it(other: dict[str, Any], common: bool) -> None:
     one = Candidate(name="one", model="zoo:photo", stages=(replace(STAGE, strength=0.5),))
     two = replace(one, stages=(replace(STAGE, strength=0.7),), **{"name": "two", **other})

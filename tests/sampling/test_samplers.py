@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.samplers import SAMPLERS, SCHEDULES, build_scheduler, evaluations, first_evaluation, set_steps
+from harness.samplers import SAMPLERS, SCHEDULES, begin_at, build_scheduler, evaluations, first_evaluation, noised, set_steps
 from tests.sampling import k_diffusion
 
 MANUAL = (Path(__file__).parents[2] / "docs" / "sampling.md").read_text(encoding="utf-8")
@@ -239,3 +239,21 @@ def test_more_steps_than_that_cannot(sampler: str) -> None:
     except (ArithmeticError, IndexError, ValueError):
         return
     assert not torch.isfinite(image).all()
+
+
+@pytest.mark.parametrize("sampler", [name for name in U_NET if SAMPLERS[name].levels == "midpoint"])
+@pytest.mark.parametrize("first", [0, 3, STEPS - 1])
+def test_a_run_from_the_middle_takes_every_published_step_of_a_sampler_with_midpoints(sampler: str, first: int) -> None:
+    levels = [*k_diffusion.schedule("karras", LEVELS, STEPS), 0.0]
+    image, drawn = 0.5 * noise().double(), noise(2)[1:].double()
+    scheduler = ready(sampler, schedule="karras")
+    begin = begin_at(scheduler, sampler, STEPS, first)
+    x, draw = noised(scheduler, begin, image.float(), drawn.float()), [torch.Generator().manual_seed(5)]
+    for step in range(first, STEPS):
+        for place in range(first_evaluation(sampler, STEPS, step), first_evaluation(sampler, STEPS, step + 1)):
+            timestep = scheduler.timesteps[place]
+            x = scheduler.step(answer(scheduler.scale_model_input(x, timestep), float(timestep)), timestep, x,
+                               generator=draw).prev_sample
+        expected = k_diffusion.SAMPLERS[sampler](predicted_image, image + levels[first] * drawn, levels[first:step + 2],
+                                                 k_diffusion.standard(image, 5))
+        assert float((x - expected).abs().max()) < 2e-3 * float(expected.abs().max()), step
