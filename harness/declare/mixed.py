@@ -36,6 +36,9 @@ class Mixed:
                 object.__setattr__(self, "keys", dict(self.keys))
         settle(self)
 
+    def __hash__(self) -> int:
+        return hash((self.default, tuple(self.keys.items())))
+
     def mode_of(self, name: str) -> str:
         """The mode of the weight of this name."""
         return next((mode for pattern, mode in reversed([*self.keys.items()]) if fnmatchcase(name, pattern)), self.default)

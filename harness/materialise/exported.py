@@ -91,6 +91,10 @@ class Exported:
         """The live buffers."""
         yield from self.module.buffers()
 
+    def modules(self) -> Iterator[torch.nn.Module]:
+        """The live layers."""
+        yield from self.module.modules()
+
     @property
     def copied_bytes(self) -> int:
         """Of the weights that executors hold beside the live ones."""

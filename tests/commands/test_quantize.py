@@ -97,6 +97,19 @@ def test_the_package_gguf_reads_the_weights_that_were_measured(suite: Path, benc
         assert np.array_equal(values.astype(np.float32).reshape(live[key].shape), live[key].numpy()), name
 
 
+def test_the_file_predicts_the_same_bits_as_the_candidate_that_was_measured(suite: Path, bench: Workbench) -> None:
+    path = written(suite, "gguf_q4_0", "out.gguf")
+    model = Merge(a="zoo:photo", b="zoo:photo", alpha=0.0, take={"unet": str(path)}, parts=("vae",), dtype="fp32")
+    predictions = []
+    for candidate in (Candidate(name="q", model="zoo:photo", quantization="gguf_q4_0"), Candidate(name="r", model=model)):
+        unet, draw = bench.prepare(candidate).pipeline.unet, torch.Generator().manual_seed(0)
+        noise = torch.randn(2, unet.config.in_channels, 16, 16, generator=draw)
+        states = torch.randn(2, 16, unet.config.cross_attention_dim, generator=draw)
+        with torch.inference_mode():
+            predictions.append(unet(noise, torch.tensor(500.0), encoder_hidden_states=states).sample)
+    assert torch.equal(*predictions)
+
+
 @pytest.mark.parametrize(("name", "quantization", "file"), [
     ("gguf_q5_0", "gguf_q5_0", "out.gguf"), ("mixed", MIXED, "out.gguf"), ("bf16", "bf16", "out.safetensors")])
 def test_a_written_file_makes_the_candidate_that_was_measured(suite: Path, bench: Workbench, name: str, quantization: Any,

@@ -11,7 +11,7 @@ import torch
 from harness.materialise.exported import Exported
 from harness.materialise.library import MaterialiseError
 from harness.materialise.live_model import Frame
-from harness.quantize import QuantizeReport
+from harness.quantize import QuantizeReport, stored_bytes, weight_count
 from harness.runtimes import RUNTIMES, Graph
 from harness.runtimes.graph_cache import Graphs
 from harness.weights.placing import slots
@@ -40,6 +40,13 @@ def test_an_entered_candidate_is_computed_as_by_eager(runtime: str, graph: Graph
     assert set(executed.seconds) == {"open", "refresh"}
     assert f"{len(graph.weights)} of {len(graph.weights)} parameters given" in executed.note
     assert max(executed.errors) < 1e-5
+
+
+def test_its_weights_are_counted_as_those_of_the_live_model(runtime: str, graphs: Graphs) -> None:
+    executed: Any
+    executed, unet = exported(runtime, graphs)
+    assert stored_bytes(executed) == stored_bytes(unet)
+    assert weight_count(executed) == weight_count(unet) > 0
 
 
 def test_weights_that_changed_in_place_raise_until_they_are_entered(runtime: str, graph: Graph, graphs: Graphs) -> None:
