@@ -130,7 +130,7 @@ def write_files(root: Path) -> None:
     """The files that features name."""
     rows = "".join(f"{red} {green / 2} {blue}\n" for blue in (0, 1) for green in (0, 1) for red in (0, 1))
     (root / "a.cube").write_text("LUT_3D_SIZE 2\n" + rows)
-    Image.new("RGB", (8, 8), (90, 40, 160)).save(root / "dusk.png")
+    Image.fromarray(np.random.default_rng(1).integers(40, 220, (16, 16, 3), dtype=np.uint8)).save(root / "dusk.png")
     save_file({"look": torch.linspace(-1, 1, 96)}, root / "look.safetensors")
     torch.save({**stored(pairs((96,))), "name": "style"}, root / "style.pt")
 

@@ -222,9 +222,17 @@ def _checkpoints(model: Model) -> Iterator[Checkpoint]:
         yield model if isinstance(model, Checkpoint) else Checkpoint(path=model)
 
 
+_ZOO_KINDS: Final = {"model": "a checkpoint", "adapter": "an adapter", "control": "a control network",
+                     "reference": "an IP-Adapter", "clip": "a CLIP model", "config": "a folder of configs"}
+"""What a member of the zoo is, by its kind."""
+
+
 def _file(kind: str, reference: str, root: Path) -> Iterator[str]:
     if reference.startswith("zoo:"):
         yield from unknown(f"{kind} of the zoo", [reference], zoo.NAMES)
+        if (known := zoo.kind_of(reference)) in _ZOO_KINDS and kind in _ZOO_KINDS and known != kind:
+            of_kind = [name for name in zoo.NAMES if zoo.kind_of(name) == kind]
+            yield (f"{kind} {reference!r} is {_ZOO_KINDS[known]}; expected {_ZOO_KINDS[kind]}, such as {of_kind[0]!r}")
     elif reference and not _there(root / reference) and _is_link(root / reference):
         yield f"{kind} {reference!r}: {file_problem(kind, root / reference)}"
     elif not reference or not _there(root / reference):

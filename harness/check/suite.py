@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from harness.check.acting import idle_spans
 from harness.check.budget_and_search import budget_problems, refine_remarks, search_problems
 from harness.check.candidate import candidate_problems, prompts_adapter_problems, reference_problems
 from harness.check.clip import clip_problems, default_problems
@@ -24,6 +25,7 @@ from harness.check.prompt_adapters import prompt_adapter_problems, with_prompt_a
 from harness.check.prompt_markup import brackets, phrases
 from harness.check.prompt_words import invisible_characters, mistyped_weight, unknown_inversions
 from harness.check.prompts import idle_negatives, prompt_problems, schedule_problems, shared_texts, syntax_problems
+from harness.check.same_pictures import same_pictures
 from harness.check.sampling import (
     candidate_sampling_problems,
     grid_sampling_problems,
@@ -47,7 +49,15 @@ from harness.declare.grid import FIT, LOW_MEMORY
 from harness.declare.listing import brief
 from harness.declare.stage_candidates import as_candidates, steps_run
 from harness.declare.stages import stage_name
-from harness.declare.suite import CALIBRATION, DEFAULT_CLIP, MOST_IMAGES, ROUNDS_FOR_MEDIAN
+from harness.declare.suite import (
+    CALIBRATION,
+    DEFAULT_CLIP,
+    MOST_IMAGES,
+    MOST_IN_BATCH,
+    MOST_ROUNDS,
+    MOST_SECONDS,
+    ROUNDS_FOR_MEDIAN,
+)
 from harness.declare.syntax import PLAIN, SYNTAXES
 from harness.metrics import METRICS
 from harness.records.file_names import unusable_on_windows
@@ -82,9 +92,9 @@ def _hand_overs(suite: Suite) -> Iterator[tuple[str, str]]:
         for place, (stage, grid, strength) in enumerate(zip(
                 as_candidates(candidate), stage_grids(suite, candidate), strengths, strict=True)):
             if number(strength) and 0 < (strength or 0) <= 1:  # else it is said of the strength
-                label = f"{stage_name(place)}: " if place else ""
-                yield from ((repr(candidate.name), f"{label}{phrase}") for phrase in hand_over_problems(
-                    stage, grid, steps_run(strength or 0, grid.steps)))
+                label, run = f"{stage_name(place)}: " if place else "", steps_run(strength or 0, grid.steps)
+                yield from ((repr(candidate.name), f"{label}{phrase}") for phrase in (
+                    *hand_over_problems(stage, grid, run), *idle_spans(stage, run)))
 
 
 def _named_adapters(suite: Suite, root: Path) -> Iterator[str]:
@@ -113,6 +123,7 @@ def _remarks(suite: Suite) -> Iterator[str]:
     yield from unpaired_gates(suite)
     yield from _same_steps(suite)
     yield from saver_remarks(suite)
+    yield from same_pictures(suite)
     yield from refine_remarks(suite)
     timed = [gate.value for gate in suite.gates if gate.value == SECONDS.name]
     if timed and suite.latency_rounds < ROUNDS_FOR_MEDIAN and not suite.latency_budget_seconds:
@@ -262,12 +273,14 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
         yield f"clip is {suite.clip!r}, but no metric uses it; add 'clip_score' to metrics, or remove clip"
     yield from _styles(suite)
     yield from doubles("gate", [g.long_name for g in suite.gates])
-    if suite.latency_rounds < 1:
-        yield f"latency_rounds is {suite.latency_rounds!r}; expected a positive integer"
-    if suite.largest_batch < 0:
-        yield f"largest_batch is {suite.largest_batch!r}; expected a batch size, or 0 to measure no batch sizes"
-    if not number(suite.latency_budget_seconds) or suite.latency_budget_seconds < 0:
-        yield f"latency_budget_seconds is {suite.latency_budget_seconds!r}; expected a number of at least 0"
+    if not 1 <= suite.latency_rounds <= MOST_ROUNDS:
+        yield f"latency_rounds is {suite.latency_rounds!r}; expected an integer from 1 to {MOST_ROUNDS:,}"
+    if not 0 <= suite.largest_batch <= MOST_IN_BATCH:
+        yield (f"largest_batch is {suite.largest_batch!r}; expected a batch size up to {MOST_IN_BATCH:,}, or 0 to measure no "
+               "batch sizes")
+    if not number(suite.latency_budget_seconds) or not 0 <= suite.latency_budget_seconds <= MOST_SECONDS:
+        yield (f"latency_budget_seconds is {suite.latency_budget_seconds!r}; expected a number from 0 to "
+               f"{MOST_SECONDS:,}, a week")
 
 
 def _made_of(suite: Suite, candidate: Candidate) -> str:
@@ -364,8 +377,8 @@ def _grid(grid: Grid) -> Iterator[str]:
     if isinstance(grid.batch_size, str):
         if grid.batch_size != FIT:
             yield f"batch_size is {grid.batch_size!r}; expected an integer of at least 1, or {FIT!r}"
-    elif grid.batch_size < 1:
-        yield f"batch_size is {grid.batch_size!r}; expected an integer of at least 1"
+    elif not 1 <= grid.batch_size <= MOST_IN_BATCH:
+        yield f"batch_size is {grid.batch_size!r}; expected an integer from 1 to {MOST_IN_BATCH:,}"
 
 
 def _beside_the_grid(candidate: Candidate, grid: object) -> Iterator[str]:

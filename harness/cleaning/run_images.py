@@ -131,6 +131,8 @@ def _judged(run: Run, by_path: Mapping[str, list[Sample]], paths: Collection[str
     declared = {candidate.name for candidate in run.suite.candidates}
     races = run.suite.budget is not None or run.suite.search is not None
     for path, samples in by_path.items():
+        if "\0" in path:  # which no file can have
+            continue
         file = run.folder / path
         if not lies_below(file, run.folder / _IMAGES) or file.suffix != ".png" or file.is_symlink() or not file.is_file():
             continue

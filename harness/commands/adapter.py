@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.commands.terminal import say, size_in_words
+from harness.declare.syntax.parsed import LARGEST_WEIGHT
 from harness.records.harmless_text import printable
 from harness.version import __version__
 
@@ -272,8 +272,8 @@ def _weighed(text: str) -> tuple[str, float]:
         number = float(weight) if sign and path else 1.0
     except ValueError:
         return text, 1.0
-    if not math.isfinite(number):
-        raise ValueError(f"{text}: the weight is {number}; expected a finite number")
+    if not abs(number) <= LARGEST_WEIGHT:  # NaN too
+        raise ValueError(f"{text}: the weight is {number:g}; expected a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}")
     return (path, number) if sign and path else (text, 1.0)
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil
-from typing import Final
+from typing import Final, TypeAlias
 
+from harness.declare.guiding import Control, Reference
+from harness.declare.models import Adapter
+
+Acting: TypeAlias = Adapter | Control | Reference
 _NEARLY: Final = 1e-9
 """Tolerance for rounding: 0.3 times 10 steps must count as 3."""
 
@@ -14,6 +18,14 @@ _NEARLY: Final = 1e-9
 def first_step(share: float, steps: int) -> int:
     """The index of the first of `steps` steps at or after this share: step i of n is at i / n."""
     return ceil(share * steps - _NEARLY)
+
+
+def idle_span(one: Acting, steps: int) -> str:
+    """Why an adapter, a control or a reference acts in no step; empty if it acts in one: step i if start <= i / steps < end."""
+    if first_step(one.start, steps) < first_step(one.end, steps):
+        return ""
+    return (f"{type(one).__name__.lower()} {one.path!r} from {one.start:g} to {one.end:g} is active in none of the {steps} "
+            "steps; give it a longer range, or sample with more steps")
 
 
 def hand_overs(at: Sequence[float], steps: int, run: int | None = None) -> list[int]:

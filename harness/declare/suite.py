@@ -18,6 +18,12 @@ from harness.declare.to_plain import LEFT_OUT
 
 CALIBRATION: Final = ".calibration"
 """What `sweetspot calibrate` puts after a suite's name, so that a run folder of its own holds the calibration."""
+MOST_ROUNDS: Final = 10_000
+"""Timed rounds of each candidate."""
+MOST_IN_BATCH: Final = 4096
+"""Images of a batch."""
+MOST_SECONDS: Final = 7 * 24 * 3600
+"""Of the timing of a suite."""
 MOST_IMAGES: Final = 1_000_000
 """Images that a suite may declare: eleven days at one a second. A run.json of some kB could declare any number."""
 ROUNDS_FOR_MEDIAN: Final = 6

@@ -17,6 +17,7 @@ from harness.declare.nearest import did_you_mean
 from harness.records.regular_files import identity_of
 from harness.weights import ModelFile, ModelFileError, open_model, read_header
 from harness.weights.header_claims import short
+from harness.weights.live_module import components_of
 from harness.weights.training_files import saved_at
 
 TITLES: Final = {"sd1": "Stable Diffusion 1", "sd2": "Stable Diffusion 2", "sdxl": "Stable Diffusion XL",
@@ -149,6 +150,10 @@ def _model(path: str, model: ModelFile) -> GivenModel:
     if model.family not in TITLES or model.family == "sdxl_refiner":
         raise UnfitFileError(f"{path!r} is {TITLES.get(model.family, 'of an unknown family')}, which cannot be sampled alone; "
                              f"expected one of {', '.join(title for name, title in TITLES.items() if name != 'sdxl_refiner')}")
+    if lacking := [part for part in components_of(model) if part not in model.components]:
+        raise UnfitFileError(f"{path!r} has no {' and no '.join(lacking)}, only {', '.join(model.components)}, and draws nothing "
+                             f"alone; give a whole model. `sweetspot merge --a WHOLE --b {path} --alpha 1 --parts {denoiser} "
+                             f"-o OUTPUT` puts it into one")
     built_in = has_zoo_sizes(model)
     says = f"{TITLES[model.family]} model{' with the sizes of the built-in ones' if built_in else ''}"
     return GivenModel(path=path, family=model.family, says=says, built_in=built_in,

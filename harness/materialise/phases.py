@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from harness.declare import Adapter, Candidate, Control, Ensemble, Reference, Relay
 from harness.declare.models import models_of, weights_by_model
-from harness.declare.step_shares import first_step, hand_overs
+from harness.declare.step_shares import first_step, hand_overs, idle_span
 from harness.materialise.library import MaterialiseError
 from harness.text import Treatment
 from harness.weights import Pipeline
@@ -101,12 +101,10 @@ def spans_of(acting: Sequence[_Acting], steps: int, edges: Sequence[int] = ()) -
 
     One is active in step i if start <= i / steps < end. Raises MaterialiseError for one that is never active.
     """
+    for one in acting:
+        if idle := idle_span(one, steps):
+            raise MaterialiseError(idle)
     within = {index: (first_step(one.start, steps), first_step(one.end, steps)) for index, one in enumerate(acting)}
-    for index, (first, stop) in within.items():
-        if first >= stop:
-            one = acting[index]
-            raise MaterialiseError(f"{type(one).__name__.lower()} {one.path!r} from {one.start:g} to {one.end:g} is active in "
-                                   f"none of the {steps} steps; give it a longer range, or sample with more steps")
     cuts = sorted({0, *edges, *(edge for pair in within.values() for edge in pair if edge < steps)})
     return [(cut, tuple(one for index, one in enumerate(acting) if within[index][0] <= cut < within[index][1])) for cut in cuts]
 

@@ -3,6 +3,7 @@ Resolve write."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,8 +40,18 @@ def read_cube(path: Path) -> Cube:
     try:
         text = text_of(path)
     except ValueError as error:
-        raise CubeError(str(error)) from error
+        raise CubeError(f"{path.name}: this is {kind}, and a Lut reads .cube files. Give one" if (
+            kind := kind_of_picture(path)) else str(error)) from error
     return _Reader(path.name).read(text)
+
+
+def kind_of_picture(path: Path) -> str:
+    """The format of a picture, "a PNG picture"; empty for other files."""
+    from PIL import Image
+
+    with suppress(OSError, ValueError, SyntaxError), Image.open(path) as picture:
+        return f"a {picture.format} picture"
+    return ""
 
 
 class _Reader:

@@ -67,7 +67,8 @@ def refuse_disagreement(model: ModelFile, component: str, module: Any, folder: P
     if component not in model.components:
         expected_components = ", ".join(components_of(model))
         raise ModelFileError(f"{model.path}: has no {component}, only {', '.join(model.components) or 'no component'}. "
-                             f"Give a whole model ({expected_components}).")
+                             f"Give a whole model ({expected_components}). A part of one is merged as model B: "
+                             f"Merge(a=WHOLE, b={model.path.name!r}, alpha=1, parts={tuple(model.components)!r}).")
     tied = _tied(model, component)
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items() if name not in tied}
     stored_shapes = {name: info.shape for name, info in model.components[component].items()}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["NAMES", "SIZE", "load_clip", "resolve"]
+__all__ = ["NAMES", "SIZE", "kind_of", "load_clip", "resolve"]
 
 NAMES: tuple[str, ...] = (
     "zoo:base",
@@ -83,13 +83,29 @@ def resolve(reference: str, cache: Path | None = None) -> Path:
     return path.parent if name.endswith("-folder") else path
 
 
+def kind_of(reference: str) -> str:
+    """What a member is: "model", "adapter", "control", "reference", "clip" or "config"; "picture" for a drawn one, and empty for
+    a name that nothing has."""
+    from harness.zoo import pictures
+
+    if reference not in NAMES:
+        return "picture" if pictures.is_picture(reference) else ""
+    first = reference.removeprefix("zoo:").partition("-")[0]
+    kinds = {"sketch": "adapter", "control": "control", "image": "reference", "clip": "clip", "config": "config"}
+    return kinds.get(first, "model")
+
+
 def problem_of(reference: str) -> str:
-    """What is wrong with a `zoo:` name; empty if nothing is."""
+    """What is wrong with a `zoo:` name of a picture, or of a member; empty if nothing is."""
     from harness.zoo import pictures
 
     if pictures.is_picture(reference):
         return pictures.problem_of(reference)
-    return "" if reference in NAMES else f"unknown zoo member {reference!r}; {did_you_mean(reference, NAMES)}"
+    if reference in NAMES:
+        return ""
+    if mistyped := pictures.mistyped(reference):
+        return f"unknown picture {reference!r} of the zoo; did you mean {mistyped!r}?"
+    return f"unknown zoo member {reference!r}; {did_you_mean(reference, NAMES)}"
 
 
 def _once(path: Path, make: Callable[[Path], None], folder: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from harness.control.edge_map import LUMA, drawn_edges
-from harness.declare.nearest import did_you_mean
+from harness.declare.nearest import closest, did_you_mean
 from harness.records.atomic import write_atomically
 from harness.zoo.draw import BACKGROUNDS, COLOURS, SUBJECTS, Scene, render
 
@@ -24,6 +24,7 @@ KINDS: Final = ("picture", "edges")
 COUNT: Final = 100
 """Pictures of each subject: n is 0 to 99."""
 PATTERN: Final = re.compile(r"(?:zoo:)?(picture|edges)-([a-z]+)-(\d{1,4})")
+_FORM: Final = re.compile(r"zoo:([a-z]{3,12})-([a-z]{2,12})-(\d{1,4})")
 CONTRAST: Final = 60.0
 """Levels of luma between a subject's colour and its background: edges are seen in luma alone."""
 _SEED: Final = 21
@@ -59,6 +60,15 @@ def problem_of(reference: str) -> str:
 def is_picture(reference: str) -> bool:
     """Whether a reference is meant to name a drawn picture."""
     return reference.removeprefix("zoo:").startswith(tuple(f"{kind}-" for kind in KINDS))
+
+
+def mistyped(reference: str) -> str:
+    """The picture that a name like "zoo:edgs-fish-3" most probably means; empty if it is not of this form."""
+    match = _FORM.fullmatch(reference)
+    if match is None:
+        return ""
+    kind, subject = closest(match[1], KINDS, cutoff=0.6), closest(match[2], SUBJECTS, cutoff=0.6)
+    return f"zoo:{kind[0]}-{subject[0]}-{min(int(match[3]), COUNT - 1)}" if kind and subject else ""
 
 
 def drawn(reference: str) -> NDArray[np.uint8]:

@@ -564,7 +564,7 @@ def test_paths_and_numpy_scalars_are_good_declarations(tmp_path: Path) -> None:
 
 
 def test_one_adapter_may_work_in_two_stretches_of_steps(tmp_path: Path) -> None:
-    adapters = (Adapter(path="zoo:sketch", end=0.3), Adapter(path="zoo:sketch", start=0.6))
+    adapters = (Adapter(path="zoo:sketch", end=0.3), Adapter(path="zoo:sketch", start=0.5))
     assert problems(tiny_suite(gates=(), **one(adapters=adapters)), tmp_path) == []
 
 

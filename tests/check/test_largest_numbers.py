@@ -129,3 +129,23 @@ def test_the_largest_numbers_are_accepted(root: Path) -> None:
     suite = tiny_suite(candidates=(plain_candidate(), plain_candidate("other", sampling=Sampling(guidance=1000.0),
                                                                       adapters=adapters)), baseline="photo")
     assert not any("1000" in problem for problem in problems(suite, root))
+
+
+COUNTS: Mapping[str, int] = {"latency_rounds": 10_000, "largest_batch": 4096, "latency_budget_seconds": 604_800,
+                             "grid.batch_size": 4096, "grid.steps": 1000, "grid.width": 16_376, "grid.height": 16_376}
+"""The largest value of each count that costs time or memory."""
+
+
+@pytest.mark.parametrize("field", COUNTS)
+@pytest.mark.parametrize("more", [1, 8, 10 ** 12])
+def test_a_count_beyond_all_use_is_refused_with_its_limit(field: str, more: int, root: Path) -> None:
+    name = field.removeprefix("grid.")
+
+    def of(value: int) -> list[str]:
+        grid = tiny_grid(sampler="euler", **{name: value}) if field != name else tiny_grid()
+        said = problems(tiny_suite(grid=grid, **({} if field != name else {name: value})), root)
+        return [one for one in said if f"{name} is" in one]
+
+    assert of(COUNTS[field]) == []
+    (refusal,) = of(COUNTS[field] + more)
+    assert f"{COUNTS[field]:,}" in refusal or str(COUNTS[field]) in refusal or "multiple of 8" in refusal

@@ -295,7 +295,7 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
      objective(penalties=(Penalty(metric="clipped_share", weight=1),))),
     (FORMATS | objective(prefer={"guidance": "high"}), "Remove prefer", FORMATS | objective()),
     (prompts(replace(RED, text="a red\x07 star"), BLUE), "draws nothing; remove it", prompts(RED, BLUE)),
-    ({"latency_rounds": 0}, "expected a positive integer", {"latency_rounds": 1}),
+    ({"latency_rounds": 0}, "expected an integer from 1 to 10,000", {"latency_rounds": 1}),
     (prompts(replace(RED, text="a (red:1.3) star", literal=True, syntax="a1111"), BLUE), "remove one of the two",
      prompts(replace(RED, text="a (red:1.3) star", syntax="a1111"), BLUE)),
     (prompts(replace(RED, text="a (red:1.3) star", literal=True, syntax="a1111"), BLUE), "remove one of the two",

@@ -391,3 +391,16 @@ def test_a_file_of_another_name_is_a_suite_of_another_name(tmp_path: Path, monke
     capsys.readouterr()
     assert main(["init", "zoo:photo", "zoo:anime", "--steps", "6"]) == 0
     assert "is replaced" in capsys.readouterr().out
+
+
+def test_a_part_of_a_model_is_refused_with_a_way_to_a_whole_one(folder: Path) -> None:
+    unet = {name: value for name, value in load_file("photo.safetensors").items() if name.startswith("model.diffusion_model.")}
+    save_file(unet, "unet.safetensors")
+    with pytest.raises(UnfitFileError, match=r"has no vae and no text_encoder, only unet") as refused:
+        look(["unet.safetensors", "anime.safetensors"], [])
+    command = re.search(r"`sweetspot (.*?)`", str(refused.value))
+    assert command is not None
+    words = command[1].replace("WHOLE", "anime.safetensors").replace("OUTPUT", "whole.safetensors").split()
+    assert main(words) == 0
+    (model,), _ = look(["whole.safetensors"], [])
+    assert model.family == "sd1"

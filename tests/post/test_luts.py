@@ -80,3 +80,10 @@ def test_a_file_that_is_no_whole_table_is_refused(tmp_path: Path, head: str, row
     with pytest.raises(CubeError, match=r"night\.cube") as error:
         read_cube(cube(tmp_path, head, rows))
     assert named in str(error.value)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_a_picture_that_is_given_as_a_table_is_named_as_one(tmp_path: Path, form: str) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "lut.png", form)
+    with pytest.raises(CubeError, match=rf"lut\.png: this is a {form} picture, and a Lut reads \.cube"):
+        read_cube(tmp_path / "lut.png")

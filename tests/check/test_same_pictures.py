@@ -1,0 +1,67 @@
+"""Candidates that make the same pictures under other declarations are named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import Candidate, Merge, Suite
+from harness.check import problems
+from harness.check.suite import remarks
+from harness.declare import Control, Ensemble, Reference, Relay, Stage
+from tests.fakes import PROMPTS, tiny_grid, tiny_suite
+
+EDGES = Control(path="zoo:control-edges", picture="edges", weight=0)
+LOOK = Reference(path="zoo:image-prompt", picture="look", weight=0)
+BOTH = ("zoo:photo", "zoo:anime")
+
+
+def of(**fields: Any) -> Candidate:
+    return Candidate(**{"name": "x", "model": "zoo:photo", **fields})
+
+
+def suite(*candidates: Candidate) -> Suite:
+    prompts = tuple(replace(prompt, pictures={"edges": "zoo:edges-fish-1", "look": "zoo:picture-fish-2"}) for prompt in PROMPTS)
+    return tiny_suite(candidates=candidates, baseline=candidates[0].name, grid=tiny_grid(prompts=prompts), gates=())
+
+
+def named(*candidates: Candidate) -> list[str]:
+    declared = suite(*candidates)
+    assert problems(declared, Path()) == []
+    return [text for text in remarks(declared) if "make the same pictures" in text]
+
+
+@pytest.mark.parametrize(("candidate", "reason"), [
+    (of(controls=(EDGES,)), "a control of weight 0"),
+    (of(references=(LOOK,)), "a reference of weight 0"),
+    (of(controls=(EDGES,), references=(LOOK,)), "a reference of weight 0"),
+    (of(model=Ensemble(models=BOTH, weights=(1, 0))), "weight 0 of an ensemble"),
+    (of(model=Ensemble(models=("zoo:photo",) * 2, weights=(0.5, 0.5))), "an ensemble of one model"),
+    (of(model=Relay(models=("zoo:photo",) * 2, at=(0.5,))), "a relay of one model"),
+])
+def test_what_is_not_run_makes_the_pictures_of_the_plain_model(candidate: Candidate, reason: str) -> None:
+    (remark,) = named(of(name="plain"), candidate)
+    assert "'plain' and 'x'" in remark
+    assert reason in remark
+
+
+def test_what_is_not_run_in_a_later_stage_counts_too() -> None:
+    stage = Stage(model="zoo:anime", strength=0.5)
+    assert named(of(name="plain", stages=(stage,)), of(stages=(replace(stage, controls=(EDGES,)),)))
+    twice = Ensemble(models=("zoo:anime",) * 2, weights=(0.5, 0.5))
+    assert named(of(name="plain", stages=(stage,)), of(stages=(replace(stage, model=twice),)))
+
+
+def test_two_that_both_have_no_effect_are_named() -> None:
+    assert named(of(name="one", controls=(EDGES,)), of(controls=(replace(EDGES, end=0.5),)))
+
+
+@pytest.mark.parametrize("candidate", [
+    of(controls=(replace(EDGES, weight=0.5),)), of(references=(replace(LOOK, weight=0.1),)),
+    of(model=Ensemble(models=BOTH, weights=(0, 1))), of(model=Ensemble(models=BOTH, weights=(0.5, 0.5))),
+    of(model=Relay(models=BOTH, at=(0.5,))), of(model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.5), controls=(EDGES,))])
+def test_what_has_an_effect_is_not_named(candidate: Candidate) -> None:
+    assert named(of(name="plain"), candidate) == []
