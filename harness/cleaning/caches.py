@@ -1,4 +1,4 @@
-"""Caches: the built-in models as they are unpacked, and a folder of images that runs share."""
+"""Caches: the built-in models as they are unpacked, exported graphs, and a folder of images that runs share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 from harness.cleaning.part import Part, Removed, files_below, remove, whole
 
 _CONTENT: Final = re.compile(r"[0-9a-f]{16}")
-_UNPACKED: Final = (".safetensors", ".json")
+_UNPACKED: Final = (".safetensors", ".json", ".graph")
 
 
 def zoo_cache() -> Path:
@@ -23,10 +23,10 @@ def zoo_cache() -> Path:
 def survey_caches(shared: str) -> list[Part]:
     """The parts of the caches; `shared` is the address of a shared cache, or empty."""
     superfluous = [size for folder in _superfluous() for _, size in _unpacked(folder)]
-    parts = [Part(place=zoo_cache(), what="built-in models", files=len(superfluous), size=sum(superfluous),
-                  why="unpacked by another version")] if superfluous else []
+    parts = [Part(place=zoo_cache(), what="built-in models and graphs", files=len(superfluous), size=sum(superfluous),
+                  why="unpacked or exported by another version")] if superfluous else []
     if zoo_cache().is_dir():
-        parts.append(whole(zoo_cache(), "built-in models", "zoo: models; unpacked again when it is missing",
+        parts.append(whole(zoo_cache(), "built-in models and graphs", "zoo: models, exported runtimes; made again when missing",
                            without=sum(superfluous), fewer=len(superfluous)))
     if (folder := folder_of(shared)) is not None and folder.is_dir():
         parts.append(whole(folder, "shared images", "other runs; ?max_bytes= bounds it"))
@@ -40,7 +40,7 @@ def folder_of(shared: str) -> Path | None:
 
 
 def clean_caches() -> Removed:
-    """Removes the built-in models that another version of Sweetspot unpacked."""
+    """Removes the built-in models that another version of Sweetspot unpacked, and the graphs that other versions exported."""
     done = Removed()
     for folder in _superfluous():
         for path, size in _unpacked(folder):
@@ -52,13 +52,20 @@ def clean_caches() -> Removed:
 
 
 def _superfluous() -> list[Path]:
-    """The folders of models that this version does not read."""
+    """The folders of models and of graphs that this version does not read."""
+    from harness.runtimes.exporting import versions_of_exporting
+    from harness.runtimes.graph_cache import graph_folder
     from harness.zoo.store import content_hash
 
-    root = zoo_cache() / "zoo"
+    graphs = versions_of_exporting()  # where nothing can be exported, it is not known which are read
+    return [*_others(zoo_cache() / "zoo", content_hash()), *(_others(graph_folder(), graphs) if graphs else [])]
+
+
+def _others(root: Path, own: str) -> list[Path]:
+    """The folders below `root` that are named by a hash, but `own`."""
     if not root.is_dir() or root.is_symlink():
         return []
-    return sorted(folder for folder in root.iterdir() if _CONTENT.fullmatch(folder.name) and folder.name != content_hash()
+    return sorted(folder for folder in root.iterdir() if _CONTENT.fullmatch(folder.name) and folder.name != own
                   and folder.is_dir() and not folder.is_symlink())
 
 

@@ -56,7 +56,7 @@ class Executing:
         return with_part(pipeline, frame.denoiser, executed), refresh
 
     def begin(self, frame: Frame) -> None:
-        """Lets the graphs of a frame count their costs from now on, for the candidate that is prepared."""
+        """Lets the graphs of a frame count their comparisons with eager from now on, for the candidate that is prepared."""
         for executed in frame.executed.values():
             if isinstance(executed, Exported):
                 executed.begin()

@@ -41,8 +41,8 @@ class Exported:
     frame: Frame
     graphs: Graphs
     device: str
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-    """What it took since `begin`: "export", "open", "refresh"."""
+    seconds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """What it took, by the candidate that it was for: "export", "open", "refresh"."""
     errors: list[float] = field(default_factory=list)
     """Of the comparisons with eager since `begin`."""
     _executors: dict[Size, tuple[Graph, Executor]] = field(default_factory=dict)
@@ -51,13 +51,13 @@ class Exported:
     _lock: Any = field(default_factory=RLock)
 
     def __post_init__(self) -> None:
-        self.module = self.frame.pipeline.denoiser
-        self.config = self.module.config
+        self.live_module = self.frame.pipeline.denoiser
+        self.config = self.live_module.config
         self.dtype = self.frame.pipeline.dtype
 
     def begin(self) -> None:
-        """Counts seconds and comparisons from now on, for the next candidate."""
-        self.seconds, self.errors = {}, []
+        """Counts comparisons from now on, for the next candidate."""
+        self.errors = []
 
     def enter(self, candidate: str, size: Size | None) -> None:
         """Gives the executors the live weights, where these changed. `size` is the one that will be needed, if that is known."""
@@ -85,11 +85,11 @@ class Exported:
 
     def parameters(self) -> Iterator[torch.Tensor]:
         """The live parameters."""
-        yield from self.module.parameters()
+        yield from self.live_module.parameters()
 
     def buffers(self) -> Iterator[torch.Tensor]:
         """The live buffers."""
-        yield from self.module.buffers()
+        yield from self.live_module.buffers()
 
     def modules(self) -> Iterator[torch.nn.Module]:
         """The live layers."""
@@ -125,7 +125,7 @@ class Exported:
     def _take(self, size: Size) -> None:
         """Opens the executor of this size if there is none, and gives it the live weights unless it has them."""
         if size not in self._executors:
-            graph = self._timed("export", lambda: self.graphs.of(self.module, str(self.dtype).removeprefix("torch."), size))
+            graph = self._timed("export", lambda: self.graphs.of(self.live_module, str(self.dtype).removeprefix("torch."), size))
             assert self.row.open is not None
             open_ = self.row.open
             self._executors[size] = graph, self._timed("open", lambda: open_(graph, self.device))
@@ -146,7 +146,7 @@ class Exported:
         with torch.inference_mode():
             given = guard_inputs(graph, self.config, size, next(iter(self._tensors)).device)
             added = {name: given[name] for name in ("text_embeds", "time_ids") if name in given}
-            eager = self.module(given["sample"], given["timestep"], given["encoder_hidden_states"],
+            eager = self.live_module(given["sample"], given["timestep"], given["encoder_hidden_states"],
                                 **({"added_cond_kwargs": added} if added else {})).sample
             error = distance(executor(given), eager)
         try:
@@ -161,7 +161,7 @@ class Exported:
         started = time.perf_counter()
         result = work()
         if what != "export" or self.graphs.seconds != exported:  # a graph from the disk was not exported
-            self.seconds.setdefault(what, []).append(time.perf_counter() - started)
+            self.seconds.setdefault(self._entered[0], {}).setdefault(what, []).append(time.perf_counter() - started)
         return result
 
 

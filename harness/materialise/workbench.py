@@ -417,14 +417,14 @@ class Workbench:
         return (sum(self._loading[place] for place in places),) if places <= self._loading.keys() else ()
 
     def runtime_seconds(self, candidate: Candidate) -> dict[str, tuple[float, ...]]:
-        """Seconds that the candidate's runtime took since it was prepared, by what it did: "export", "open", "refresh". Empty for
-        one that takes the live module itself."""
-        candidate = self.in_its_format(candidate)
+        """Seconds that the candidate's runtime took in this session, by what it did: "export", "open", "refresh". Empty for one
+        that takes the live module itself."""
         seconds: dict[str, tuple[float, ...]] = {}
-        for place in set(self._places([candidate]).values()) & self._frames.keys():
-            if exported := exported_of(candidate, self._frames[place]):
-                for what, taken in exported.seconds.items():
-                    seconds[what] = (*seconds.get(what, ()), *taken)
+        if in_the_weights(candidate):
+            for place in set(self._places([self.in_its_format(candidate)]).values()) & self._frames.keys():
+                if exported := exported_of(candidate, self._frames[place]):
+                    for what, taken in exported.seconds.get(candidate.name, {}).items():
+                        seconds[what] = (*seconds.get(what, ()), *taken)
         return seconds
 
     def content(self, reference: str) -> str:

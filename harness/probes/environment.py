@@ -8,14 +8,14 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
 PACKAGES: Final = ("sweetspot", "torch", "diffusers", "transformers", "accelerate", "peft", "torchao", "open_clip_torch",
                    "torchmetrics", "scikit-learn", "scipy", "numpy", "pillow", "safetensors", "nvidia-ml-py", "pytest",
-                   "pytest-benchmark")
+                   "pytest-benchmark", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino")
 
 
 VARIABLES: Final = ("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "MKL_CBWR",
@@ -25,11 +25,11 @@ VARIABLES: Final = ("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_I
 _DECIDING_PACKAGES: Final = ("torch", "diffusers", "transformers", "peft", "torchao")
 
 
-def deciding_pixels(facts: Mapping[str, Any]) -> dict[str, Any]:
+def deciding_pixels(facts: Mapping[str, Any], runtime: Collection[str] = ()) -> dict[str, Any]:
     """What of an environment can change the last bits of an image. A fact that newer versions added is in it only where it says
-    something, so that earlier keys stay valid."""
+    something, so that earlier keys stay valid. `runtime` are the packages of the runtime that makes the image."""
     packages = _packages_of(facts)
-    deciding = {"packages": {name: packages.get(name) for name in _DECIDING_PACKAGES}, **{
+    deciding = {"packages": {name: packages.get(name) for name in (*_DECIDING_PACKAGES, *runtime)}, **{
         name: facts.get(name) for name in ("device_name", "cpu", "cuda", "cudnn", "flags", "threads_per_operation")}}
     if variables := facts.get("variables"):
         deciding["variables"] = variables

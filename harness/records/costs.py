@@ -116,7 +116,8 @@ class Power:
 @dataclass(frozen=True, kw_only=True)
 class Durations:
     """Seconds of what is timed besides an image's phases: "load", "first_switch" (which may merge and read files),
-    "switch", "step" (every denoising step)."""
+    "switch", "step" (every denoising step); of an exported runtime "export" (once for each architecture and size), "open" and
+    "refresh" (each time that it was given the weights)."""
 
     candidate: str
     seconds: Mapping[str, tuple[float, ...]]

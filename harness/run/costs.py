@@ -166,11 +166,13 @@ class Costs:
         return self.bench.prepare(candidate)
 
     def _with_load(self, record: Record, declared: Mapping[str, Candidate]) -> Record:
-        """The durations of a candidate, with the seconds that its architecture took to load if this session loaded it."""
+        """The durations of a candidate, with the seconds that its architecture took to load if this session loaded it, and those
+        of its runtime."""
         if not isinstance(record, Durations):
             return record
         loaded = self.bench.load_seconds(declared[record.candidate])
-        return replace(record, seconds={**record.seconds, "load": loaded}) if loaded else record
+        return replace(record, seconds={**record.seconds, **({"load": loaded} if loaded else {}),
+                                        **self.bench.runtime_seconds(declared[record.candidate])})
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

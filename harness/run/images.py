@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 
 from harness.cache import ImageCache, shared_key
-from harness.declare import Candidate, Grid, Inpaint, Prompt, Sampling, Suite, short_hash
+from harness.declare import Candidate, Grid, Prompt, Suite, short_hash
 from harness.declare.effective_grid import picture_size, run_grid, sampling_block, stage_grids
 from harness.declare.picture_uses import PICTURES, names_of, parts_in_key
 from harness.declare.same_text import prompts_hash
@@ -27,6 +27,7 @@ from harness.run.common_stages import Beginnings
 from harness.run.image_making import FIRST, RAW, ImageMaking, Written
 from harness.run.overflow import Fp16OverflowError
 from harness.run_folder.ledger import Ledger
+from harness.runtimes import RUNTIMES
 from harness.sampling import (
     NOT_FINITE,
     Common,
@@ -96,7 +97,7 @@ class Gallery:
         self._setting: Mapping[str, Any] = head["sampling"]
         self._environment: Mapping[str, Any] = head["environment"]
         self._contents: Mapping[str, str] = head.get(PICTURES, {})
-        self._grids: dict[tuple[Sampling | None, tuple[str, ...], Inpaint | None], _CellsOfGrid] = {}
+        self._grids: dict[tuple[object, ...], _CellsOfGrid] = {}
         self._prompts = prompts_hash(suite.grid.prompts)
         self._stages = StageStore()
         self.take(suite)
@@ -413,12 +414,15 @@ class Gallery:
     def _of(self, name: str) -> _CellsOfGrid:
         """The cells of a candidate. What a search only tries is sampled as the grid says."""
         candidate = self._candidates.get(name)
-        place = (None, (), None) if candidate is None else (candidate.sampling, names_of(candidate), candidate.inpaint)
+        row = None if candidate is None else RUNTIMES.find(candidate.runtime)
+        packages = () if row is None else row.packages
+        place = (None, (), None, ()) if candidate is None else (
+            candidate.sampling, names_of(candidate), candidate.inpaint, packages)
         if place not in self._grids:
             grid = run_grid(self.suite, candidate)
             block = self._setting if candidate is None else sampling_block(self._setting, self.suite, candidate)
             self._grids[place] = _CellsOfGrid(grid, block, self._environment, lambda prompt, chunked: parts_in_key(
-                candidate, prompt, chunked, self._contents))
+                candidate, prompt, chunked, self._contents), packages)
         return self._grids[place]
 
     def _smaller(self, name: str) -> list[int]:
@@ -429,12 +433,13 @@ class _CellsOfGrid:
     """The cells of one effective grid, with the keys of their images."""
 
     def __init__(self, grid: Grid, block: Mapping[str, Any], facts: Mapping[str, Any],
-                 parts: Callable[[Prompt, frozenset[str]], tuple[str, ...]]) -> None:
+                 parts: Callable[[Prompt, frozenset[str]], tuple[str, ...]], packages: Sequence[str]) -> None:
         """`block` is the grid's sampling block, `facts` the environment in run.json, which is that of the suite's own grid, and
-        `parts` is what of a prompt determines an image, of whose texts those at some places are read in chunks."""
+        `parts` is what of a prompt determines an image, of whose texts those at some places are read in chunks. `packages` are
+        those of the runtime, whose versions show in last bits."""
         self.grid, self._parts = grid, parts
         self._environment = deciding_pixels({**facts, "threads_per_operation": threads_per_operation(grid, str(block["device"]))}
-                                            if "threads_per_operation" in facts else facts)
+                                            if "threads_per_operation" in facts else facts, packages)
         self.cells = tuple(cell for batch in batches(grid) for cell in batch)
         self._numbers = {cell: number for kind in kinds(grid) for number, cell in enumerate(kind)}
         self._block, self._keys = block, dict[tuple[int, frozenset[str]], GridKeys]()

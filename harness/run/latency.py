@@ -252,9 +252,9 @@ class _Costs:
 
 
 def stored_readings(prepared: Prepared | None) -> tuple[Reading, ...]:
-    """The bytes of the weights of a candidate that is live: of all parts with its controls, references and their encoders, and of
-    the denoisers alone; how many weights these have, and in how many bytes they are written. What two phases share counts once.
-    The first phase is live again afterwards."""
+    """The bytes of the weights of a candidate that is live: of all parts with its controls, references, their encoders and the
+    copies that its runtime holds, and of the denoisers alone; how many weights these have, and in how many bytes they are
+    written. What two phases share counts once. The first phase is live again afterwards."""
     if prepared is None:
         return ()
     phases = (*prepared.phases, *(phase for stage in prepared.stages for phase in stage.phases))
@@ -265,11 +265,15 @@ def stored_readings(prepared: Prepared | None) -> tuple[Reading, ...]:
         *(part for pipeline in pipelines for part in pipeline.parts.values()), *networks,
         *(module for reference in references for module in reference.modules()),
         tensors=[tensor for reference in references for tensor in (*reference.keys, *reference.values)])
-    denoiser = stored_bytes(*(pipeline.denoiser for pipeline in pipelines))
+    executors = {id(pipeline.denoiser): getattr(pipeline.denoiser, "copied_bytes", 0) for pipeline in pipelines}
+    whole += sum(executors.values())
+    # What executes a graph holds the live module, of which it was given the weights.
+    denoisers = [getattr(pipeline.denoiser, "live_module", pipeline.denoiser) for pipeline in pipelines]
+    denoiser = stored_bytes(*denoisers)
     return (Reading(name=STORED, unit="bytes", value=float(whole)),
             Reading(name=STORED_DENOISER, unit="bytes", value=float(denoiser)),
-            Reading(name=DENOISER_WEIGHTS, unit="weights", value=float(weight_count(*(p.denoiser for p in pipelines)))),
-            _written(prepared, pipelines[-1].denoiser))
+            Reading(name=DENOISER_WEIGHTS, unit="weights", value=float(weight_count(*denoisers))),
+            _written(prepared, denoisers[-1]))
 
 
 def _written(prepared: Prepared, denoiser: Any) -> Reading:

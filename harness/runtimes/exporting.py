@@ -35,8 +35,16 @@ def architecture_of(module: torch.nn.Module, dtype: str, size: Size) -> str:
     config: Any = module.config
     own = sorted((name, repr(value)) for name, value in dict(config).items() if not name.startswith("_"))
     shapes = [[name, list(tensor.shape)] for name, tensor in module.state_dict().items()]
-    versions = [metadata.version(package) for package in _PACKAGES]
-    return short_hash([GRAPH_VERSION, OPSET, type(module).__name__, own, shapes, dtype, list(size), versions])
+    return short_hash([versions_of_exporting(), type(module).__name__, own, shapes, dtype, list(size)])
+
+
+def versions_of_exporting() -> str:
+    """The hash of what a graph depends on besides its architecture; empty where nothing can be exported here."""
+    try:
+        versions = [metadata.version(package) for package in _PACKAGES]
+    except metadata.PackageNotFoundError:
+        return ""
+    return short_hash([GRAPH_VERSION, OPSET, versions])
 
 
 def export(module: torch.nn.Module, dtype: str, size: Size) -> Graph:

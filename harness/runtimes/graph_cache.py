@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,20 +11,19 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from harness.records.atomic import write_atomically
-from harness.runtimes.exporting import Size, architecture_of, export
+from harness.runtimes.exporting import Size, architecture_of, export, versions_of_exporting
 from harness.runtimes.graph import Graph, read_graph
 
 if TYPE_CHECKING:
     import torch
 
 SUFFIX: Final = ".graph"
-NAME: Final = re.compile(r"[0-9a-f]{16}\.graph")
 _MOST_BYTES: Final = 256 << 20
 _DIGEST_BYTES: Final = 32
 
 
 def graph_folder() -> Path:
-    """The folder of exported graphs: beside the built-in models."""
+    """The folder of exported graphs, beside the built-in models; in it is one for each set of versions."""
     return Path(os.environ.get("SWEETSPOT_CACHE", ".sweetspot")) / "graphs"
 
 
@@ -34,6 +32,7 @@ class Graphs:
     """The graphs of this process, and what it took to export those that were not on the disk: seconds by architecture."""
 
     folder: Path
+    """As `graph_folder`."""
     seconds: dict[str, float] = field(default_factory=dict)
     _open: dict[str, Graph] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
@@ -46,8 +45,11 @@ class Graphs:
                 self._open[name] = self._read(name) or self._export(module, dtype, size, name)
         return self._open[name]
 
+    def _path(self, name: str) -> Path:
+        return self.folder / versions_of_exporting() / f"{name}{SUFFIX}"
+
     def _read(self, name: str) -> Graph | None:
-        path = self.folder / f"{name}{SUFFIX}"
+        path = self._path(name)
         try:
             if path.stat().st_size > _MOST_BYTES:
                 return None
@@ -61,7 +63,7 @@ class Graphs:
         started = time.perf_counter()
         graph = export(module, dtype, size)
         self.seconds[name] = time.perf_counter() - started
-        write_atomically(self.folder / f"{name}{SUFFIX}", _digest(name, graph.data) + graph.data)
+        write_atomically(self._path(name), _digest(name, graph.data) + graph.data)
         return graph
 
 

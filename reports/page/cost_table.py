@@ -184,10 +184,16 @@ def _columns(run: Run) -> list[Column]:
         Column(group="Style switch", head=f"later{switches}",
                cell=lambda r, n: _length(seconds_apart(r, n, "switch"), counted=not switches)),
         Column(group="Load", head="", cell=lambda r, n: _length(seconds_apart(r, n, "load"))),
+        *(Column(group="Runtime", head=what, cell=partial(_apart, what)) for what in ("export", "open", "refresh")
+          if any(what in record.seconds for record in run.durations.values())),
         Column(group="Energy", head="per image", cell=lambda r, n: _figure(energy(r, n, "joules_per_image"), "")),
         Column(group="Energy", head="mean power", cell=lambda r, n: _figure(energy(r, n, "mean_watts"), "")),
         Column(group="Failed images", head="", cell=_failed),
     ]
+
+
+def _apart(what: str, run: Run, name: str) -> CostText:
+    return _length(seconds_apart(run, name, what))
 
 
 def _peak(run: Run, name: str, *, named: bool) -> CostText:

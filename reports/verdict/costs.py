@@ -87,13 +87,16 @@ def seconds_per_image(run: Run, candidate: str, phase: str = "total") -> Seconds
 
 
 def seconds_apart(run: Run, candidate: str, what: str) -> Seconds:
-    """What is timed apart from the phases of an image: "load", "first_switch", "switch", "step" (one denoising step)."""
+    """What is timed apart from the phases of an image: "load", "first_switch", "switch", "step" (one denoising
+    step), "export", "open", "refresh" (of an exported runtime)."""
     record = run.durations.get(candidate)
     if record is None:
         return _seconds((), _why_untimed(run, candidate, "not recorded in this run"))
     absent = {"load": "not loaded in the session that timed it",
               "switch": "it stayed resident: no other candidate was timed in between",
-              "step": "steps were not timed one by one"}
+              "step": "steps were not timed one by one",
+              "export": "its graph was there already, or it has none", "open": "nothing was opened for it",
+              "refresh": "it executes the live weights themselves"}
     return _seconds(record.seconds.get(what, ()), absent.get(what, "not recorded in this run"))
 
 

@@ -49,6 +49,6 @@ def test_the_rows_have_every_feature_beside_every_other_kind() -> None:
 @pytest.mark.parametrize("names", ROWS, ids=" + ".join)
 def test_every_feature_keeps_every_bit_in_other_batches(names: tuple[str, ...], root: Path,
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.runtimes.shutil.which", lambda _: "c++")
+    monkeypatch.setattr("harness.runtimes.compiling.shutil.which", lambda _: "c++")
     with set_stance("force_eager"):  # what is compiled is wrapped, and runs as it is
         assert not differing(images(names, root), images(names, root, otherwise=True))

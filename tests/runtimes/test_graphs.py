@@ -63,7 +63,7 @@ def test_a_graph_is_exported_once_and_then_read(graphs: Graphs, graph: Graph) ->
 def test_a_damaged_graph_is_made_again(damage: Any, graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.runtimes.graph_cache.export", lambda *_: graph)
     Graphs(folder=tmp_path).of(small_unet(), "float32", SIZE)
-    [path] = tmp_path.iterdir()
+    [path] = tmp_path.glob("*/*.graph")
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
     again = Graphs(folder=tmp_path)
@@ -75,7 +75,7 @@ def test_a_damaged_graph_is_made_again(damage: Any, graph: Graph, tmp_path: Path
 def test_a_graph_under_the_name_of_another_is_not_read(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.runtimes.graph_cache.export", lambda *_: graph)
     Graphs(folder=tmp_path).of(small_unet(), "float32", SIZE)
-    [path] = tmp_path.iterdir()
+    [path] = tmp_path.glob("*/*.graph")
     other = architecture_of(small_unet(), "float32", (8, 8))
     path.rename(path.with_name(f"{other}.graph"))
     again = Graphs(folder=tmp_path)

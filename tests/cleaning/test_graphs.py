@@ -1,0 +1,25 @@
+"""Exported graphs of other versions are superfluous; those of this one are listed and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cleaning.caches import clean_caches, survey_caches
+from harness.runtimes.exporting import versions_of_exporting
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_only_graphs_that_other_versions_exported_are_removed(
+        installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWEETSPOT_CACHE", str(tmp_path))
+    own, other = (tmp_path / "graphs" / name / "a.graph" for name in (versions_of_exporting(), "0" * 16))
+    for path in (own, other):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"graph")
+    if not installed:
+        monkeypatch.setattr("harness.runtimes.exporting._PACKAGES", ("no-such-package",))
+    assert sum(part.files for part in survey_caches("") if not part.needed_by) == int(installed)
+    assert clean_caches().files == int(installed)
+    assert own.is_file() and other.is_file() != installed
