@@ -21,6 +21,7 @@ from harness.records.regular_files import lies_below
 from harness.records.reusable import chunked_places
 from harness.run.batch_packing import pack
 from harness.run_folder.ledger import Ledger
+from harness.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from harness.sampling import Images
@@ -62,7 +63,7 @@ def resample(evidence: Evidence, candidate: Candidate, device: str, root: Path, 
         distance = np.abs(before.astype(int) - images[cell].astype(int))
         largest, equal = max(largest, int(distance.max())), equal + (not distance.any())
         means.append(float(distance.mean()))
-    floor, elsewhere = evidence.floor_levels or 0, _differing(evidence.head, device)
+    floor, elsewhere = evidence.floor_levels or 0, _differing(evidence.head, device, candidate.runtime)
     distances = f"{equal} of {len(samples)} re-sampled images are equal, the others differ by at most {largest} of 255 levels"
     if equal == len(samples):
         outcome = f"all {equal} re-sampled images are equal to the run's, bit for bit"
@@ -139,13 +140,14 @@ def _stored(folder: Path, ledger: Ledger, sample: Sample) -> Images:
     return from_png(ledger.read(sample))
 
 
-def _differing(head: Mapping[str, Any], device: str) -> list[str]:
-    """The facts of the environment that can change pixels and are not what they were in the run."""
+def _differing(head: Mapping[str, Any], device: str, runtime: str) -> list[str]:
+    """The facts of the environment that can change pixels in a runtime, and are not what they were in the run."""
     from harness.probes.environment import deciding_pixels, environment
 
     facts = head.get("environment", {})
     here = environment(device) | {"threads_per_operation": facts.get("threads_per_operation")}
-    then, now = deciding_pixels(facts), deciding_pixels(here)
+    packages = RUNTIMES[runtime].packages
+    then, now = deciding_pixels(facts, packages), deciding_pixels(here, packages)
     return sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
 
 

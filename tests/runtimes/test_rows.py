@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness.probes.environment import deciding_pixels
 from harness.runtimes import RUNTIMES, Runtime, RuntimeRowError, adopt_runtime
 
 LACKS = RUNTIMES["compiled"].why_not("cpu")
@@ -70,3 +71,33 @@ def test_a_runtime_that_contradicts_itself_is_refused(changes: dict[str, Any]) -
 def test_a_runtime_of_ones_own_works_on_copies() -> None:
     assert own().private
     assert not any(row.private for row in RUNTIMES.values())
+
+
+def test_the_versions_of_a_runtimes_packages_are_known_only_with_what_it_made() -> None:
+    facts = {"packages": {"torch": "2", "onnxruntime": "1.31"}}
+    later = {"packages": {"torch": "2", "onnxruntime": "1.32"}}
+    assert deciding_pixels(facts) == deciding_pixels(later)
+    packages = RUNTIMES["onnxruntime"].packages
+    assert deciding_pixels(facts, packages) != deciding_pixels(later, packages)
+
+
+def test_a_runtime_has_either_a_module_or_a_graph() -> None:
+    assert all((row.apply is None) != (row.open is None) for row in RUNTIMES.values())
+    assert {name for name, row in RUNTIMES.items() if row.exported} == {"onnxruntime", "onnxruntime_live", "openvino"}
+    for wrong in (Runtime(description="neither"), replace(RUNTIMES["onnxruntime"], apply=lambda module: module)):
+        with pytest.raises(ValueError, match="either apply or open"):
+            adopt_runtime("mine:WRONG", wrong)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "onnxruntime_live", "openvino"])
+def test_a_missing_package_is_named_with_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.runtimes.onnx_runtime.find_spec", lambda package: package == "onnx")
+    monkeypatch.setattr("harness.runtimes.open_vino.find_spec", lambda package: package == "onnx")
+    assert re.search(r"onnxscript, (onnxruntime|openvino) are not installed; install the extra '(onnx|openvino)'",
+                     RUNTIMES[name].why_not("cpu"))
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "onnxruntime_live", "openvino"])
+def test_a_device_that_the_package_lacks_is_refused_in_one_sentence(name: str) -> None:
+    assert re.search("onnxruntime-gpu|OpenVINO executes on the CPU", RUNTIMES[name].why_not("cuda:0"))
+    assert RUNTIMES[name].why_not("mps")
