@@ -6,8 +6,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter, methodcaller
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.materialise.library import MaterialiseError
 from harness.materialise.live_model import Frame
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 Size = tuple[int, int]
+_VERSION: Final = attrgetter("_version")
+_PLACE: Final = methodcaller("data_ptr")
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,8 @@ class Exported:
         """Of what is live: the candidate's, how often its tensors were written to, and where they lie."""
         if not self.frame.entered:
             return ""
-        written = sum(tensor._version for tensor in self._tensors)
-        return f"{self.frame.entered} {written} {hash(tuple(tensor.data_ptr() for tensor in self._tensors))}"
+        # At every call, hence by functions of C.
+        return f"{self.frame.entered} {sum(map(_VERSION, self._tensors))} {hash(tuple(map(_PLACE, self._tensors)))}"
 
     def _refuse_stale(self) -> None:
         raise MaterialiseError(f"candidate {self._entered[0]!r}: runtime {self.name!r} has other weights than those that are "

@@ -10,6 +10,9 @@ import pytest
 from harness import Adapter, Candidate, Grid, Merge
 from harness.materialise import MaterialiseError, Workbench
 from harness.materialise.executing import refuse_what_graphs_lack
+from harness.materialise.shape_model import shape_model
+from harness.records.costs import STORED, STORED_DENOISER
+from harness.run.latency import stored_readings
 from harness.runtimes import RUNTIMES
 from harness.sampling import batches, embedded, sample
 from tests.fakes import tiny_grid
@@ -79,6 +82,16 @@ def test_the_coverage_says_that_every_weight_was_given_and_how_far_from_eager_it
     assert any("206 of 206 parameters given" in note and "from eager" in note for note in row.notes)
     assert bench.runtime_seconds(candidate).keys() >= {"refresh"}
     assert bench.runtime_seconds(merge(0.3, "eager")) == {}
+
+
+@pytest.mark.parametrize("runtime", EXPORTED)
+def test_the_copies_that_a_runtime_holds_are_recorded_and_planned(runtime: str, bench: Workbench) -> None:
+    eager, executed = ({reading.name: reading.value for reading in stored_readings(bench.prepare(merge(0.5, one)))}
+                       for one in ("eager", runtime))
+    beside = executed[STORED_DENOISER] if RUNTIMES[runtime].copies else 0
+    assert executed == {**eager, STORED: eager[STORED] + beside}
+    planned = [sum(shape_model(merge(0.5, one), bench).copies.values()) for one in ("eager", runtime)]
+    assert planned[1] - planned[0] == beside
 
 
 @pytest.mark.parametrize(("changes", "fact"), [
