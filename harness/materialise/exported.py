@@ -96,7 +96,7 @@ class Exported:
 
     def modules(self) -> Iterator[torch.nn.Module]:
         """The live layers."""
-        yield from self.module.modules()
+        yield from self.live_module.modules()
 
     @property
     def copied_bytes(self) -> int:
