@@ -44,9 +44,12 @@ from harness.declare import (
     Canny,
     ColourTransfer,
     Control,
+    DeepCache,
     Ensemble,
+    FirstBlock,
     Inpaint,
     Lut,
+    Mixed,
     Reference,
     Relay,
     Stage,
@@ -340,6 +343,13 @@ OPTIONS |= {
     "Stage.resize": (staged(resize="bicubic"), "resize is 'bicubic'"),
     "Stage.before": (staged(before=(ColourTransfer("nowhere.png"),)), "before"),
     "Stage.colour": (staged(colour="transfr"), "'transfr'"),
+    "Candidate.savers": (of(savers=("attention_slicin",)), "'attention_slicin'"),
+    "Candidate.step_cache": (of(step_cache=DeepCache(interval=1)), "interval 1"),
+    "Mixed.default": (of(quantization=Mixed(default="fp32")), "quantizes no layer"),
+    "Mixed.keys": (of(quantization=Mixed(default="nf4", keys={"up_blcks.*": "fp32"})), "'up_blcks.*'"),
+    "DeepCache.interval": (of(step_cache=DeepCache(interval=0)), "interval is 0"),
+    "DeepCache.branch": (of(step_cache=DeepCache(branch=9)), "branch is 9"),
+    "FirstBlock.threshold": (of(step_cache=FirstBlock(threshold=float("nan"))), "threshold is nan"),
 }
 
 def declared() -> list[str]:
