@@ -4,6 +4,7 @@ sampled beside it."""
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,15 +105,27 @@ def test_a_picture_comes_back_from_its_latents_and_grows_as_pillow_resizes_it(pi
     assert from_latents(pipeline, latents, (128, 96)).shape[2:] == (12, 16)
 
 
-GRID = tiny_grid(steps=4, seeds=(1, 2), prompts=PROMPTS[:2], guidance_scales=(1, 4))
+GRID = tiny_grid(steps=4, prompts=PROMPTS[:2], guidance_scales=(1, 4), batch_size=2)
+SEVERAL = replace(GRID, seeds=(1, 2))
 
 
-def prepared(*stages: Stage, grid: Grid = GRID, **fields: Any) -> Prepared:
-    candidate = Candidate(name="two", stages=stages, **{"model": "zoo:photo", **fields})
-    return Workbench.for_grid(grid, device="cpu", root=Path()).prepare(candidate)
+@cache
+def bench(seeds: int) -> Workbench:
+    """One for all tests: model files are opened once."""
+    return Workbench.for_grid(SEVERAL if seeds > 1 else GRID, device="cpu", root=Path())
 
 
-def images(made: Prepared, grid: Grid = GRID, size: int = 4, cells: tuple[Cell, ...] | None = None,
+def prepared(*stages: Stage, grid: Grid = GRID) -> Prepared:
+    return bench(len(grid.seeds)).prepare(Candidate(name="two", stages=stages, model="zoo:photo"))
+
+
+@cache
+def pictures_of(*stages: Stage) -> dict[Cell, np.ndarray]:
+    """The images of a candidate of these stages, made once."""
+    return images(prepared(*stages))
+
+
+def images(made: Prepared, grid: Grid = GRID, size: int = 2, cells: tuple[Cell, ...] | None = None,
            beside: Any = None) -> dict[Cell, np.ndarray]:
     texts = embedded(made.phases, grid.prompts, steps=grid.steps, stages=made.stages)
     wanted = cells or tuple(cell for batch in batches(grid) for cell in batch)
@@ -126,16 +139,16 @@ def images(made: Prepared, grid: Grid = GRID, size: int = 4, cells: tuple[Cell, 
     Stage(model="zoo:anime", strength=0.5), Stage(model="zoo:anime", strength=0.5, through="pixels"),
     Stage(strength=0.75, sampling=Sampling(sampler="dpmpp_2m_sde", width=128, height=96), prompt="{prompt}, night")])
 def test_stages_in_any_batches_and_order_give_equal_bits(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = prepared(stage)
-    whole = images(made)
+    made = prepared(stage, grid=SEVERAL)
+    whole = images(made, SEVERAL)
     monkeypatch.setattr("harness.sampling.staged.BATCHES_PER_SWITCH", 1)
-    assert all(np.array_equal(whole[cell], image) for cell, image in images(made).items())
+    assert all(np.array_equal(whole[cell], image) for cell, image in images(made, SEVERAL).items())
     some = tuple(reversed(tuple(whole)))[:3]
-    assert all(np.array_equal(whole[cell], image) for cell, image in images(made, cells=some).items() if cell in some)
+    assert all(np.array_equal(whole[cell], image) for cell, image in images(made, SEVERAL, cells=some).items() if cell in some)
 
 
 def test_through_latents_is_through_pixels_but_for_rounding_and_the_autoencoder() -> None:
-    direct, decoded = (images(prepared(Stage(model="zoo:anime", strength=0.5, through=word))) for word in ("latents", "pixels"))
+    direct, decoded = (pictures_of(Stage(model="zoo:anime", strength=0.5, through=word)) for word in ("latents", "pixels"))
     errors = [np.mean((direct[cell].astype(float) - decoded[cell]) ** 2) for cell in direct]
     assert 0 < np.mean(errors) < 255**2 / 10**2.5  # 25 dB
 
@@ -148,22 +161,22 @@ def test_the_pictures_of_earlier_stages_are_those_of_the_stage_alone() -> None:
         kept.update(zip(batch, pictures, strict=True))
 
     final = images(prepared(Stage(model="zoo:anime", strength=0.5)), beside=keep)
-    plain = images(prepared())
+    plain = pictures_of()
     assert all(np.array_equal(kept[cell], plain[cell]) for cell in plain)
     assert any(not np.array_equal(final[cell], plain[cell]) for cell in plain)
 
 
 def test_a_stage_reads_its_own_prompt_with_its_own_guidance_and_adapters() -> None:
-    same = images(prepared(Stage(model="zoo:anime", strength=0.75)))
+    same = pictures_of(Stage(model="zoo:anime", strength=0.75))
     for other in (Stage(model="zoo:anime", strength=0.75, prompt="a green fish"), Stage(model="zoo:photo", strength=0.75),
                   Stage(model="zoo:anime", strength=0.75, adapters=(Adapter(path="zoo:sketch"),)),
                   Stage(model="zoo:anime", strength=0.75, sampling=Sampling(guidance=9))):
-        assert any(not np.array_equal(same[cell], image) for cell, image in images(prepared(other)).items())
+        assert any(not np.array_equal(same[cell], image) for cell, image in pictures_of(other).items())
 
 
 def test_a_stage_with_one_scale_makes_one_second_stage_of_every_guidance() -> None:
     stage = Stage(model="zoo:anime", strength=0.5, sampling=Sampling(guidance=4))
-    ended, plain = images(prepared(stage)), images(prepared(replace(stage, sampling=None)))
+    ended, plain = pictures_of(stage), pictures_of(replace(stage, sampling=None))
     guided = [cell for cell in plain if cell.guidance == 4]
     assert all(np.array_equal(ended[cell], plain[cell]) for cell in guided)
     assert all(not np.array_equal(ended[cell], plain[cell]) for cell in plain if cell.guidance == 1)
@@ -196,7 +209,7 @@ def test_colour_transfer_gives_a_picture_the_colours_of_the_one_that_it_began_fr
         kept.update(zip(batch, pictures, strict=True))
 
     stage = Stage(model="zoo:anime", strength=0.75)
-    plain, coloured = images(prepared(stage)), images(prepared(replace(stage, colour="transfer")), beside=keep)
+    plain, coloured = pictures_of(stage), images(prepared(replace(stage, colour="transfer")), beside=keep)
 
     def means(of: dict[Cell, np.ndarray]) -> np.ndarray:
         return np.array([lab_from_srgb(of[cell]).mean((0, 1)) for cell in kept])
@@ -210,7 +223,7 @@ def test_colour_transfer_gives_a_picture_the_colours_of_the_one_that_it_began_fr
 def test_post_steps_before_a_stage_change_what_it_begins_from() -> None:
     stage = Stage(model="zoo:anime", strength=0.25, through="pixels")
     warm = replace(stage, before=(Temperature(max_kelvin=4000),))
-    plain, warmer = images(prepared(stage)), images(prepared(warm))
+    plain, warmer = pictures_of(stage), pictures_of(warm)
     assert prepared(replace(warm, through="")).stages[0].through == "pixels"
     redder = [image[..., 0].mean() - image[..., 2].mean() - (plain[cell][..., 0].mean() - plain[cell][..., 2].mean())
               for cell, image in warmer.items()]
