@@ -125,8 +125,9 @@ BYTES: Final = ValueSpec(
 WEIGHTS: Final = ValueSpec(
     name="weights_bytes", title="Weights in memory", unit="bytes", better="lower", kind="cost", low=0.0, display="bytes",
     origin="run", shown=("headline",),
-    definition="bytes of the weights of denoiser, text encoders and VAE as they are stored for sampling, adapters included; a "
-               "quantized weight counts as its codes and scales")
+    definition="bytes of the weights of denoiser, text encoders and VAE as they are stored for sampling, adapters, control "
+               "networks and IP-Adapters with their image encoders included, of all stages; a quantized weight counts as its "
+               "codes and scales")
 
 RUN_VALUES: Final[Mapping[str, ValueSpec]] = MappingProxyType({spec.name: spec for spec in (
     OBJECTIVE,

@@ -300,7 +300,9 @@ def _whole_mean(run: Run, name: str, rows: pd.DataFrame, of: tuple[str, set[Plac
 def _costs(run: Run, name: str) -> dict[str, Estimate]:
     s = seconds_per_image(run, name)
     sizes = {value: bytes_of(run, name, value) for value in SIZES}
-    return {"seconds_per_image": Estimate(mean=s.median, low=s.fastest, high=s.slowest, prompts=0, pairs=s.rounds, why=s.why),
+    several = s.rounds > 1  # the range of one round has no width and says nothing of its spread
+    return {"seconds_per_image": Estimate(mean=s.median, low=s.fastest if several else None, high=s.slowest if several else None,
+                                          prompts=0, pairs=s.rounds, why=s.why),
             **{value: Estimate(mean=size.value, low=None, high=None, prompts=0, pairs=0, why=size.why_missing)
                for value, size in sizes.items()}}
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from harness.declare import Grid, Objective, Sampling, Suite
 from harness.records.signed_json import digest_of
 from reports.read.run import load_run
 from reports.statistics.intervals import cluster_mean
+from reports.trend import series
 from reports.trend.series import BASELINE, PICK, PROMOTED, Trend, read_trend
 from reports.trend.views import csv, lines_plot, page, rows
 from tests.reports import synthetic
@@ -318,3 +320,11 @@ def test_the_page_asks_for_nothing_and_hostile_words_do_not_act(tmp_path: Path) 
     assert "\x1b" not in text
     assert "<b>suite" not in text
     assert "</script><b>" not in text
+
+
+def test_one_timed_round_has_no_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(series, "bytes_of", lambda *_: SimpleNamespace(value=None, why_missing="not measured"))
+    for rounds, expected in (((0.5,), (None, None)), ((0.5, 0.7), (0.5, 0.7))):
+        run = SimpleNamespace(latency={"a": SimpleNamespace(seconds={"total": rounds})})
+        timed = series._costs(run, "a")["seconds_per_image"]  # type: ignore[arg-type]
+        assert (timed.low, timed.high) == expected
