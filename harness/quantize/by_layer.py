@@ -35,6 +35,7 @@ _POLICY: Final = ("the first and last layers (conv_in, conv_out; x_embedder, pro
                   "of time, which are few weights that all pixels depend on, biases, norms and adapter factors")
 _CONVOLUTIONS: Final = "convolutions by Sweetspot's WeightOnlyConv2d, because torchao quantizes linear layers only"
 _OWN: Final = "linear layers and convolutions by Sweetspot's own layers, dequantized in each forward"
+_NAMED: Final = 6
 _FLOAT: Final = "smaller, not faster: the arithmetic stays in float"
 
 
@@ -195,7 +196,9 @@ def _notes(module: torch.nn.Module, mode: str, modes: Mapping[str, str], computi
     row = LAYER_MODES[mode]
     paths = [path for path, other in modes.items() if other == mode]
     notes = [*row.notes_in(computing), *row.notes, *([_groups(module, paths)] if row.stored_as == "int4" else [])]
-    return notes if len(set(modes.values())) == 1 else [f"{mode}: {note}" for note in notes]
+    if len(set(modes.values())) == 1:
+        return notes
+    return [f"{mode}: {len(paths)} of {len(modes)} layers: {first_of(paths, _NAMED)}", *(f"{mode}: {note}" for note in notes)]
 
 
 def _groups(module: torch.nn.Module, paths: list[str]) -> str:

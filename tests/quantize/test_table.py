@@ -6,7 +6,9 @@ import math
 import pytest
 import torch
 
+from harness.declare import Mixed
 from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES, QuantizeError, stored_bytes
+from harness.quantize.declared import make_on_host
 from tests.quantize.conftest import forward, new_unet
 
 ON_CPU = [name for name, mode in QUANTIZATION_MODES.items() if not mode.why_not("cpu")]
@@ -32,6 +34,22 @@ def test_the_report_names_every_parameter_once(name, outputs):
     _, report, _ = outputs[name]
     assert sorted(report.quantized + report.kept) == sorted(key for key, _ in new_unet().named_parameters())
     assert report.notes
+
+
+@pytest.mark.parametrize("name", [name for name in ON_CPU if name in MADE_ON_HOST])
+def test_modes_of_layers_say_which_layers_have_them(name, outputs):
+    report = outputs[name][1]
+    assert {mode: set(names) for mode, names in report.by_mode.items()} == {name: set(report.quantized)}
+
+
+def test_a_mixture_says_which_layers_have_which_mode():
+    unet = new_unet()
+    report = make_on_host(unet, Mixed(default="int8_weight_only", keys={"up_blocks.*": "nf4", "mid_block.*": "fp32"}), "float32")
+    assert sorted(name for names in report.by_mode.values() for name in names) == sorted(report.quantized)
+    assert set(report.by_mode["nf4"]) == {name for name in report.quantized if name.startswith("up_blocks.")}
+    assert not any(name.startswith("mid_block.") for name in report.quantized)
+    assert any(note.startswith(f"nf4: {len(report.by_mode['nf4'])} of {len(report.quantized)} layers: up_blocks.")
+               for note in report.notes)
 
 
 @pytest.mark.parametrize("name", ON_CPU)
