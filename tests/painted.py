@@ -40,7 +40,7 @@ def colour(candidate: str, key: str, post: PostProcess | None = None) -> Any:
     branch = SimpleNamespace(enter=lambda: pipeline)
     phase = SimpleNamespace(enter=branch.enter, branches=(branch,), key=key)
     rows = tuple(Coverage(candidate=candidate, stage="merge", component=part, keys={}) for part in ("unet", "vae"))
-    return SimpleNamespace(phases=(phase,), coverage=rows, stages=(), post=post, pipeline=phase.enter())
+    return SimpleNamespace(phases=(phase,), coverage=rows, stages=(), post=post, pipeline=phase.enter(), candidate=None)
 
 
 def paint(phases: Any, grid: Grid, todo: Any, texts: object = None, broken: Callable[[Cell, str], None] | None = None,
