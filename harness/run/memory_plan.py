@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -161,10 +162,16 @@ class Footprint:
         """The largest of 1, 2, 4 ... `most` that fits into `memory` bytes; 0 if none does. By default, `most` is what a fitted
         batch size can be on the device."""
         most = (LARGEST_BATCH if self._on_gpu else LARGEST_ON_CPU) if most is None else most
-        size = 0
-        while 2 * size <= most and self.need(max(1, 2 * size), low_memory).in_all <= memory:
-            size = max(1, 2 * size)
-        return size
+        sizes = [1 << power for power in range(most.bit_length())]
+
+        def too_large(size: int) -> bool:
+            return self.need(size, low_memory).in_all > memory
+
+        # Each size costs a pass through the model, so not all of them are counted.
+        if not too_large(sizes[-1]):
+            return sizes[-1]
+        fitting = bisect_left(sizes[:-1], True, key=too_large)
+        return sizes[fitting - 1] if fitting else 0
 
     def measures(self, memory: int, batch_size: int) -> tuple[str, ...] | None:
         """The first of the measures for short memory, in their order, with which batches of this size fit; None if none

@@ -68,6 +68,19 @@ def test_the_largest_power_of_two_that_fits_is_taken(gib: float, device: str, ex
     assert resolved(monkeypatch, gib=gib, bench=Bench(device))[0] == expected
 
 
+@pytest.mark.parametrize("fitting", [0, *(2 ** power for power in range(7))])
+def test_the_largest_batch_is_the_one_that_fits_and_few_sizes_are_counted(fitting: int) -> None:
+    counted = []
+
+    class Counted(Sized):
+        def need(self, batch_size: int, low_memory: object = ()) -> Any:
+            counted.append(batch_size)
+            return super().need(batch_size)
+
+    assert Counted("cuda").largest_batch(fitting * GIB + 1) == fitting
+    assert len(counted) <= 4
+
+
 def test_a_later_session_on_the_same_device_has_the_same_number(monkeypatch: pytest.MonkeyPatch) -> None:
     size, chosen = resolved(monkeypatch, gib=9)
     assert resolved(monkeypatch, gib=2, before=json.loads(json.dumps(chosen))) == (size, chosen)
