@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from harness.declare import Adapter, Candidate, Control, Ensemble, Reference, Relay
@@ -14,6 +14,7 @@ from harness.declare.step_shares import first_step, hand_overs, idle_span
 from harness.materialise.library import MaterialiseError
 from harness.text import Treatment
 from harness.weights import Pipeline
+from harness.weights.denoiser_streams import DenoiserStreams
 
 _Acting = TypeVar("_Acting", bound=Adapter | Control | Reference)
 _Kind = TypeVar("_Kind")
@@ -37,6 +38,8 @@ class Phase:
 
     first: int
     branches: tuple[Branch, ...]
+    streams: DenoiserStreams = field(default_factory=DenoiserStreams, compare=False)
+    """How several branches predict on a GPU."""
 
     def enter(self) -> Pipeline:
         """Makes every branch live, and returns the pipeline of the first. All of them decode with the same VAE."""

@@ -96,6 +96,11 @@ class Prepared:
     """The candidate in its number format."""
 
     @property
+    def every_phase(self) -> tuple[Phase, ...]:
+        """The phases of all stages, in order."""
+        return (*self.phases, *(phase for stage in self.stages for phase in stage.phases))
+
+    @property
     def pipeline(self) -> Pipeline:
         """The live pipeline of the first phase."""
         return self.phases[0].enter()

@@ -180,6 +180,7 @@ class _Costs:
         self._watching = ExitStack()
         self._to_make: tuple[Reading, ...] = ()
         self._stored: tuple[Reading, ...] = ()
+        self._remarks: tuple[str, ...] = ()
         self.prepared: Prepared | None = None
         self._timeline: Timeline | None = None
         self._seconds: dict[str, list[float]] = {phase: [] for phase in PHASES}
@@ -206,6 +207,8 @@ class _Costs:
             with MemoryProbe(self._together.device, self._gpu, idle=self._together.idle) as self._probe:
                 yield
             self._stored = stored_readings(self.prepared)
+            self._remarks = () if self.prepared is None else tuple(dict.fromkeys(
+                phase.streams.remark for phase in self.prepared.every_phase if phase.streams.remark))
         finally:
             self.prepared = None  # of one that failed too: its model must not stay beside the next
 
@@ -227,7 +230,8 @@ class _Costs:
             what = "switch" if FIRST in self._apart else FIRST
             self._apart.setdefault(what, []).append(visit.switch_seconds)
         if self._timeline is None and self._probe is not None:
-            self._timeline = self._probe.timeline(self._candidate, visit.untimed, self._setting)
+            timeline = self._probe.timeline(self._candidate, visit.untimed, self._setting)
+            self._timeline = replace(timeline, notes=(*timeline.notes, *self._remarks))
         lent = visit.seconds.get(LENDING, 0.0)
         for phase, seconds in visit.seconds.items():
             if phase not in (STEP, LENDING):
@@ -257,8 +261,8 @@ def stored_readings(prepared: Prepared | None) -> tuple[Reading, ...]:
     written. What two phases share counts once. The first phase is live again afterwards."""
     if prepared is None:
         return ()
-    phases = (*prepared.phases, *(phase for stage in prepared.stages for phase in stage.phases))
-    pipelines = [branch.enter() for phase in (*phases[1:], *phases[:1]) for branch in phase.branches]
+    first, *others = prepared.every_phase
+    pipelines = [branch.enter() for phase in (*others, first) for branch in phase.branches]
     networks = [control.network for pipeline in pipelines for control in pipeline.controls if control.network is not None]
     references = {reference.identity: reference for pipeline in pipelines for reference in pipeline.references}.values()
     whole = stored_bytes(

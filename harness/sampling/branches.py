@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.declare import Prompt
 from harness.sampling.text import TextState, encode
+from harness.weights.denoiser_streams import may_overlap
 
 if TYPE_CHECKING:
     from harness.materialise import Branch, LiveStage, Phase
     from harness.weights import Pipeline
+    from harness.weights.denoiser_streams import DenoiserStreams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,8 @@ class LiveBranch:
     pipeline: Pipeline
     text: TextState
     weight: float = 1.0
+    streams: DenoiserStreams | None = None
+    """How the branches of its phase predict on a GPU, where they could do it at once."""
 
 
 def alone(pipeline: Pipeline, text: TextState) -> tuple[LiveBranch, ...]:
@@ -30,8 +34,10 @@ def alone(pipeline: Pipeline, text: TextState) -> tuple[LiveBranch, ...]:
 
 def entered(phase: Phase, texts: Mapping[str, TextState]) -> tuple[LiveBranch, ...]:
     """Makes every branch of a phase live. `texts` are by the branches' `text_identity`."""
-    return tuple(LiveBranch(pipeline=branch.enter(), text=texts[branch.text_identity], weight=branch.weight)
-                 for branch in phase.branches)
+    live = [LiveBranch(pipeline=branch.enter(), text=texts[branch.text_identity], weight=branch.weight)
+            for branch in phase.branches]
+    streams = phase.streams if may_overlap([branch.pipeline for branch in live]) else None
+    return tuple(replace(branch, streams=streams) for branch in live)
 
 
 def embedded(phases: Sequence[Phase], prompts: Iterable[Prompt], *, steps: int = 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.control.residuals import control_inputs, feature_inputs, picture_features
@@ -34,6 +35,7 @@ from harness.sampling.text import Conditions, TextState
 from harness.sampling.text_lengths import common_length, repeated
 from harness.savers.step_caches import CachedSteps, begin_anew, cached
 from harness.weights import Call, added_conditions, call_pipeline, unscaled
+from harness.weights.denoiser_streams import in_turn
 from harness.weights.pipeline import reads_mask
 from harness.weights.placing import lent
 from harness.weights.upload import sent
@@ -102,6 +104,7 @@ class Denoising:
         self._control_maps: dict[str, torch.Tensor] = {}
         self._features: dict[tuple[Any, str], list[torch.Tensor]] = {}
         self._cached: dict[tuple[int, int], CachedSteps] = {}
+        self._shared_made = False
         self._begun_from = None if start is None else start.pictures
         self._sends = SAMPLERS[grid.sampler].sends and pipeline.device.type == "cuda"
         self._guided = guided_steps(self._knobs, grid.steps) if cells[0].guidance != 1 else range(0)
@@ -116,6 +119,7 @@ class Denoising:
         with torch.inference_mode():
             inputs: list[dict[str, Any]] = []
             self._cached.clear()
+            self._shared_made = False
             before: tuple[bool, tuple[Text, ...]] | None = None
             for step in range(self.step, self.grid.steps if until is None else until):
                 guided = step in self._guided
@@ -140,14 +144,20 @@ class Denoising:
 
         timestep = self._scheduler.timesteps[evaluation]
         scaled = self._scheduler.scale_model_input(self.latents, timestep)
-        predictions = []
-        for place, (branch, given) in enumerate(zip(branches, inputs, strict=True)):
-            with cached(self._steps_of(place, part, branch.pipeline)):
-                output = self._predicted(branch, scaled, evaluation, given, guided=guided)
+
+        def predicted(place: int) -> torch.Tensor:
+            with cached(self._steps_of(place, part, branches[place].pipeline)):
+                return self._predicted(branches[place], scaled, evaluation, inputs[place], guided=guided)
+
+        calls = [partial(predicted, place) for place in range(len(branches))]
+        # The first evaluation makes what later ones find: control maps, and the features of adapters.
+        streams, self._shared_made = branches[0].streams if self._shared_made else None, True
+        outputs = in_turn(calls) if streams is None else streams.predictions(calls, self.latents)
+        for place, branch in enumerate(branches):
             if (predicts := prediction_of(branch.pipeline.scheduler_config)) != self._prediction:
-                output = converted(output, predicts, self._prediction, scaled, *signal_and_noise(self._scheduler, timestep))
-            predictions.append(output)
-        output = averaged(predictions, [branch.weight for branch in branches])
+                outputs[place] = converted(outputs[place], predicts, self._prediction, scaled,
+                                           *signal_and_noise(self._scheduler, timestep))
+        output = averaged(outputs, [branch.weight for branch in branches])
         with Sending() if self._sends else nullcontext():
             options = {**self._options, **(history_options(self.grid.sampler, self.step) if self._in_part else {})}
             self.latents = self._scheduler.step(output, timestep, self.latents, **options).prev_sample
