@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.declare import Budget, Suite
-from harness.run.run_json import RunJson, Session
+from harness.run.run_json import RunJson, Session, race_of
 from tests.fakes import tiny_suite
 
 SESSION = Session(suite_file="s.py", command=(), environment={"cpu": "x"}, sampling={}, metric_settings={}, not_offered={})
@@ -18,7 +18,8 @@ NEW = replace(DECLARED.candidates[1], name="alpha=0.25", axes={"alpha": 0.25})
 
 def opened(folder: Path, declared: Suite = DECLARED) -> RunJson:
     file = folder / "run.json"
-    return RunJson(folder, declared, SESSION, json.loads(file.read_text()) if file.exists() else {})
+    session = replace(SESSION, race=race_of(declared, {}))
+    return RunJson(folder, declared, session, json.loads(file.read_text()) if file.exists() else {})
 
 
 def said(folder: Path) -> dict[str, Any]:
