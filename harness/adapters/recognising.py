@@ -77,10 +77,8 @@ def format_of(stored: Stored) -> str:
     keys = [key for key in stored.entries if place_of(stored, key) is None]
     if not keys:
         return INVERSION
-    rows = {name: row for name, row in FORMATS.items() if (name == "cloneofsimo-list") == (stored.bare == "list")}
-    counts = {name: sum(_parse(stored, row, key) is not None for key in keys) for name, row in rows.items()}
-    best = max(counts, key=lambda name: counts[name])
-    if counts[best] == 0:
+    best, count = _best_row(stored, keys)
+    if count == 0:
         if row := most_probably(keys):
             raise AdapterError(f"{stored.name} is {row.sentence}")
         tensors = {key: StoredTensor(dtype=entry.dtype, shape=entry.shape) for key, entry in stored.entries.items()}
@@ -92,10 +90,25 @@ def format_of(stored: Stored) -> str:
     return best
 
 
-def _parse(stored: Stored, row: Format, key: str) -> Key | None:
+def _best_row(stored: Stored, keys: Sequence[str]) -> tuple[str, int]:
+    """The first of the rows of FORMATS that parse most keys, and how many these are."""
+    spelled = [(key, usual_spelling(key)) for key in keys]
+    best, most = "", -1
+    for name, row in FORMATS.items():
+        if (name == "cloneofsimo-list") != (stored.bare == "list"):
+            continue
+        count = sum(_parse(stored, row, key, usual) is not None for key, usual in spelled)
+        if count > most:
+            best, most = name, count
+        if count == len(keys):
+            break  # no later row parses more
+    return best, most
+
+
+def _parse(stored: Stored, row: Format, key: str, usual: str) -> Key | None:
     """The parsed name of a key in its usual spelling; None for one of another format, and for a matrix called X.weight, which
     is not the vector of an (IA)^3."""
-    part = row.parse(usual_spelling(key))
+    part = row.parse(usual)
     vector = part is None or (part.kind, part.role) != ("ia3", "weight") or sum(n > 1 for n in stored.entries[key].shape) <= 1
     return part if vector else None
 
@@ -113,7 +126,7 @@ def parsed(stored: Stored, name: str) -> Iterator[tuple[str, Key]]:
     for key in stored.entries:
         if place_of(stored, key) is not None:
             continue
-        part = _parse(stored, row, key)
+        part = _parse(stored, row, key, usual_spelling(key))
         if part is None:
             raise AdapterError(f"{stored.name}: unknown key {quoted(key)} in a file of format {name}, {row.says}; a file is "
                                "applied completely or not at all")
