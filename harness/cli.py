@@ -21,6 +21,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "adapter": ("harness.commands.adapter", "merge, extract, resize and convert adapters"),
     "merge": ("harness.commands.merge", "merge models into a file, or preview a merge"),
     "quantize": ("harness.commands.quantize", "write a candidate's denoiser in its number format: GGUF, scaled fp8, 16 bits"),
+    "sensitivity": ("harness.commands.sensitivity", "say which layers cost most in few bits, and mix modes within a budget"),
     "plan": ("harness.commands.plan", "say what a suite needs of a device's memory, before anything is loaded"),
     "replay": ("harness.commands.replay", "make a merged file again from its header and compare the two"),
     "promote": ("harness.commands.promote", "write a candidate that passed its gates as a model file, with its evidence"),

@@ -22,7 +22,7 @@ HARNESS = (
     ("check", "materialise", "testing"),
     ("sampling", "run_folder"),
     ("run",),
-    ("race", "promotion"),
+    ("race", "promotion", "sensitivity"),
     ("session", "cleaning", "first_suite"),
     ("commands",),
     ("plugin", "cli", "__init__"),

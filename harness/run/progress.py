@@ -66,7 +66,8 @@ class Bar:
     """A rich progress bar on a terminal or in a notebook. Elsewhere (a CI log) a line every ten seconds while images are sampled,
     and at least one every thirty seconds otherwise."""
 
-    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic, unit: str = "images") -> None:
+        self.unit = unit
         self.total, self.done, self.doing, self.clock = total, 0, "starting", clock
         self.rich: RichProgress | None = None
         self.heartbeat = Heartbeat(self._line, clock)
@@ -122,14 +123,15 @@ class Bar:
             self._line()
 
     def _line(self) -> None:
-        """Prints one line of a log: images done, elapsed time, time left, and current work."""
+        """Prints one line of a log: units done, elapsed time, time left, and current work."""
         with self._lines:
             now = self.clock()
             self.heartbeat.last = now
             elapsed = now - (now if self._started is None else self._started)
             left = f"about {(self.total - self.done) * elapsed / self.done:.0f} s left" if self.done else "time left unknown"
             before, self._mid_line = "\n" if self._mid_line else "", False
-            print(f"{before}[{self.done}/{self.total} images, {elapsed:.0f} s, {left}] {self.doing}", file=sys.stderr, flush=True)
+            print(f"{before}[{self.done}/{self.total} {self.unit}, {elapsed:.0f} s, {left}] {self.doing}", file=sys.stderr,
+                  flush=True)
 
 
 class Heartbeat:

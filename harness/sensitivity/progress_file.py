@@ -1,0 +1,79 @@
+"""The file that a measurement writes layer by layer: what it measured, and the errors so far."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from harness.records.atomic import write_atomically
+from harness.sensitivity.subject import SubjectError
+
+FORMAT: Final = 1
+_LARGEST: Final = 64 * 2 ** 20
+
+Errors = dict[str, dict[str, float]]
+"""By mode and by the name of a weight."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """Everything that decides the errors; a file with another key is of another measurement."""
+
+    identity: str
+    kind: str
+    prompts: tuple[str, ...]
+    modes: Mapping[str, Any]
+    version: int
+
+    @property
+    def plain(self) -> Any:
+        """As it is in a file. The modes are with the errors, so that another pair goes on with the one that is there."""
+        of = asdict(self)
+        return json.loads(json.dumps({name: of[name] for name in ("identity", "kind", "prompts", "version")}))
+
+
+def load_errors(path: Path | None, key: Key, names: Collection[str]) -> Errors:
+    """The errors that a file of the same key holds, of the modes of the key; of other versions of a mode none. Raises
+    SubjectError for any other file, which is left as it is."""
+    errors: Errors = {mode: {} for mode in key.modes}
+    if path is None or not path.exists():
+        return errors
+    data = _read(path)
+    if data.get("key") != key.plain:
+        raise SubjectError(f"{path} holds another measurement: of other files, prompts or settings, or of the other kind. Give "
+                           "another --out, or move the file away")
+    stored = data.get("errors")
+    for mode in key.modes if isinstance(stored, dict) else ():
+        rows = data["errors"].get(mode)
+        if not isinstance(rows, dict) or rows.get("mode") != json.loads(json.dumps(key.modes[mode])):
+            continue
+        of_layers = rows.get("layers")
+        errors[mode] = {name: float(error) for name, error in (of_layers if isinstance(of_layers, dict) else {}).items()
+                        if name in names and type(error) in (int, float) and math.isfinite(error) and error >= 0}
+    return errors
+
+
+def save_errors(path: Path | None, key: Key, errors: Errors, result: Mapping[str, Any] | None = None) -> None:
+    """Writes the errors, and the `result` once there is one."""
+    if path is None:
+        return
+    data = {"format": FORMAT, "key": key.plain,
+            "errors": {mode: {"mode": key.modes[mode], "layers": of} for mode, of in errors.items()}, **(result or {})}
+    write_atomically(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False).encode(), sync=result is not None)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    what = "expected the --out of an earlier sensitivity, or a new path"
+    if not path.is_file() or path.stat().st_size > _LARGEST:
+        raise SubjectError(f"{path} is not a file that can be read; {what}")
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise SubjectError(f"{path} is not JSON; {what}") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise SubjectError(f"{path} holds something else; {what}")
+    return data
