@@ -441,8 +441,8 @@ class Workbench:
         return process_of(candidate.post, self.library.path, self.content) if candidate.post else None
 
     def raw_weights(self, candidate: Candidate) -> Weights:
-        """The weights of what is sampled for a candidate, before its post-steps."""
-        return self.weights(replace(candidate, post=()))
+        """The weights of what is sampled for a candidate, before its post-steps; in bf16 where it overflows in fp16."""
+        return self._weights_of_groups(replace(self.in_its_format(candidate), post=()))
 
     def weights_up_to(self, candidate: Candidate, stage: int) -> Weights:
         """The weights of what a stage, from 0, ends with: those of the candidate without its later stages and its post-steps."""

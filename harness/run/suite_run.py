@@ -240,6 +240,9 @@ class SuiteRun:
         if candidate.post and not fresh:
             with self._stages.stage(candidate.name, "post-steps", failures):
                 absent = self._derived(candidate, weights, absent)
+            # The raw pictures of another candidate, which asks for fp16, can have overflowed.
+            if not failures and self.bench.may_widen(candidate) and self._overflowed(candidate):
+                raise Fp16OverflowError(NOT_FINITE)
         if not failures:
             self._make(candidate, weights, absent, failures)
         if not failures:

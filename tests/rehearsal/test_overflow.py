@@ -37,9 +37,12 @@ BY_SATURATION: dict[str, Any] = {"metrics": ("exposure",), "objective": Objectiv
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_models(tmp_path_factory.mktemp("overflow"))
+
+
+def write_models(root: Path) -> Path:
     """Models of one architecture: `a`, `warm`, of which one bias is known, `hot`, whose activations leave float16's range, and
     `beyond`, whose weights do."""
-    root = tmp_path_factory.mktemp("overflow")
     pipe = theirs("sd1")
     folder_of(pipe, root / "a")
     with torch.no_grad():
