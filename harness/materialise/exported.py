@@ -127,12 +127,13 @@ class Exported:
 
     def _take(self, size: Size) -> None:
         """Opens the executor of this size if there is none, and gives it the live weights unless it has them."""
-        if size not in self._executors:
+        if size in self._executors:
+            graph, executor = self._executors[size]
+        else:
             graph = self._timed("export", lambda: self.graphs.of(self.live_module, str(self.dtype).removeprefix("torch."), size))
             assert self.row.open is not None
             open_ = self.row.open
-            self._executors[size] = graph, self._timed("open", lambda: open_(graph, self.device))
-        graph, executor = self._executors[size]
+            executor = self._timed("open", lambda: open_(graph, self.device))
         if executor.holds == (identity := self._identity()):
             return
         try:
@@ -141,6 +142,7 @@ class Exported:
         except BaseException:
             executor.holds = ""
             raise
+        self._executors[size] = graph, executor  # last: other threads that sample call what is here without the lock
 
     def _compare(self, graph: Graph, executor: Executor, size: Size) -> None:
         """Raises MaterialiseError unless one forward is eager's."""

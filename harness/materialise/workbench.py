@@ -15,7 +15,7 @@ from harness.adapters.kinds import is_additive
 from harness.control.maps import map_identity
 from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Fused, Grid, Merge, Model, Relay, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
-from harness.declare.effective_grid import grid_of
+from harness.declare.effective_grid import grid_of, stage_grids
 from harness.declare.mixed import of_denoiser, spelled
 from harness.declare.models import models_of
 from harness.declare.prompt_groups import PromptGroup, groups_of
@@ -462,7 +462,8 @@ class Workbench:
         self._image_prompts.keep(own)
         for frame in frames.values():
             self._executing.begin(frame)
-        (phases, coverage), *later = [self._phases(stage, frames, alone=len(own) == 1) for stage in own]
+        grids = (None,) * len(own) if self._grid is None else stage_grids(self._grid, candidate)
+        (phases, coverage), *later = [self._phases(stage, frames, grid) for stage, grid in zip(own, grids, strict=True)]
         coverage = (*coverage, *(replace(row, stage=f"{stage_name(number)}: {row.stage}")
                                  for number, (_, rows) in enumerate(later, 1) for row in rows))
         stages = self._live_stages(candidate, [phases, *(of for of, _ in later)]) if later else ()
@@ -486,11 +487,10 @@ class Workbench:
         return live_stages(candidate, self._grid, phases, same,
                            lambda steps: process_of(steps, self.library.path, self.library.content))
 
-    def _phases(self, candidate: Candidate, frames: Mapping[str, Frame], *,
-                alone: bool) -> tuple[tuple[Phase, ...], tuple[Coverage, ...]]:
-        """The phases of a candidate whose models have `frames`, by their declaration, and the coverage of every model. `alone`
-        says that it is not one of several stages, so that the grid says its size."""
-        grid = grid_of(self._grid, candidate) if alone and self._grid is not None else None
+    def _phases(self, candidate: Candidate, frames: Mapping[str, Frame],
+                grid: Grid | None) -> tuple[tuple[Phase, ...], tuple[Coverage, ...]]:
+        """The phases of a candidate, or of one of its stages, whose models have `frames`, by their declaration, and the coverage
+        of every model. `grid` says how large its images are, where that is known."""
         phases, covered = [], dict[str, tuple[Candidate, tuple[QuantizedPart, ...], tuple[Coverage, ...]]]()
         numbers = {repr(model): number for number, model in reversed([*enumerate(models_of(candidate.model), 1)])}
         for leg in self.legs(candidate):

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from harness import Adapter, Candidate, Grid, Merge
+from harness import Adapter, Candidate, Grid, Merge, Sampling
+from harness.declare import Stage
 from harness.materialise import MaterialiseError, Workbench
 from harness.materialise.executing import refuse_what_graphs_lack
+from harness.materialise.exported import Exported
 from harness.materialise.shape_model import shape_model
 from harness.records.costs import STORED, STORED_DENOISER
 from harness.run.latency import stored_readings
-from harness.runtimes import RUNTIMES
+from harness.runtimes import RUNTIMES, Graph, Runtime
 from harness.sampling import batches, embedded, sample
 from tests.fakes import tiny_grid
 
@@ -104,3 +110,49 @@ def test_what_a_graph_cannot_take_is_refused_by_name(changes: dict[str, Any], fa
 def test_images_know_in_what_runtime_they_were_made(bench: Workbench) -> None:
     identities = {bench.weights(merge(0.5, runtime)).identity for runtime in ("eager", *EXPORTED)}
     assert len(identities) == 1 + len(EXPORTED)
+
+
+class Copying:
+    """An executor that gives what it is given, and takes a while to be refreshed; it is its own U-Net, row and graphs."""
+
+    holds, opened = "", 0
+    config = SimpleNamespace(in_channels=4, cross_attention_dim=8)
+    row = Runtime(description="", open=lambda *_: COPYING.once_more(), tolerance=1)
+
+    def once_more(self) -> Copying:
+        self.opened += 1
+        return self
+
+    def of(self, *_: object) -> Graph:
+        return Graph(data=b"", weights={}, inputs=("sample",), dtype="float32", channels=4, architecture="")
+
+    def refresh(self, _: object, identity: str) -> None:
+        time.sleep(0.05)
+        self.holds = identity
+
+    def __call__(self, given: Any, *_: object) -> Any:
+        return given["sample"] if isinstance(given, dict) else SimpleNamespace(sample=given)
+
+
+COPYING = Copying()
+
+
+def test_a_size_that_two_threads_see_first_is_opened_once_and_called_when_it_is_ready() -> None:
+    frame: Any = SimpleNamespace(pipeline=SimpleNamespace(denoiser=COPYING, dtype=torch.float32), denoiser="unet", entered="live",
+                                 live={"unet": {"weight": SimpleNamespace(tensor=torch.ones(1))}})
+    graphs: Any = SimpleNamespace(of=COPYING.of, seconds={})
+    exported = Exported(name="copying", row=COPYING.row, frame=frame, graphs=graphs, device="cpu")
+    exported.enter("x", None)
+    latents = torch.randn(1, 4, 8, 8)
+    with ThreadPoolExecutor(2) as pool:
+        predictions = [*pool.map(lambda _: exported(latents, 1.0, torch.zeros(1, 7, 8)).sample, range(2))]
+    assert all(torch.equal(prediction, latents) for prediction in predictions)
+    assert COPYING.opened == 1
+
+
+def test_a_stage_opens_what_its_own_size_needs_before_the_first_image(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[object] = []
+    monkeypatch.setattr(Exported, "enter", lambda self, candidate, size: sizes.append(size))
+    larger = Stage(strength=0.5, sampling=Sampling(width=96, height=64))
+    bench.prepare(merge(0.5, EXPORTED[0], stages=(larger,)))
+    assert {(8, 8), (8, 12)} == {*sizes}
