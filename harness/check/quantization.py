@@ -31,6 +31,8 @@ def _mixed(mixed: Mixed) -> Iterator[str]:
 
 
 def _by_component(candidate: Candidate, modes: Mapping[str, Mode]) -> Iterator[str]:
+    if not modes:
+        yield "quantization is a mapping that names no component; give it one, such as {'unet': 'nf4'}, or remove it"
     yield from unknown("component in quantization", modes, COMPONENTS)
     if len(named := [component for component in modes if component in DENOISERS]) > 1:
         yield f"quantization names the denoiser {len(named)} times, as {' and '.join(map(repr, named))}; name it once"

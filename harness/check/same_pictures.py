@@ -8,7 +8,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from harness.declare import Candidate, Ensemble, Model, Relay, Suite
+from harness.declare.mixed import Mixed, Mode, Quantization, beside_denoiser, modes_in, of_denoiser, spelled
+from harness.declare.models import DENOISER
 from harness.declare.stages import Stage
+from harness.declare.to_plain import plain
 
 _Part = TypeVar("_Part", Candidate, Stage)
 
@@ -29,6 +32,8 @@ def same_pictures(suite: Suite) -> Iterator[str]:
 def as_run_alone(candidate: Candidate) -> tuple[Candidate, list[str]]:
     """The candidate without what has no effect, and why each part of it has none."""
     model, reasons = _alone(candidate.model)
+    quantization, why = _in_one_spelling(candidate)
+    reasons += why
     stages = []
     parts: tuple[Candidate | Stage, ...] = (candidate, *candidate.stages)
     for part in parts:
@@ -38,7 +43,23 @@ def as_run_alone(candidate: Candidate) -> tuple[Candidate, list[str]]:
         of_stage, why = _alone(stage.model)
         stages.append(replace(_acting(stage), model=of_stage))
         reasons += why
-    return replace(_acting(candidate), model=model, stages=tuple(stages)), reasons
+    return replace(_acting(candidate), model=model, quantization=quantization, stages=tuple(stages)), reasons
+
+
+def _in_one_spelling(candidate: Candidate) -> tuple[Quantization, list[str]]:
+    """How the components are quantized, where several declarations say it: one word for what is in one mode, and the denoiser's
+    alone where nothing beside it is quantized."""
+    declared = candidate.quantization
+    mode, beside = _one_mode(of_denoiser(declared)), {part: _one_mode(of) for part, of in beside_denoiser(declared).items()}
+    settled: Quantization = {DENOISER: mode, **beside} if beside else mode
+    if plain(settled) == plain(declared):
+        return declared, []
+    return settled, [f"quantization {spelled(declared)!r} is {spelled(settled)!r}"]
+
+
+def _one_mode(mode: Mode) -> Mode:
+    """A mixture whose layers are all in one mode as this mode."""
+    return modes_in(mode)[0] if isinstance(mode, Mixed) and len(modes_in(mode)) == 1 else mode
 
 
 def _acting(part: _Part) -> _Part:

@@ -20,6 +20,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "the denoiser twice": ({"quantization": {"unet": "nf4", "denoiser": "nf4"}}, ["2 times", "'unet'", "'denoiser'"]),
     "a cast of layers": ({"quantization": Mixed(default="fp16", keys={"*": "nf4"})}, ["'fp16'", "fp32"]),
     "a cast of a component": ({"quantization": {"text_encoder": "bf16"}}, ["text_encoder", "'bf16'", "nf4"]),
+    "a mapping of nothing": ({"quantization": {}}, ["no component", "{'unet': 'nf4'}"]),
     "a mixture of nothing": ({"quantization": Mixed(default="fp32")}, ["quantizes no layer"]),
     "an aesthetic gradient": ({"quantization": {"text_encoder": "nf4"}, "aesthetic": AestheticGradient(
         path="zoo:photo", clip="zoo:clip")}, ["aesthetic"]),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness import Candidate, Merge, Suite
+from harness import Candidate, Merge, Mixed, Suite
 from harness.check import problems
 from harness.check.suite import remarks
 from harness.declare import Control, Ensemble, Reference, Relay, Stage
@@ -46,6 +46,21 @@ def test_what_is_not_run_makes_the_pictures_of_the_plain_model(candidate: Candid
     (remark,) = named(of(name="plain"), candidate)
     assert "'plain' and 'x'" in remark
     assert reason in remark
+
+
+@pytest.mark.parametrize(("one", "other"), [
+    ("fp32", {"unet": "fp32"}), ("nf4", {"unet": "nf4"}), ("nf4", {"denoiser": "nf4", "vae": "fp32"}),
+    ("nf4", Mixed(default="nf4")),
+    ({"unet": "nf4", "vae": "nf4"}, {"vae": Mixed(default="nf4"), "denoiser": Mixed(default="nf4", keys={"*": "nf4"})})])
+def test_number_formats_in_two_spellings_are_one(one: Any, other: Any) -> None:
+    assert named(of(name="plain", quantization=one), of(quantization=other))
+
+
+@pytest.mark.parametrize(("one", "other"), [
+    ("fp32", {"vae": "nf4"}), ("nf4", {"unet": "nf4", "vae": "nf4"}), ({"vae": "nf4"}, {"text_encoder": "nf4"}),
+    ("nf4", Mixed(default="nf4", keys={"up_blocks.*": "fp32"})), ("nf4", Mixed(default="fp32", keys={"up_blocks.*": "nf4"}))])
+def test_number_formats_of_other_layers_or_components_are_two(one: Any, other: Any) -> None:
+    assert named(of(name="plain", quantization=one), of(quantization=other)) == []
 
 
 def test_what_is_not_run_in_a_later_stage_counts_too() -> None:
