@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from threading import local
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.runtimes.graph import OUTPUT, PREFIX, SAMPLE, Graph, fitting
+from harness.runtimes.installed import lacks_packages
 
 if TYPE_CHECKING:
     import torch
 
-EXPORTING: Final = ("onnx", "onnxscript")
 _PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -75,8 +74,8 @@ class LiveOnnxRuntime:
 
 def why_not(device: str) -> str:
     """What is missing to execute graphs by ONNX Runtime on a device, or an empty string."""
-    if missing := [name for name in (*EXPORTING, "onnxruntime") if not find_spec(name)]:
-        return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; install the extra 'onnx'"
+    if lacking := lacks_packages("onnxruntime", "onnx"):
+        return lacking
     import onnxruntime
 
     kind = device.partition(":")[0]

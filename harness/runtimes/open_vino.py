@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from threading import local
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.runtimes.graph import OUTPUT, PREFIX, SAMPLE, Graph, fitting
-from harness.runtimes.onnx_runtime import EXPORTING
+from harness.runtimes.installed import lacks_packages
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +74,5 @@ class OpenVino:
 
 def why_not(device: str) -> str:
     """What is missing to execute graphs by OpenVINO on a device, or an empty string."""
-    if missing := [name for name in (*EXPORTING, "openvino") if not find_spec(name)]:
-        return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; install the extra 'openvino'"
-    return "" if device == "cpu" else f"OpenVINO executes on the CPU here, not on {device}"
+    return lacks_packages("openvino", "openvino") or (
+        "" if device == "cpu" else f"OpenVINO executes on the CPU here, not on {device}")

@@ -180,6 +180,7 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     (searching(Merge(**AB, alpha=0.5)), "or give Alphas", searching(Merge(**AB, alpha=Alphas(default=0.5, keys={"*attn2*": 1})))),
     (one(quantization={"text_encoder": "nf4"}, aesthetic=AestheticGradient(path="zoo:sketch")), "remove one of the two",
      one(quantization={"text_encoder": "nf4"})),
+    (one(quantization={}), "give it one, such as {'unet': 'nf4'}", one(quantization={"unet": "nf4"})),
     (one(quantization=Mixed(default="fp32")), "give a mode in default or in keys",
      one(quantization=Mixed(default="nf4"))),
     (one(precision="bf16", quantization="fp16"), "give one of them", one(precision="bf16")),

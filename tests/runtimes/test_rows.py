@@ -91,10 +91,15 @@ def test_a_runtime_has_either_a_module_or_a_graph() -> None:
 
 @pytest.mark.parametrize("name", ["onnxruntime", "onnxruntime_live", "openvino"])
 def test_a_missing_package_is_named_with_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.runtimes.onnx_runtime.find_spec", lambda package: package == "onnx")
-    monkeypatch.setattr("harness.runtimes.open_vino.find_spec", lambda package: package == "onnx")
+    monkeypatch.setattr("harness.runtimes.installed.find_spec", lambda package: package == "onnx")
     assert re.search(r"onnxscript, (onnxruntime|openvino) are not installed; install the extra '(onnx|openvino)'",
                      RUNTIMES[name].why_not("cpu"))
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "onnxruntime_live", "openvino"])
+def test_a_package_that_does_not_load_is_named_with_its_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.runtimes.installed.import_module", raising)
+    assert re.search("cannot be imported .*LookupError.*; install the extra '(onnx|openvino)'", RUNTIMES[name].why_not("cpu"))
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "onnxruntime_live", "openvino"])
