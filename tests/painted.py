@@ -38,9 +38,10 @@ def colour(candidate: str, key: str, post: PostProcess | None = None) -> Any:
     part = torch.nn.Linear(4, 4)
     pipeline = SimpleNamespace(device="cpu", parts={"unet": part}, denoiser=part, controls=(), references=())
     branch = SimpleNamespace(enter=lambda: pipeline)
-    phase = SimpleNamespace(enter=branch.enter, branches=(branch,), key=key)
+    phase = SimpleNamespace(enter=branch.enter, branches=(branch,), key=key, streams=SimpleNamespace(remark=""))
     rows = tuple(Coverage(candidate=candidate, stage="merge", component=part, keys={}) for part in ("unet", "vae"))
-    return SimpleNamespace(phases=(phase,), coverage=rows, stages=(), post=post, pipeline=phase.enter(), candidate=None)
+    return SimpleNamespace(phases=(phase,), every_phase=(phase,), coverage=rows, stages=(), post=post, pipeline=phase.enter(),
+                           candidate=None)
 
 
 def paint(phases: Any, grid: Grid, todo: Any, texts: object = None, broken: Callable[[Cell, str], None] | None = None,
