@@ -23,6 +23,7 @@ from tests.fakes import plain_candidate, tiny_grid, tiny_suite
 from tests.painted import PaintedBench, paint_runs
 
 INK = "<lora:ink:0.8>"
+Keys = dict[tuple[Any, ...], str]
 TEXTS = {"cat": f"a red cat {INK}", "dog": "a red dog", "owl": f"{INK} a red owl", "fox": "a red fox <lora:ink:0.4>"}
 
 
@@ -41,12 +42,30 @@ def suite(texts: dict[str, str], *adapters: Adapter, **fields: Any) -> Suite:
                          "objective": Objective(maximise="saturation", penalties=()), **fields})
 
 
-def keys(declared: Suite) -> dict[tuple[Any, ...], str]:
+def keys(declared: Suite) -> Keys:
     """The key of each image by candidate, prompt, seed and guidance, after a run without a failure."""
     result = run_suite(declared, progress=False)
     assert not result.failures
     places = ("candidate", "prompt", "seed", "guidance")
     return {tuple(row[place] for place in places): row["sample"] for row in result.images.to_dict("records")}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Keys]:
+    """Where the run folders of a run of TEXTS are kept, and its keys. The first test that needs them makes them."""
+    return tmp_path_factory.mktemp("made") / "runs", {}
+
+
+@pytest.fixture
+def whole(painted: None, made: tuple[Path, Keys]) -> Keys:
+    """The keys of a run of TEXTS, which lies in the folder of the test."""
+    folder, keys_by_place = made
+    if keys_by_place:
+        shutil.copytree(folder, "runs")
+    else:
+        keys_by_place.update(keys(suite(TEXTS)))
+        shutil.copytree("runs", folder)
+    return dict(keys_by_place)
 
 
 def records(kind: type) -> list[Any]:
@@ -57,28 +76,24 @@ def ink(weight: float) -> Adapter:
     return Adapter(path="loras/ink.safetensors", weight=weight)
 
 
-@pytest.mark.parametrize(("prompts", "adapters"), [(("cat", "owl"), (ink(0.8),)), (("dog",), ()), (("fox",), (ink(0.4),))])
-def test_each_prompts_images_have_the_keys_of_the_candidate_with_its_adapters(prompts: tuple[str, ...],
-                                                                              adapters: tuple[Adapter, ...]) -> None:
-    together = keys(suite(TEXTS))
-    plain = {name: TEXTS[name].replace(INK, "").replace("<lora:ink:0.4>", "").strip() for name in prompts}
-    alone = keys(replace(suite(plain, *adapters), name="alone"))
-    assert {place: key for place, key in together.items() if place[1] in prompts} == alone
+def test_each_prompts_images_have_the_keys_of_the_candidate_with_its_adapters(whole: Keys) -> None:
+    for prompts, adapters in ((("cat", "owl"), (ink(0.8),)), (("dog",), ()), (("fox",), (ink(0.4),))):
+        plain = {name: TEXTS[name].replace(INK, "").replace("<lora:ink:0.4>", "").strip() for name in prompts}
+        alone = keys(replace(suite(plain, *adapters), name=f"alone-{prompts[0]}"))
+        assert {place: key for place, key in whole.items() if place[1] in prompts} == alone, prompts
 
 
-def test_a_second_run_makes_nothing_and_another_weight_only_the_images_of_its_prompts() -> None:
-    first = keys(suite(TEXTS))
-    assert keys(suite(TEXTS)) == first
+def test_a_second_run_makes_nothing_and_another_weight_only_the_images_of_its_prompts(whole: Keys) -> None:
+    assert keys(suite(TEXTS)) == whole
     assert [done.sampled for done in records(Finished)][-2:] == [0, 0]
     changed = keys(suite({**TEXTS, "fox": "a red fox <lora:ink:0.5>"}))
-    assert {place[1] for place, key in changed.items() if first[place] != key} == {"fox"}
-    per_prompt = len(first) // 2 // len(TEXTS)
+    assert {place[1] for place, key in changed.items() if whole[place] != key} == {"fox"}
+    per_prompt = len(whole) // 2 // len(TEXTS)
     assert [done.sampled for done in records(Finished)][-2:] == [per_prompt, per_prompt]
 
 
-def test_a_prompt_that_lost_its_tag_has_no_images_until_the_suite_ran_again() -> None:
+def test_a_prompt_that_lost_its_tag_has_no_images_until_the_suite_ran_again(whole: Keys) -> None:
     """The record of a run must not show images of other adapters for a suite that is declared otherwise."""
-    keys(suite(TEXTS))
     weights = {w.candidate: w for w in records(Weights)}["photo"]
     assert set(weights.by_prompt) == set(TEXTS)
     assert len({*weights.by_prompt.values(), weights.identity}) == 4
@@ -94,14 +109,12 @@ def test_the_rows_of_every_group_are_on_record_and_counted_by_the_gate() -> None
     assert {row.of for row in rows if row.of} == {len([row for row in rows if row.of])}
 
 
-def test_the_noise_floor_is_of_the_last_group_alone() -> None:
+def test_the_noise_floor_is_of_the_last_group_alone(whole: Keys) -> None:
     """Images are made once more by what is live then."""
-    keys(suite(TEXTS))
     assert {floor.cell.prompt for floor in records(NoiseFloor)} == {"fox"}
 
 
-def test_an_interrupted_candidate_goes_on_with_the_groups_that_lack_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = keys(suite(TEXTS))
+def test_an_interrupted_candidate_goes_on_with_the_groups_that_lack_images(whole: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Path("runs/tiny/journal.jsonl")
     gone = {key for place, key in whole.items() if place[:2] == ("photo", "dog")}
     lines = [line for line in journal.read_text().splitlines() if not any(key in line for key in gone)]
@@ -117,8 +130,7 @@ def test_an_interrupted_candidate_goes_on_with_the_groups_that_lack_images(monke
     assert prepared == [1]
 
 
-def test_the_adapters_of_a_prompt_stand_behind_its_text() -> None:
-    run_suite(suite(TEXTS), progress=False)
+def test_the_adapters_of_a_prompt_stand_behind_its_text(whole: Keys) -> None:
     run = load_run(Path("runs/tiny"))
     assert set(run.images["text"]) == {"a red cat (with ink 0.8)", "a red dog", "a red owl (with ink 0.8)",
                                        "a red fox (with ink 0.4)"}
@@ -144,8 +156,7 @@ def test_a_race_asks_for_the_images_of_every_group() -> None:
     assert part.items() <= whole.items()
 
 
-def test_the_first_prompts_adapters_alone_decide_whether_seconds_still_count() -> None:
-    keys(suite(TEXTS))
+def test_the_first_prompts_adapters_alone_decide_whether_seconds_still_count(whole: Keys) -> None:
     first = {w.candidate: w.setting for w in records(Weights)}
     keys(suite({**TEXTS, "fox": "a red fox <lora:ink:0.5>"}))
     assert {w.candidate: w.setting for w in records(Weights)} == first
@@ -154,8 +165,7 @@ def test_the_first_prompts_adapters_alone_decide_whether_seconds_still_count() -
     assert {w.candidate: w.setting for w in records(Weights)}.items().isdisjoint(first.items())
 
 
-def test_a_suite_whose_prompts_bring_adapters_is_compared_by_the_prompts_that_bring_the_same() -> None:
-    keys(suite(TEXTS))
+def test_a_suite_whose_prompts_bring_adapters_is_compared_by_the_prompts_that_bring_the_same(whole: Keys) -> None:
     shutil.copytree("runs/tiny", "before")
     keys(suite({**TEXTS, "fox": "a red fox <lora:ink:0.5>"}))
     before, after = prompts_of(load_run(Path("before"))), prompts_of(load_run(Path("runs/tiny")))
@@ -172,8 +182,7 @@ def test_such_a_candidate_is_not_promoted_until_all_prompts_have_the_same_tags(c
     assert with_prompt_adapters(same, Path()).candidates[0].adapters == (ink(0.8),)
 
 
-def test_an_exported_picture_has_the_tags_of_its_prompt() -> None:
-    keys(suite(TEXTS))
+def test_an_exported_picture_has_the_tags_of_its_prompt(whole: Keys) -> None:
     assert main(("images", "runs/tiny", "--candidate", "photo", "--to", "out")) == 0
     texts = {texts_of(picture)[PARAMETERS].splitlines()[0] for picture in Path("out").iterdir()}
     assert texts == {"a red cat <lora:ink:0.8>", "a red dog", "a red owl <lora:ink:0.8>", "a red fox <lora:ink:0.4>"}
