@@ -39,10 +39,10 @@ def deciding_pixels(facts: Mapping[str, Any], runtime: Collection[str] = ()) -> 
     return deciding
 
 
-def deciding_seconds(facts: Mapping[str, Any]) -> dict[str, Any]:
+def deciding_seconds(facts: Mapping[str, Any], runtime: Collection[str] = ()) -> dict[str, Any]:
     """What of an environment can change how long an image takes: all that can change its pixels, and the product's version, the
-    driver, the device itself and the number of threads."""
-    return deciding_pixels(facts) | {"sweetspot": _packages_of(facts).get("sweetspot"), **{
+    driver, the device itself and the number of threads. `runtime` are the packages of the runtime that makes the image."""
+    return deciding_pixels(facts, runtime) | {"sweetspot": _packages_of(facts).get("sweetspot"), **{
         name: facts.get(name) for name in ("device", "device_uuid", "driver", "cores", "torch_threads")}}
 
 

@@ -26,6 +26,7 @@ from harness.run.latency import (
     timing_setting,
 )
 from harness.run.stages import Stages
+from harness.runtimes import packages_of
 from harness.sampling import threads_for
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ class Costs:
         return timing_setting(self.suite, self._declared(name), identity, self.environment, version,
                               ledger.chunked(name, prompts_hash(self.suite.grid.prompts)))
 
+    def _deciding(self, name: str) -> dict[str, Any]:
+        """What of the environment can change how long an image of a candidate takes."""
+        return deciding_seconds(self.environment, packages_of(self._declared(name).runtime))
+
     def _declared(self, name: str) -> Candidate:
         return next(candidate for candidate in self.suite.candidates if candidate.name == name)
 
@@ -82,9 +87,8 @@ class Costs:
             return "their earlier timings do not say which versions of torch, CUDA, driver and Sweetspot they were taken with"
         if why := next(filter(None, map(self._why_superseded, void)), ""):
             return why
-        now = deciding_seconds(self.environment)
         for latency in void:
-            if changed := _differences(latency.environment, now):
+            if changed := _differences(latency.environment, self._deciding(latency.candidate)):
                 return f"their earlier timings were taken with another environment ({first_of(changed, between='; ')})"
         if void:
             return "their earlier timings were taken with other settings or weights"
@@ -148,7 +152,7 @@ class Costs:
     def _together(self, settings: Mapping[str, str], rounds: Rounds) -> Together:
         return Together(device=self.device, rounds=rounds, settings=settings, idle=self.idle,
                         timed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-                        environment=deciding_seconds(self.environment))
+                        environments={name: self._deciding(name) for name in settings})
 
     def _curve(self, candidate: Candidate, key: str) -> Sequence[Record]:
         with self._threads([candidate.name]):

@@ -27,7 +27,7 @@ from harness.run.common_stages import Beginnings
 from harness.run.image_making import FIRST, RAW, ImageMaking, Written
 from harness.run.overflow import Fp16OverflowError
 from harness.run_folder.ledger import Ledger
-from harness.runtimes import RUNTIMES
+from harness.runtimes import packages_of
 from harness.sampling import (
     NOT_FINITE,
     Common,
@@ -414,8 +414,7 @@ class Gallery:
     def _of(self, name: str) -> _CellsOfGrid:
         """The cells of a candidate. What a search only tries is sampled as the grid says."""
         candidate = self._candidates.get(name)
-        row = None if candidate is None else RUNTIMES.find(candidate.runtime)
-        packages = () if row is None else row.packages
+        packages = () if candidate is None else packages_of(candidate.runtime)
         place = (None, (), None, ()) if candidate is None else (
             candidate.sampling, names_of(candidate), candidate.inpaint, packages)
         if place not in self._grids:

@@ -25,6 +25,7 @@ from harness.quantize import stored_bytes, weight_count
 from harness.records import PHASES, BatchCurve, Cell, Durations, Failure, Fit, Latency, Memory, Reading, Record, Timeline
 from harness.records.costs import DENOISER_WEIGHTS, MAKING, STORED, STORED_DENOISER, WRITTEN_DENOISER
 from harness.records.reusable import TIME
+from harness.runtimes import packages_of
 from harness.sampling import LENDING, Later, embedded, sample, setting, threads_for, time_one
 
 if TYPE_CHECKING:
@@ -65,21 +66,23 @@ def timing_setting(suite: Suite, candidate: Candidate, identity: str, machine: M
     prompt, cell = grid.prompts[0], timed_cell(grid)
     return short_hash([version, identity, *texts_in_key(prompt, chunked), cell.noise_seed, cell.guidance,
                        setting(grid, str(machine.get("device"))), suite.latency_rounds,
-                       suite.latency_budget_seconds, suite.largest_batch, deciding_seconds(machine),
+                       suite.latency_budget_seconds, suite.largest_batch,
+                       deciding_seconds(machine, packages_of(candidate.runtime)),
                        *([sorted(suite.grid.low_memory)] if suite.grid.low_memory else [])])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Together:
     """How candidates are timed together: the device, the number of rounds, the bytes in use on the device before any candidate
-    was loaded (`idle_bytes`), by name the hash of the timing (`timing_setting`), when it began, and in which environment."""
+    was loaded (`idle_bytes`), by name the hash of the timing (`timing_setting`) and what of the environment can change
+    it, and when it began."""
 
     device: str
     rounds: Rounds
     settings: Mapping[str, str]
     idle: Reading | None = None
     timed_at: str = ""
-    environment: Mapping[str, Any] = field(default_factory=dict)
+    environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def time_candidate(candidate: str, prepared: Prepared, suite: Suite, key: str) -> tuple[Latency, Memory]:
@@ -247,7 +250,7 @@ class _Costs:
         latency = Latency(candidate=name, batch_size=1, warmup_rounds=WARMUP_ROUNDS, guidance=guidance, setting=key,
                           seconds={phase: tuple(taken) for phase, taken in self._seconds.items()},
                           yardstick=tuple(self.lengths), stopped=stopped, timed_at=self._together.timed_at,
-                          environment=self._together.environment)
+                          environment=self._together.environments.get(name, {}))
         apart = {what: tuple(taken) for what, taken in self._apart.items()}
         memory = Memory(candidate=name, setting=key, readings=(
             *(self._probe.readings() if self._probe else ()), *self._to_make, *self._stored))

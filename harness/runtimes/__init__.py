@@ -11,7 +11,7 @@ from harness.runtimes.compiling import compiled, lacks_compiler
 from harness.runtimes.contract import Executor, Runtime, RuntimeRowError, adopt_runtime
 from harness.runtimes.graph import Graph, WeightsError
 
-__all__ = ["RUNTIMES", "Executor", "Graph", "Runtime", "RuntimeRowError", "WeightsError", "adopt_runtime"]
+__all__ = ["RUNTIMES", "Executor", "Graph", "Runtime", "RuntimeRowError", "WeightsError", "adopt_runtime", "packages_of"]
 
 FP32_TOLERANCE: Final = 1e-4
 _ONNX: Final = ("onnx", "onnxscript", "onnxruntime")
@@ -33,3 +33,9 @@ RUNTIMES: Final[Rows[Runtime]] = Rows({
         open=open_vino.OpenVino, quantizations=frozenset({"fp32"}), tolerance=FP32_TOLERANCE,
         packages=("onnx", "onnxscript", "openvino"), why_not=open_vino.why_not),
 }, word="runtime", kind=Runtime, group="sweetspot.runtimes", adopt=adopt_runtime)
+
+
+def packages_of(runtime: str) -> tuple[str, ...]:
+    """The packages whose versions decide what a runtime makes and how fast; empty for a runtime that is not known here."""
+    row = RUNTIMES.find(runtime)
+    return () if row is None else row.packages

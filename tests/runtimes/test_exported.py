@@ -18,12 +18,12 @@ from harness.weights.placing import slots
 from tests.runtimes.conftest import SIZE, distance, eager, inputs, small_unet
 
 
-def exported(runtime: str, graphs: Graphs, **row: Any) -> tuple[Exported, Any]:
+def exported(runtime: str, graphs: Graphs, dtype: torch.dtype = torch.float32, **row: Any) -> tuple[Exported, Any]:
     """The small U-Net in a frame, and what executes it."""
     from dataclasses import replace
 
-    unet = small_unet()
-    pipeline: Any = SimpleNamespace(denoiser=unet, dtype=torch.float32, parts={"unet": unet})
+    unet = small_unet().to(dtype)
+    pipeline: Any = SimpleNamespace(denoiser=unet, dtype=dtype, parts={"unet": unet})
     frame = Frame(pipeline=pipeline, live={"unet": slots(unet, unet.state_dict())}, cast=QuantizeReport(quantized=(), kept=()),
                   entered="one")
     return Exported(name=runtime, row=replace(RUNTIMES[runtime], **row), frame=frame, graphs=graphs, device="cpu"), unet
@@ -115,6 +115,37 @@ def test_the_guard_refuses_weights_that_did_not_arrive(spoil: Any, fact: str, ru
         executed.enter("night", SIZE)
     with pytest.raises(MaterialiseError, match="other weights"):
         predicted(executed)
+
+
+class OffBy:
+    """An executor that computes its weights in float32, and is off by a share of the largest value."""
+
+    def __init__(self, share: float) -> None:
+        self.share, self.holds, self.unet = share, "", small_unet()
+
+    def refresh(self, weights: Any, identity: str) -> None:
+        self.unet.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        self.holds = identity
+
+    def __call__(self, given: Any) -> torch.Tensor:
+        output = eager(self.unet, {name: tensor.float() for name, tensor in given.items()})
+        return output + self.share * output.abs().max()
+
+
+@pytest.mark.parametrize(("dtype", "share", "refused"), [
+    ("float32", 0.0, False), ("float32", 5e-3, True),
+    ("float16", 0.0, False), ("float16", 5e-3, False), ("float16", 5e-2, True), ("float16", float("nan"), True)])
+def test_sixteen_bits_may_be_off_by_their_own_rounding_and_no_further(dtype: str, share: float, *, refused: bool) -> None:
+    graph = SimpleNamespace(dtype=dtype, inputs=("sample", "timestep", "encoder_hidden_states"))
+    unopened: Any = SimpleNamespace(of=lambda *_: graph, seconds={})
+    executed, unet = exported("onnxruntime", unopened, dtype=getattr(torch, dtype), open=lambda *_: OffBy(share))
+    if refused:
+        with pytest.raises(MaterialiseError, match=r"'night'.*off eager's by"):
+            executed.enter("night", SIZE)
+        return
+    executed.enter("night", SIZE)
+    assert executed.errors[0] > 1e-4 if dtype == "float16" else executed.errors == [0.0]
+    assert unet.dtype == executed.dtype == getattr(torch, dtype)
 
 
 def test_what_the_graph_does_not_take_is_refused(runtime: str, graph: Graph, graphs: Graphs) -> None:

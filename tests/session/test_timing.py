@@ -17,6 +17,7 @@ from harness.records import Finished, Journal, Latency
 from harness.run.costs import Costs
 from harness.run.latency import timing_setting
 from harness.run.progress import Silent
+from harness.runtimes import RUNTIMES
 from harness.session.suite_session import SuiteSession
 from reports.comparable import pictured_otherwise
 from reports.page.environments import environments
@@ -32,6 +33,9 @@ class TimedBench(DeclaredBench):
 
     def load_seconds(self, _: Candidate) -> tuple[float, ...]:
         return ()
+
+    def runtime_seconds(self, _: Candidate) -> dict[str, tuple[float, ...]]:
+        return {}
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +128,8 @@ def test_retime_times_everything_once_more_and_samples_nothing(tmp_path: Path) -
     ("packages.torch", "9.9.9", True), ("packages.diffusers", "9.9.9", True), ("packages.sweetspot", "9.9.9", True),
     ("cuda", "99.9", True), ("driver", "999", True), ("torch_threads", 99, True), ("cores", 99, True), ("cpu", "another", True),
     ("variables", {"ATEN_CPU_CAPABILITY": "default"}, True), ("flags", {"deterministic_algorithms": False}, True),
-    ("git_commit", "abc", False), ("python", "9.9", False), ("packages.pytest", "99", False)])
+    ("git_commit", "abc", False), ("python", "9.9", False), ("packages.pytest", "99", False),
+    ("packages.onnxruntime", "9.9.9", False)])
 def test_what_can_change_a_latency_voids_it_and_is_named(
         fact: str, value: object, *, again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go(tmp_path, declared())
@@ -143,6 +148,18 @@ def test_what_can_change_a_latency_voids_it_and_is_named(
         assert "and 0 of" in said[1]
     newest = [*records(tmp_path, Latency)][-1]
     assert (newest.environment["packages"]["torch"] == "9.9.9") is (fact == "packages.torch")
+
+
+def test_a_package_of_the_runtime_that_was_timed_voids_a_latency_and_is_named(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RUNTIMES, "eager", replace(RUNTIMES["eager"], packages=("onnxruntime",)))
+    for version in ("1.31", "1.32", "1.32"):
+        monkeypatch.setattr("harness.run.suite_run.environment", lambda device, version=version: {
+            **(facts := environment(device)), "packages": {**facts["packages"], "onnxruntime": version}})
+        said = go(tmp_path, declared())
+        if version == "1.32" and len(said) > 1:
+            assert "onnxruntime 1.31 -> 1.32" in said[0]
+    assert {len(at) for at in times(tmp_path).values()} == {2}
 
 
 def test_timings_of_an_earlier_version_are_void_by_name(tmp_path: Path) -> None:
