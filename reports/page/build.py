@@ -28,6 +28,7 @@ from reports.page.image_pairs import example_pairs
 from reports.page.layout import PAGE_BUDGET, PAGE_NAME, Live, lay_out, packed
 from reports.page.pick_recipe import recipe_section
 from reports.page.pick_strip import illustrated
+from reports.page.runtime_table import runtime_section
 from reports.page.scheme_table import scheme_section
 from reports.page.summary import markdown
 from reports.page.thumbnails import strip
@@ -93,7 +94,7 @@ def _rendered(of: tuple[Run, Recommendation, list[Verdict]], rows: list[dict[str
         "unlike_means": tables.unlike_means(rows),
         "memory_columns": tables.memory_columns(run),
         "costs": cost_section(run, rec), "losses": tables.loss_rows(run),
-        "schemes": scheme_section(run),
+        "schemes": scheme_section(run), "runtimes": runtime_section(run),
         "score_titles": [words.visible(run.row(value).title) for value in run.scores], "coverage": tables.coverage_table(run),
         "gaps": tables.gap_rows(run), "provenance": tables.provenance(run), "eyes": eyes_section(run, rec.pick),
         "spending": spending_section(run), "pairs": example_pairs(run), "recipe": recipe_section(run, rec.pick),
