@@ -1,4 +1,4 @@
-"""Which runtime is the fastest on this machine, and does it make the same images? Two merges in a row through each."""
+"""Which runtime is the fastest on this machine, and are its images those of eager? Two merges in a row through each."""
 
 from pathlib import Path
 
