@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import pandas as pd
+
 from harness.declare import Candidate
 from reports import formatting as words
 from reports.page.cost_table import ABSENT, CostText, numbered
@@ -146,8 +148,8 @@ def _fidelity(run: Run, pairs: Sequence[_Pair]) -> CostText:
     if not names:
         return CostText(text=f"{ABSENT}the baseline is not the same candidate on eager")
     rows = run.images[run.images["candidate"].isin(names)]
-    known = rows["psnr_db"].dropna() if "psnr_db" in rows else rows.iloc[:0]
-    exact = int((rows["exact_match"] == 1).sum()) if "exact_match" in rows else 0
+    known = rows["psnr_db"].dropna() if "psnr_db" in rows.columns else pd.Series(dtype=float)
+    exact = int((rows["exact_match"] == 1).sum()) if "exact_match" in rows.columns else 0
     if not len(known) and not exact:
         failed = all(run.failure_of(name) for name in names)
         return CostText(text=f"{ABSENT}{FAILED if failed else 'the suite has no metric psnr, or no image was measured'}")
