@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from harness import BASELINE, PROMOTED, Candidate, Constraint, Gate, Objective, Penalty, Suite
+from harness import BASELINE, PROMOTED, Candidate, Constraint, Gate, Objective, Penalty, Pose, Suite
 from harness.check import problems
 from harness.check.values import gate_values, known_values
 from harness.metrics import METRICS
 from harness.records import ValueSpec
 from harness.records.gate_kinds import gate_kind
 from tests.fakes import tiny_grid, tiny_suite
+from tests.metrics.test_pose import COCO_18_NAMES, numbers
 
 STYLES = {"anime": "an anime drawing", "photo": "a photo"}
 CANDIDATES = tuple(Candidate(name=name, model=f"zoo:{name}") for name in ("photo", "anime"))
@@ -20,7 +22,17 @@ CANDIDATES = tuple(Candidate(name=name, model=f"zoo:{name}") for name in ("photo
 
 def suite(**changes: object) -> Suite:
     return tiny_suite(**{"metrics": tuple(METRICS), "styles": STYLES, "candidates": CANDIDATES, "baseline": "photo",
-                         "grid": tiny_grid(seeds=(1, 2), width=192, height=192), "gates": (), **changes})
+                         "grid": tiny_grid(seeds=(1, 2), width=192, height=192), "gates": (),
+                         "pose": Pose(folder="poses", detector="net.pth"), **changes})
+
+
+@pytest.fixture(autouse=True)
+def _poses(tmp_path: Path) -> None:
+    (tmp_path / "poses").mkdir()
+    person = numbers({"nose": (32, 10), "left_hip": (40, 40), "right_hip": (20, 40)}, COCO_18_NAMES)
+    for prompt in tiny_grid().prompts:
+        (tmp_path / "poses" / f"{prompt.id}.json").write_text(json.dumps({"people": [person]}))
+    (tmp_path / "net.pth").write_bytes(b"PK\x03\x04")
 
 
 GATED, IMAGES = gate_values(suite()), known_values(suite())
