@@ -12,7 +12,7 @@ from typing import Final
 from harness.cleaning.part import Part, Removed, files_below, remove, whole
 
 _CONTENT: Final = re.compile(r"[0-9a-f]{16}")
-_UNPACKED: Final = (".safetensors", ".json", ".graph")
+_UNPACKED: Final = (".safetensors", ".json", ".graph", ".plan")
 
 
 def zoo_cache() -> Path:

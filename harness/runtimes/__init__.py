@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 from harness.declare.rows import Rows
-from harness.runtimes import onnx_runtime, open_vino
+from harness.runtimes import onnx_runtime, open_vino, tensor_rt
 from harness.runtimes.compiling import compiled, lacks_compiler
 from harness.runtimes.contract import Executor, Runtime, RuntimeRowError, adopt_runtime
 from harness.runtimes.graph import Graph, WeightsError
@@ -32,6 +32,10 @@ RUNTIMES: Final[Rows[Runtime]] = Rows({
         description="OpenVINO on an exported graph, with each candidate's weights as constants; on the CPU alone",
         open=open_vino.OpenVino, quantizations=frozenset({"fp32"}), tolerance=FP32_TOLERANCE,
         packages=("onnx", "onnxscript", "openvino"), why_not=open_vino.why_not),
+    "tensorrt": Runtime(
+        description="TensorRT on an exported graph, with each candidate's weights put into one plan; on NVIDIA GPUs alone",
+        open=tensor_rt.TensorRt, quantizations=frozenset({"fp32", "fp16"}), tolerance=FP32_TOLERANCE,
+        packages=("onnx", "onnxscript", "tensorrt"), why_not=tensor_rt.why_not),
 }, word="runtime", kind=Runtime, group="sweetspot.runtimes", adopt=adopt_runtime)
 
 

@@ -49,22 +49,32 @@ class Graphs:
         return self.folder / versions_of_exporting() / f"{name}{SUFFIX}"
 
     def _read(self, name: str) -> Graph | None:
-        path = self._path(name)
-        try:
-            if path.stat().st_size > _MOST_BYTES:
-                return None
-            stored = path.read_bytes()
-        except OSError:
-            return None
-        digest, data = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
-        return read_graph(data, name) if digest == _digest(name, data) else None
+        data = read_kept(self._path(name), name)
+        return None if data is None else read_graph(data, name)
 
     def _export(self, module: torch.nn.Module, dtype: str, size: Size, name: str) -> Graph:
         started = time.perf_counter()
         graph = export(module, dtype, size)
         self.seconds[name] = time.perf_counter() - started
-        write_atomically(self._path(name), _digest(name, graph.data) + graph.data)
+        write_kept(self._path(name), name, graph.data)
         return graph
+
+
+def read_kept(path: Path, name: str) -> bytes | None:
+    """What `write_kept` wrote under this name; None if there is nothing, or if it is damaged."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            return None
+        stored = path.read_bytes()
+    except OSError:
+        return None
+    digest, data = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
+    return data if digest == _digest(name, data) else None
+
+
+def write_kept(path: Path, name: str, data: bytes) -> None:
+    """Keeps data on the disk, with a digest before it."""
+    write_atomically(path, _digest(name, data) + data)
 
 
 def _digest(name: str, data: bytes) -> bytes:

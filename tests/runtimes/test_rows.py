@@ -83,7 +83,7 @@ def test_the_versions_of_a_runtimes_packages_are_known_only_with_what_it_made() 
 
 def test_a_runtime_has_either_a_module_or_a_graph() -> None:
     assert all((row.apply is None) != (row.open is None) for row in RUNTIMES.values())
-    assert {name for name, row in RUNTIMES.items() if row.exported} == {"onnxruntime", "onnxruntime_live", "openvino"}
+    assert {name for name, row in RUNTIMES.items() if row.exported} == {"onnxruntime", "onnxruntime_live", "openvino", "tensorrt"}
     for wrong in (Runtime(description="neither"), replace(RUNTIMES["onnxruntime"], apply=lambda module: module)):
         with pytest.raises(ValueError, match="either apply or open"):
             adopt_runtime("mine:WRONG", wrong)
