@@ -1,4 +1,4 @@
-"""Exported graphs of other versions are superfluous; those of this one are listed and kept."""
+"""Exported graphs of other versions, and the plans built of them, are superfluous; those of this one are listed and kept."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import pytest
 
 from harness.cleaning.caches import clean_caches, survey_caches
 from harness.runtimes.exporting import versions_of_exporting
+from harness.runtimes.graph_cache import SUFFIX
+from harness.runtimes.tensor_rt import SUFFIX as PLAN
 
 
+@pytest.mark.parametrize("suffix", [SUFFIX, PLAN])
 @pytest.mark.parametrize("installed", [True, False])
 def test_only_graphs_that_other_versions_exported_are_removed(
-        installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        installed: bool, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWEETSPOT_CACHE", str(tmp_path))
-    own, other = (tmp_path / "graphs" / name / "a.graph" for name in (versions_of_exporting(), "0" * 16))
+    own, other = (tmp_path / "graphs" / name / f"a{suffix}" for name in (versions_of_exporting(), "0" * 16))
     for path in (own, other):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"graph")
