@@ -8,13 +8,13 @@ from typing import Final
 
 from harness.declare.rows import error_text
 
-_EXPORTING: Final = ("onnx", "onnxscript")
+EXPORTING: Final = ("onnx", "onnxscript")
 
 
 def lacks_packages(executing: str, extra: str) -> str:
     """Why a package that executes graphs cannot be used, or those that export them; empty if they can. A package that is there
     may still not load: a library that it needs is missing, or it was built for another version."""
-    if missing := [name for name in (*_EXPORTING, executing) if not find_spec(name)]:
+    if missing := [name for name in (*EXPORTING, executing) if not find_spec(name)]:
         return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; install the extra {extra!r}"
     try:
         import_module(executing)

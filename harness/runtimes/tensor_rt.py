@@ -14,7 +14,7 @@ from harness.declare import short_hash
 from harness.runtimes.exporting import versions_of_exporting
 from harness.runtimes.graph import OUTPUT, SAMPLE, Graph, fitting
 from harness.runtimes.graph_cache import graph_folder, read_kept, write_kept
-from harness.runtimes.onnx_runtime import EXPORTING
+from harness.runtimes.installed import EXPORTING
 from harness.runtimes.tensor_rt_plan import BATCHES, PLAN_VERSION, TOKENS, TensorRtError, build_plan, refit_engine
 
 if TYPE_CHECKING:
