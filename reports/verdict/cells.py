@@ -14,6 +14,7 @@ from harness.declare.same_text import distinct, effective_prompts, is_unguided, 
 from harness.declare.suite import DEFAULT_CLIP
 from harness.records import Look
 from harness.records.images import PROMPTS
+from harness.records.values import OBJECTIVE, spec_of
 from reports import formatting as words
 from reports.comparable import pictured_otherwise
 from reports.read.interim_looks import dropped_cells
@@ -39,7 +40,8 @@ def score_cells(run: Run) -> tuple[Scored, ...]:
     looks = select_looks(run)
     dropped = {(d.candidate, d.guidance) for look in looks for d in look.dropped}
     constraints = limited(run.suite.objective.constraints, run.values)
-    return score_table(select_rows(run), constraints, dropped, looks[-1].level if looks else LEVEL)
+    return score_table(select_rows(run), constraints, dropped, looks[-1].level if looks else LEVEL,
+                       spec_of(run.values, OBJECTIVE.name))
 
 
 def select_looks(run: Run) -> list[Look]:

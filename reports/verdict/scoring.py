@@ -11,9 +11,9 @@ import pandas as pd
 
 from harness.declare import Constraint
 from harness.records import ValueSpec
-from harness.records.values import spec_of
+from harness.records.values import OBJECTIVE, spec_of
 from reports import formatting as words
-from reports.statistics.intervals import CLUSTER, LEVEL, Estimate, cluster_means, clustered, within_bounds
+from reports.statistics.intervals import CLUSTER, LEVEL, Estimate, cluster_means, clustered, within_bounds, within_range
 from reports.statistics.tied_set import from_best
 from reports.verdict.recommendation import Family, Scored
 
@@ -23,8 +23,9 @@ CELL: Final = ("candidate", "guidance")
 
 
 def score_table(table: pd.DataFrame, constraints: Sequence[Limited] = (), out: Collection[CellKey] = (),
-                level: float = LEVEL) -> tuple[Scored, ...]:
-    """Every cell of `table` with its mean objective and its paired difference from the best competing cell.
+                level: float = LEVEL, value: ValueSpec = OBJECTIVE) -> tuple[Scored, ...]:
+    """Every cell of `table` with its mean objective and its paired difference from the best competing cell. `value` is the row
+    of the objective; the intervals end where its range, and that of differences, does.
 
     A cell is complete when it has as many measured images as the fullest one and is not among `out`, the cells that a race
     dropped; a mean over easier prompts is no better mean. For the same reason complete cells are scored on the images that all of
@@ -67,8 +68,9 @@ def score_table(table: pd.DataFrame, constraints: Sequence[Limited] = (), out: C
             behind = replace(behind, low=behind.mean - halves[key], high=behind.mean + halves[key])
         tied = key in ranked and (key == best or key in ahead
                                   or (behind.low is not None and (not kept or not behind.distinct)))
-        cells.append(Scored(candidate=key[0], guidance=key[1], objective=means.get(key, _nothing("no values")), behind=behind,
-                            tied=tied, complete=key in complete, ruled_out=ruled.get(key, ""), dropped=key in out,
+        objective = within_bounds(means.get(key, _nothing("no values")), value)
+        cells.append(Scored(candidate=key[0], guidance=key[1], objective=objective, behind=within_range(behind, value), tied=tied,
+                            complete=key in complete, ruled_out=ruled.get(key, ""), dropped=key in out,
                             family=family if tied and key in halves else None))
     return tuple(cells)
 

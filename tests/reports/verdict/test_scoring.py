@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from harness.declare import Constraint, Objective
+from harness.records.values import OBJECTIVE
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
 from reports.verdict.recommending import recommend
@@ -202,3 +203,16 @@ def test_cells_without_a_common_image_are_not_ranked() -> None:
     rows = [(name, f"{name}{i}", "select", 1, 3.0, float(i)) for name in ("a", "b") for i in range(4)]
     given = pd.DataFrame(rows, columns=["candidate", "prompt", "split", "seed", "guidance", "objective"])
     assert [(c.complete, c.tied, c.objective.mean) for c in score_table(given)] == [(False, False, None)] * 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_intervals_of_an_objective_end_where_its_range_does_and_decide_as_before(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    near_the_ends = [np.clip(rng.normal(mean, 40, 4), 0, 100) for mean in (2, 97, 50, 100)]
+    given = table({name: [0.0] * 4 for name in "abcd"}).assign(objective=np.concatenate(near_the_ends))
+    free, cut = score_table(given), score_table(given, value=replace(OBJECTIVE, low=0.0, high=100.0))
+    assert any(not 0 <= (one.objective.low or 0.0) <= (one.objective.high or 0.0) <= 100 for one in free)
+    for one, other in zip(free, cut, strict=True):
+        assert (one.tied, one.objective.mean, one.behind.mean) == (other.tied, other.objective.mean, other.behind.mean)
+        assert 0 <= (other.objective.low or 0.0) <= (other.objective.high or 0.0) <= 100
+        assert -100 <= (other.behind.low or 0.0) <= (other.behind.high or 0.0) <= 100
