@@ -137,7 +137,7 @@ def _gauging(subject: Subject, given: argparse.Namespace) -> Gauging:
 
 def _measure(subject: Subject, gauging: Gauging, given: argparse.Namespace) -> None:
     from harness.run.progress import Bar
-    from harness.sensitivity import measured, save_errors
+    from harness.sensitivity import measured
 
     bar = Bar(0, unit="steps")
     bar.start()
@@ -150,7 +150,7 @@ def _measure(subject: Subject, gauging: Gauging, given: argparse.Namespace) -> N
     finally:
         bar.stop()
     if given.out is not None:
-        save_errors(given.out, found.key, found.errors, {**result_of(found, gauging), **recipe})
+        found.file.save({**result_of(found, gauging), **recipe})
         say(printable(f"result: {given.out}"))
 
 

@@ -11,7 +11,7 @@ from harness.declare.mixed import FULL
 from harness.quantize import QUANTIZATION_MODES
 from harness.run.progress import Display
 from harness.sensitivity.gauges import gauge_of
-from harness.sensitivity.progress_file import Errors, Key, load_errors, save_errors
+from harness.sensitivity.progress_file import ErrorFile, Errors, Key
 from harness.sensitivity.recipe import LayerOptions, Option, refuse_budget
 from harness.sensitivity.subject import Subject, SubjectError
 from harness.sensitivity.swapping import InMode, in_mode, parameters_of, swapped
@@ -32,14 +32,13 @@ class Gauging:
 class Measured:
     """The layers of a denoiser in the model's order, each with its bytes and its error alone in every mode. `plain` are the bytes
     of the weights as they were. `kept` are by mode the layers that it leaves as they are, and `notes` what it says of itself;
-    `errors` and `key` are what a file of the measurement holds."""
+    `file` is where the errors are kept."""
 
     layers: tuple[LayerOptions, ...]
     plain: Mapping[str, int]
     kept: Mapping[str, tuple[str, ...]]
     notes: Mapping[str, tuple[str, ...]]
-    errors: Errors
-    key: Key
+    file: ErrorFile
 
 
 def measured(subject: Subject, modes: Sequence[str], gauging: Gauging, out: Path | None, progress: Display, *,
@@ -50,7 +49,8 @@ def measured(subject: Subject, modes: Sequence[str], gauging: Gauging, out: Path
     denoiser = prepared.pipeline.denoiser
     parameters = parameters_of(denoiser)
     key = key_of(subject, modes, gauging)
-    errors = load_errors(out, key, parameters)
+    file = ErrorFile(out, key, parameters)
+    errors = file.errors
     by_mode = {mode: in_mode(denoiser, mode, subject.computing) for mode in modes}
     if bits is not None:
         refuse_budget(_options(parameters, by_mode, {mode: dict.fromkeys(parameters, 0.0) for mode in modes}), bits)
@@ -63,10 +63,10 @@ def measured(subject: Subject, modes: Sequence[str], gauging: Gauging, out: Path
             gauge = gauge or gauge_of(gauging.kind, subject, prepared, gauging.prompts)
             with swapped(denoiser, name, layers[name]):
                 errors[mode][name] = _finite(gauge.error(), name, mode)
-            save_errors(out, key, errors)
+            file.save()
         progress.advance(1, f"{mode}: {name}")
     return Measured(layers=_options(parameters, by_mode, errors), plain=in_mode(denoiser, FULL, subject.computing).bytes,
-                    notes={mode: of.notes for mode, of in by_mode.items()}, errors=errors, key=key,
+                    notes={mode: of.notes for mode, of in by_mode.items()}, file=file,
                     kept={mode: tuple(name for name in parameters if name not in of.layers) for mode, of in by_mode.items()})
 
 

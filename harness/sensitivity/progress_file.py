@@ -36,34 +36,48 @@ class Key:
         return json.loads(json.dumps({name: of[name] for name in ("identity", "kind", "prompts", "version")}))
 
 
-def load_errors(path: Path | None, key: Key, names: Collection[str]) -> Errors:
-    """The errors that a file of the same key holds, of the modes of the key; of other versions of a mode none. Raises
-    SubjectError for any other file, which is left as it is."""
-    errors: Errors = {mode: {} for mode in key.modes}
-    if path is None or not path.exists():
-        return errors
-    data = _read(path)
-    if data.get("key") != key.plain:
-        raise SubjectError(f"{path} holds another measurement: of other files, prompts or settings, or of the other kind. Give "
-                           "another --out, or move the file away")
-    stored = data.get("errors")
-    for mode in key.modes if isinstance(stored, dict) else ():
-        rows = data["errors"].get(mode)
-        if not isinstance(rows, dict) or rows.get("mode") != json.loads(json.dumps(key.modes[mode])):
-            continue
-        of_layers = rows.get("layers")
-        errors[mode] = {name: float(error) for name, error in (of_layers if isinstance(of_layers, dict) else {}).items()
-                        if name in names and type(error) in (int, float) and math.isfinite(error) and error >= 0}
-    return errors
+class ErrorFile:
+    """The errors of one measurement, and where they are kept; nowhere without a path. `errors` are by mode of the key and by the
+    name of a weight. What the file holds of other modes stays in it."""
+
+    def __init__(self, path: Path | None, key: Key, names: Collection[str]) -> None:
+        """Takes over what a file of the same key holds, but of other versions of a mode nothing. Raises SubjectError for any
+        other file, which is left as it is."""
+        self._path, self._key = path, key
+        self.errors: Errors = {mode: {} for mode in key.modes}
+        self._others: dict[str, Any] = {}
+        if path is None or not path.exists():
+            return
+        data = _read(path)
+        if data.get("key") != key.plain:
+            raise SubjectError(f"{path} holds another measurement: of other files, prompts or settings, or of the other kind. "
+                               "Give another --out, or move the file away")
+        stored = data.get("errors")
+        for mode, rows in (stored if isinstance(stored, dict) else {}).items():
+            if mode not in key.modes:
+                self._others[mode] = rows
+            elif isinstance(rows, dict) and rows.get("mode") == json.loads(json.dumps(key.modes[mode])):
+                self.errors[mode] = _sound(rows.get("layers"), names)
+
+    def save(self, result: Mapping[str, Any] | None = None) -> None:
+        """Writes the errors, and the `result` once there is one."""
+        if self._path is None:
+            return
+        mine = {mode: {"mode": self._key.modes[mode], "layers": of} for mode, of in self.errors.items()}
+        data = {"format": FORMAT, "key": self._key.plain, "errors": {**self._others, **mine}, **(result or {})}
+        write_atomically(self._path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False).encode(),
+                         sync=result is not None)
 
 
-def save_errors(path: Path | None, key: Key, errors: Errors, result: Mapping[str, Any] | None = None) -> None:
-    """Writes the errors, and the `result` once there is one."""
-    if path is None:
-        return
-    data = {"format": FORMAT, "key": key.plain,
-            "errors": {mode: {"mode": key.modes[mode], "layers": of} for mode, of in errors.items()}, **(result or {})}
-    write_atomically(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False).encode(), sync=result is not None)
+def _sound(rows: object, names: Collection[str]) -> dict[str, float]:
+    """Those of the errors that a measurement can have written."""
+    return {name: float(error) for name, error in (rows if isinstance(rows, dict) else {}).items()
+            if name in names and type(error) in (int, float) and math.isfinite(error) and error >= 0}
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -71,7 +85,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file() or path.stat().st_size > _LARGEST:
         raise SubjectError(f"{path} is not a file that can be read; {what}")
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(path.read_bytes(), parse_constant=lambda _: None, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise SubjectError(f"{path} is not JSON; {what}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:

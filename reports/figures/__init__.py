@@ -16,7 +16,7 @@ from reports.figures.gates import against_limits
 from reports.figures.heatmap import objective_heatmap
 from reports.figures.latency_rounds import rounds_over_time
 from reports.figures.memory import memory_over_time
-from reports.figures.pareto import quality_against_cost
+from reports.figures.pareto import psnr_against_bytes, quality_against_cost
 from reports.figures.steps import quality_along_steps
 from reports.figures.styles import leanings
 from reports.figures.two_axes import two_axes
@@ -75,6 +75,10 @@ FIGURES: Final = {
                  "significantly cheaper and no worse; perhaps beaten: only the means say so. Intervals of quality hold for all "
                  "pairs together; bars across are the fastest and the slowest round. Names that would cover another are left "
                  "out; point at a mark to see its own.", quality_against_cost),
+    "psnr_bytes": Row("PSNR against bytes", "How much fidelity does each byte buy?",
+                      "Left is smaller, up is nearer to the baseline. Marks as above; those on the front are the sweet spots of "
+                      "bits. The baseline and candidates whose images are all equal to its have no PSNR and are left out. Which "
+                      "layers cost most is said by sweetspot sensitivity.", psnr_against_bytes),
     "steps": Row("Quality against seconds", "How many steps are enough, and with which sampler?",
                  "A line per sampler; the numbers are steps, and the star is the pick. Bars up: 95 % interval of the mean over "
                  "the select prompts, for each alone; differences along a line are paired and surer (see the reasons). Bars "

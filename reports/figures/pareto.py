@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import plotly.graph_objects as go
@@ -17,6 +18,7 @@ from reports.verdict.recommendation import Recommendation
 from reports.verdict.shown_scales import shown_rows, shown_scales
 
 LOOKS: Final = {FRONT: (style.ACCENT, "circle"), MAYBE: (style.BASE, "diamond-open"), BEATEN: (style.QUIET, "x")}
+PSNR: Final = "psnr_db"
 KINDS: Final = {SECONDS: ("seconds per image", "seconds per image; left is cheaper"),
                 BYTES: ("memory", "memory in GB; left is cheaper")}
 """What a choice and the axis are called."""
@@ -26,11 +28,21 @@ def quality_against_cost(run: Run, rec: Recommendation) -> Any:
     """One mark per candidate with intervals both ways, its shape saying whether it is beaten; cost by seconds or by memory.
     None where nothing has both, or for one candidate."""
     fidelity = run.axis is None and varies_fidelity(run.suite)
-    value = run.scores[0] if fidelity and run.scores else "objective"
+    return _against_cost(run, rec, run.scores[0] if fidelity and run.scores else "objective", (SECONDS, BYTES))
+
+
+def psnr_against_bytes(run: Run, rec: Recommendation) -> Any:
+    """As `quality_against_cost`, of candidates that run the same weights in other ways: PSNR to the baseline against memory. None
+    where PSNR or memory was not measured, or candidates differ in more."""
+    return _against_cost(run, rec, PSNR, (BYTES,)) if varies_fidelity(run.suite) and PSNR in run.values else None
+
+
+def _against_cost(run: Run, rec: Recommendation, value: str, kinds: Sequence[str]) -> Any:
     figure = go.Figure()
     choices: list[tuple[str, list[int]]] = []
     titles = []
-    for kind, (choice, title) in KINDS.items():
+    for kind in kinds:
+        choice, title = KINDS[kind]
         places = front_of(run, value, shown_scales(run, rec), kind)
         if len(places) < 2 or (kind == BYTES and len({place.cost for place in places}) < 2):
             continue
@@ -46,7 +58,8 @@ def quality_against_cost(run: Run, rec: Recommendation) -> Any:
         return None
     figure.update_xaxes(title=titles[0])
     figure.update_yaxes(title=style.text(words.title(run.row(value))))
-    style.switch(figure, "Cost", choices, [{"xaxis.title.text": title} for title in titles])
+    if len(kinds) > 1:
+        style.switch(figure, "Cost", choices, [{"xaxis.title.text": title} for title in titles])
     style.finish(figure, 400)
     style.legend_on_top(figure)
     return figure

@@ -163,6 +163,13 @@ def test_other_prompts_are_another_measurement(root: Path, tmp_path: Path) -> No
         measured(subject(root), [MODE], Gauging(kind=PROBE, prompts=("car",)), out, Silent())
 
 
+def test_a_file_keeps_the_modes_of_earlier_commands(root: Path, tmp_path: Path) -> None:
+    out, gauging = tmp_path / "out.json", Gauging(kind=PROBE, prompts=("star",))
+    for modes in (["nf4"], [MODE, "int8_weight_only"]):
+        measured(subject(root), modes, gauging, out, Silent())
+    assert set(json.loads(out.read_text())["errors"]) == {"nf4", MODE, "int8_weight_only"}
+
+
 def test_an_output_that_is_not_finite_is_an_error_that_names_the_layer() -> None:
     for error in (float("nan"), float("inf")):
         with pytest.raises(SubjectError, match=r"conv\.weight in nf4"):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harness.records import BatchCurve, Fit
+from harness.records.costs import STORED
 from reports.figures import FIGURES
 from reports.figures.batches import batch_points, refused
 from reports.figures.cost import timed_rounds
@@ -15,6 +16,7 @@ from reports.figures.latency_rounds import rounds_in_order
 from reports.figures.memory import memory_samples
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
+from reports.verdict.recommending import recommend
 from tests.reports.synthetic_costs import GIB, SWITCHES, on_gpu
 
 NAME = "alpha=0.45"
@@ -32,6 +34,20 @@ def drawn(name: str, run: Run, rec: Recommendation) -> Any:
 def choice(figure: Any, label: str) -> list[Any]:
     """The traces that a select's choice shows."""
     return [figure.data[i] for c in figure.layout.meta["switch"]["choices"] if c["label"] == label for i in c["traces"]]
+
+
+def test_psnr_stands_against_bytes_with_the_front_marked_where_candidates_differ_in_bits_alone(
+        quantization_run: Run, merge_run: Run, merge_verdict: Recommendation) -> None:
+    """int4 has the lowest PSNR and here not the fewest bytes."""
+    sizes = {"fp32": 4e9, "bf16": 2e9, "int8": 1e9, "int4": 1.2e9}
+    memory = {name: replace(row, readings=tuple(replace(reading, value=sizes[name]) if reading.name == STORED else reading
+                                                for reading in row.readings)) for name, row in quantization_run.memory.items()}
+    run = replace(quantization_run, memory=memory)
+    figure = drawn("psnr_bytes", run, recommend(run))
+    marks = {text: (trace.name, x) for trace in figure.data for text, x in zip(trace.text, trace.x, strict=True)}
+    assert {text.removesuffix(" ★"): mark for text, mark in marks.items() if not text.startswith("fp32")} == {
+        "bf16": ("on the front", 2.0), "int8": ("on the front", 1.0), "int4": ("beaten", 1.2)}
+    assert drawn("psnr_bytes", merge_run, merge_verdict) is None
 
 
 def test_every_timed_round_is_a_row_of_its_phase(merge_run: Run) -> None:

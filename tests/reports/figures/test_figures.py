@@ -12,8 +12,9 @@ from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend
 
-OF_OTHER_SUITES = {"plane", "blocks", "effects", "steps"}
-"""Figures of what a sweep of one alpha does not have; test_block_views, test_planes and verdict/test_steps draw them."""
+OF_OTHER_SUITES = {"plane", "blocks", "effects", "steps", "psnr_bytes"}
+"""Figures of what a sweep of one alpha does not have; test_block_views, test_planes, verdict/test_steps and test_cost_figures
+draw them."""
 
 
 @pytest.mark.parametrize("name", sorted(FIGURES.keys() - OF_OTHER_SUITES))
