@@ -4,7 +4,7 @@ from pathlib import Path
 
 from harness import Candidate, Gate, Grid, Merge, Suite, read_prompts
 
-RUNTIMES = ("eager", "compiled", "onnxruntime", "onnxruntime_live", "openvino")
+RUNTIMES = ("eager", "compiled", "onnxruntime", "onnxruntime_live", "openvino", "tensorrt")
 ALPHAS = (0.0, 0.5)
 
 SUITE = Suite(
