@@ -52,11 +52,12 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _candidate(given: argparse.Namespace) -> Candidate:
-    """The candidate of the file's SUITE. Raises ValueError for a suite that cannot run and an unknown name."""
-    from harness.check import load_rows, problems
+    """The candidate of the file's SUITE, with all adapters that prompts bring. Raises ValueError for a suite that cannot run and
+    an unknown name."""
+    from harness.check import load_rows, problems, with_prompt_adapters
     from harness.declare import Suite
 
-    suite = load_suite(given.suite)
+    suite = with_prompt_adapters(load_suite(given.suite), Path.cwd())
     load_rows(suite, [given.suite.parent, Path.cwd()])
     if faults := problems(suite, Path.cwd()):
         raise ValueError("\n".join(faults))
@@ -65,7 +66,8 @@ def _candidate(given: argparse.Namespace) -> Candidate:
     if not named:
         raise ValueError(f"suite {suite.name!r} has no candidate {given.candidate!r}; "
                          f"{hint(given.candidate, [c.name for c in suite.candidates])}")
-    return named[0]
+    brought = (adapter for prompt in suite.grid.prompts for adapter in prompt.adapters)
+    return replace(named[0], adapters=(*named[0].adapters, *brought))
 
 
 def _write(candidate: Candidate, out: Path, title: str) -> WrittenFile:
@@ -86,5 +88,5 @@ def _write(candidate: Candidate, out: Path, title: str) -> WrittenFile:
     load_libraries(clip=False, own_process=True)
     cast = only_casts(of_denoiser(in_format.quantization))  # of the float32 values, as some formats do not run on a CPU
     live = bench.prepare(replace(candidate, quantization="fp32" if cast else candidate.quantization, precision="",
-                                 runtime="eager")).pipeline.denoiser
+                                 runtime="eager", savers=(), step_cache=None, post=())).pipeline.denoiser
     return write_quantized(in_format, live, bench.library, out, title)

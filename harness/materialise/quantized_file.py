@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import Candidate, plain
 from harness.declare.mixed import FULL, Mixed, beside_denoiser, modes_in, of_denoiser, spelled
-from harness.declare.models import one_recipe
+from harness.declare.models import Ensemble, Relay, one_recipe
 from harness.materialise.file_layout import layout_of_recipe
 from harness.materialise.library import Library, MaterialiseError
 from harness.materialise.plan_recipe import plan_recipe
 from harness.materialise.provenance import input_names, renamed, size_of
 from harness.quantize import LIVE_DTYPES, stored_bytes
 from harness.quantize.by_layer import LAYER_MODES
+from harness.savers import SAVERS, in_order
 from harness.version import __version__
 from harness.weights import ModelFileError, open_tensors
 from harness.weights.gguf_types import PACKED
@@ -54,14 +55,22 @@ def suffix_for(candidate: Candidate) -> str:
     """The suffix of the file that a candidate's denoiser is written as. Raises MaterialiseError for what no file holds, or no
     other tool reads."""
     who, mode = f"candidate {candidate.name!r}", of_denoiser(candidate.quantization)
+    if isinstance(candidate.model, Relay | Ensemble):
+        what = "a relay" if isinstance(candidate.model, Relay) else "an ensemble"
+        raise MaterialiseError(f"{who} is {what} of several models, and a file holds one; quantize each as a candidate of "
+                               "its own")
     if beside := beside_denoiser(candidate.quantization):
         raise MaterialiseError(f"{who} also quantizes {', '.join(beside)}, and the denoiser alone is written. Declare a "
                                "candidate whose denoiser alone is quantized")
-    if candidate.adapters or candidate.stages:
-        word = "adapters beside its weights" if candidate.adapters else "several stages"
-        raise MaterialiseError(f"{who} has {word}, which no file of weights holds. Declare a candidate "
-                               "with model=Fused(model=..., adapters=(...))" if candidate.adapters else
-                               f"{who} has {word}. Declare the model of one stage as a candidate")
+    if candidate.adapters:
+        raise MaterialiseError(f"{who} has adapters beside its weights, its own or those of prompts, which no file of weights "
+                               "holds. Declare a candidate with model=Fused(model=..., adapters=(...)) in a suite whose prompts "
+                               "name no adapters")
+    if candidate.stages:
+        raise MaterialiseError(f"{who} has several stages. Declare the model of one stage as a candidate")
+    if changing := [name for name in in_order(candidate.savers) if SAVERS[name].changes_weights]:
+        raise MaterialiseError(f"{who} is measured with saver {changing[0]!r}, which rounds the weights once more, and the file "
+                               "would hold other ones. Declare a candidate without it")
     modes = [name for name in modes_in(mode) if not (isinstance(mode, Mixed) and name == FULL)]
     if isinstance(mode, str) and mode in LIVE_DTYPES:
         return ".safetensors"

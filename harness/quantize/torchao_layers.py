@@ -67,7 +67,7 @@ def _float8_layer(layer: torch.nn.Module) -> bool:
 
 def _float8_notes(_: str) -> tuple[str, ...]:
     return ("linear layers by torchao's Float8DynamicActivationFloat8WeightConfig in bfloat16: e4m3 x e4m3 products, scales per "
-            "output row and per token; those with a side that is no multiple of 16 by Sweetspot's layers, e4m3 weights only",)
+            "output row and per token; those with a side that is not a multiple of 16 by Sweetspot's layers, e4m3 weights only",)
 
 
 int8_weights: Final = TorchaoLinear(layer=_int8, notes=_int8_notes)

@@ -22,6 +22,7 @@ from harness.run.prompt_pictures import PromptPictures
 from harness.run.prompt_poses import PromptPoses
 from harness.run_folder.ledger import Ledger
 from harness.sampling import cores, pool_of_single_threads, small
+from harness.savers import SAVERS
 
 if TYPE_CHECKING:
     from harness.sampling import Images
@@ -62,16 +63,23 @@ class Meter:
     _cores: ThreadPoolExecutor | None = None
     _baseline: Mapping[Cell, Sample] = field(default_factory=dict)
     """By cell of the candidate that is measured: the baseline's image that stands beside it."""
+    _alone: bool = False
+    """Whether nothing may be computed beside the sampling of the candidate."""
 
     def begin(self, name: str) -> None:
         """Announces that the next images are of this candidate. Its references are the baseline's images, if all exist. While the
         baseline itself is sampled there are none yet, and paired metrics wait for `measure`."""
         self.settle()
+        savers = [saver for candidate in self.suite.candidates if candidate.name == name for saver in candidate.savers]
+        self._alone = any(SAVERS[saver].whole_process for saver in savers)
         self._baseline = {} if name == self.suite.baseline else self._beside(name)
 
     def feed(self, samples: Sequence[Sample], pixels: Images) -> None:
         """Measures images that were just written, on separate threads while the next ones are sampled. Metrics that fail here
-        are tried again by `measure`, which reports the error."""
+        are tried again by `measure`, which reports the error. All metrics wait for `measure` where a saver of the candidate acts
+        on the whole process, as their arithmetic would change too."""
+        if self._alone:
+            return
         if self._pool is None:
             self._pool = pool_of_single_threads(1) if self._small else ThreadPoolExecutor(1)
         names = [name for name in self.suite.metrics if self._baseline or not METRICS[name].paired]

@@ -14,6 +14,7 @@ from harness.sampling.batches import side_by_side
 from harness.sampling.branches import LiveBranch, entered
 from harness.sampling.denoise import Denoising
 from harness.sampling.text import TextState
+from harness.savers.attention import chooses_kernel
 
 if TYPE_CHECKING:
     from harness.materialise import Phase
@@ -25,8 +26,9 @@ _Made = TypeVar("_Made")
 
 def workers_of(pipeline: Pipeline, grid: Grid) -> int:
     """How many batches may run at once. A diffusers pipeline sets up its tokenizers in every call, and a compiled denoiser
-    compiles in its first calls; two threads must not do either at once."""
-    if pipeline.called is not None or hasattr(pipeline.denoiser, "_orig_mod"):
+    compiles in its first calls; two threads must not do either at once. A denoiser that chooses attention kernels chooses them
+    for the VAE of another thread too."""
+    if pipeline.called is not None or hasattr(pipeline.denoiser, "_orig_mod") or chooses_kernel(pipeline.denoiser):
         return 1
     return side_by_side(grid, str(pipeline.device))
 

@@ -88,6 +88,13 @@ class ChosenKernel:
                 self._choice = None
 
 
+def chooses_kernel(module: Any) -> bool:
+    """Whether a module chooses the attention kernels of the whole process while it runs, so that nothing may be computed beside
+    it in another thread."""
+    hooks = getattr(module, "_forward_pre_hooks", {}).values()
+    return any(isinstance(getattr(hook, "__self__", None), ChosenKernel) for hook in hooks)
+
+
 def flash_is_usual(device: str) -> str:
     """Why the flash kernel need not be chosen."""
     return "" if device.startswith("cuda") else "PyTorch takes this kernel by itself there, so that it changes nothing"

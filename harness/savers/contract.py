@@ -72,5 +72,10 @@ class Saver:
     """Why it would change nothing of this; empty if it acts."""
     excludes: tuple[str, ...] = ()
     """The savers that cannot act beside it."""
+    changes_weights: bool = False
+    """Whether the values of the weights change, so that a file of the candidate's weights would not be what was measured."""
+    whole_process: bool = False
+    """Whether it changes settings of the whole process while the denoiser runs, so that nothing may be computed beside it in
+    another thread."""
     version: int = 1
     """Increases when the same weights give other images."""

@@ -89,9 +89,14 @@ def _deep(module: torch.nn.Module, cache: DeepCache) -> SaverReport:
     names = {id(layer): name for name, layer in module.named_modules()}
     layers = [unet.conv_in, *unet.down_blocks[0].resnets[:cache.branch], *block.resnets[-(cache.branch + 1):], unet.conv_out]
     often = ("every step is whole, so that nothing is saved" if cache.interval == 1 else
-             f"every {cache.interval}. step is whole, from the first of a phase on")
+             f"every {_ordinal(cache.interval)} step is whole, from the first of a phase on")
     return SaverReport(changed=tuple(names[id(layer)] for layer in layers), notes=(
         f"DeepCache: {often}; these layers are run at every step",))
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
 
 
 _TEXT_TIME: Final = "added_cond_kwargs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from harness import Candidate, Merge, Mixed
+from harness import Candidate, Merge, Mixed, zoo
 from harness.cli import main
 from harness.materialise import quantized_file
 from harness.materialise.library import MaterialiseError
@@ -26,17 +27,25 @@ MODES = ("gguf_q8_0", "gguf_q5_1", "gguf_q5_0", "gguf_q4_1", "gguf_q4_0")
 OTHERS = ("fp8_scaled", "bf16", "fp16", "fp32", "int8_weight_only", "nf4", "fp8_weight_only")
 MIXED = Mixed(default="gguf_q8_0", keys={"up_blocks.*": "gguf_q4_0", "mid_block.*": "fp32"})
 SUITE = f'''
-from harness import Adapter, Candidate, Grid, Mixed, Prompt, Suite
+from harness import Adapter, Candidate, DeepCache, Ensemble, Fused, Grid, Mixed, Prompt, Relay, Suite
 
 MODES = {{name: name for name in {(*MODES, *OTHERS)!r}}}
 MODES["mixed"] = Mixed(default={MIXED.default!r}, keys={dict(MIXED.keys)!r})
 MODES["other mixed"] = Mixed(default="gguf_q8_0", keys={{"up_blocks.*": "nf4"}})
 MODES["texts"] = {{"unet": "gguf_q8_0", "text_encoder": "nf4"}}
+Q8 = {{"model": "zoo:photo", "quantization": "gguf_q8_0"}}
 SUITE = Suite(name="bits", baseline="fp32", grid=Grid(prompts=[Prompt(id="a", text="a red ball")], seeds=[0],
               guidance_scales=[3.0], steps=2),
               candidates=[*(Candidate(name=name, model="zoo:photo", quantization=mode) for name, mode in MODES.items()),
-                          Candidate(name="adapted", model="zoo:photo", quantization="gguf_q8_0",
-                                    adapters=(Adapter(path="zoo:sketch", weight=0.5),))])
+                          Candidate(name="adapted", **Q8, adapters=(Adapter(path="zoo:sketch", weight=0.5),)),
+                          Candidate(name="fused", model=Fused(model="zoo:photo", adapters=(Adapter(path="zoo:sketch"),)),
+                                    quantization="gguf_q8_0"),
+                          Candidate(name="saved", **Q8, savers=("sdpa_math", "vae_slicing"), step_cache=DeepCache()),
+                          Candidate(name="saved bf16", model="zoo:photo", quantization="bf16",
+                                    savers=("fuse_qkv", "channels_last"), step_cache=DeepCache()),
+                          Candidate(name="cast", model="zoo:photo", savers=("layerwise_casting",)),
+                          Candidate(name="relay", model=Relay(models=("zoo:photo", "zoo:anime"), at=(0.5,))),
+                          Candidate(name="ensemble", model=Ensemble(models=("zoo:photo", "zoo:anime"), weights=(0.5, 0.5)))])
 '''
 
 
@@ -148,13 +157,39 @@ def test_half_precision_is_written_where_no_cpu_runs_it(suite: Path, bench: Work
     ("nf4", "o.gguf", ["nf4", "gguf_q8_0"]), ("int8_weight_only", "o.gguf", ["int8_weight_only", "sweetspot merge"]),
     ("fp8_weight_only", "o.safetensors", ["fp8_scaled"]), ("other mixed", "o.gguf", ["nf4"]),
     ("texts", "o.gguf", ["text_encoder", "denoiser alone"]), ("adapted", "o.gguf", ["Fused"]),
-    ("gguf_q4_0", "o.safetensors", [".gguf"]), ("bf16", "o.gguf", [".safetensors"])])
+    ("gguf_q4_0", "o.safetensors", [".gguf"]), ("bf16", "o.gguf", [".safetensors"]),
+    ("cast", "o.safetensors", ["layerwise_casting"]), ("relay", "o.safetensors", ["relay", "a candidate of its own"]),
+    ("ensemble", "o.safetensors", ["ensemble", "a candidate of its own"])])
 def test_what_is_not_written_is_refused_by_name(suite: Path, capsys: pytest.CaptureFixture[str], name: str, file: str,
                                                 facts: list[str]) -> None:
     assert quantize(suite, name, file) == 1
     said = capsys.readouterr().err
     assert all(fact in said for fact in facts), said
     assert not (suite.parent / file).exists()
+
+
+@pytest.mark.parametrize(("name", "plain", "file"), [
+    ("saved", "gguf_q8_0", "out.gguf"), ("saved bf16", "bf16", "out.safetensors")])
+def test_savers_and_step_caches_make_no_difference_to_the_file(suite: Path, name: str, plain: str, file: str) -> None:
+    saved = written(suite, name, file).read_bytes()
+    assert saved == written(suite, plain, f"out{Path(file).suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("prompts", [("a red ball <lora:sketch:0.8>",), ("a red ball <lora:sketch:0.8>", "a blue ball")])
+def test_adapters_of_prompts_are_refused_as_those_of_the_candidate_are(
+        suite: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, prompts: tuple[str, ...]) -> None:
+    (suite.parent / "loras").mkdir()
+    shutil.copy(zoo.resolve("zoo:sketch"), suite.parent / "loras/sketch.safetensors")
+    monkeypatch.chdir(suite.parent)
+    named = ", ".join(f"Prompt(id='p{number}', text={text!r}, syntax='a1111')" for number, text in enumerate(prompts))
+    tagged = suite.with_name("tagged.py")
+    tagged.write_text(SUITE.replace('Prompt(id="a", text="a red ball")', named).replace("Grid(", "Grid(adapter_folder='loras', "))
+    assert quantize(tagged, "gguf_q8_0", "o.gguf") == 1
+    of_prompts = capsys.readouterr().err
+    assert quantize(suite, "adapted", "o.gguf") == 1
+    assert of_prompts == capsys.readouterr().err.replace("'adapted'", "'gguf_q8_0'")
+    assert not (suite.parent / "o.gguf").exists()
+    assert quantize(suite, "fused", "o.gguf") == 0  # what the refusal advises
 
 
 def test_an_unknown_candidate_is_refused_with_the_nearest(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from harness.declare import Grid
 from harness.materialise import MaterialiseError, Prepared, Workbench
 from harness.records import Cell
 from harness.sampling import Denoising, decode, embedded, entered
+from harness.sampling.at_once import workers_of
 from harness.savers import SAVERS
 from harness.weights.placing import layers_copied, lent
 from tests.fakes import PROMPTS, tiny_grid
@@ -94,6 +95,15 @@ def test_a_saver_says_what_it_changed(bench: Workbench, name: str) -> None:
     rows = {row.stage: row for row in bench.prepare(candidate(0.5, name)).coverage}
     assert rows[f"saver {name}"].keys["applied"]
     assert rows[f"saver {name}"].component == ("vae" if name.startswith("vae") else "unet")
+
+
+def test_nothing_is_sampled_beside_a_kernel_that_is_chosen_for_the_whole_process(bench: Workbench,
+                                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.sampling.at_once.side_by_side", lambda *_: 3)
+    workers = {name: workers_of(bench.prepare(candidate(0.5, name)).pipeline, tiny_grid()) for name in ON_A_CPU}
+    assert workers == {**dict.fromkeys(ON_A_CPU, 3), "sdpa_math": 1}
+    assert workers_of(bench.prepare(candidate()).pipeline, tiny_grid()) == 3
+    assert {name for name, row in SAVERS.items() if row.whole_process} == {"sdpa_flash", "sdpa_efficient", "sdpa_math"}
 
 
 def test_savers_act_after_a_forward_that_failed(bench: Workbench) -> None:

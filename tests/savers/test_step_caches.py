@@ -167,6 +167,14 @@ def test_the_whole_u_net_is_run_at_every_interval(bench: Workbench, interval: in
     assert counts == [math.ceil(STEPS / interval)]
 
 
+@pytest.mark.parametrize(("interval", "ordinal"), [(2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (13, "13th"), (21, "21st"),
+                                                   (112, "112th"), (122, "122nd")])
+def test_the_page_says_which_steps_are_whole(bench: Workbench, interval: int, ordinal: str) -> None:
+    copied = layers_copied(bench.prepare(candidate(None)).pipeline.unet)
+    (note,) = cache_steps(copied, DeepCache(interval=interval)).notes
+    assert f"every {ordinal} step" in note
+
+
 def test_each_phase_begins_with_a_whole_step(bench: Workbench) -> None:
     prepared = bench.prepare(candidate(DeepCache(interval=4), adapters=(Adapter(path="zoo:sketch", start=0.4),)))
     counts = counted(prepared)
