@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", type=int, default=None, metavar="N",
                         help=f"how many of the select prompts layers are measured on (default: {PROMPTS})")
     parser.add_argument("--out", type=Path, default=None, metavar="FILE",
-                        help="a JSON file for the result; it is written layer by layer, and the same command goes on with it")
+                        help="a JSON file for the result; it is written layer by layer, and the same command, run again, "
+                             "resumes from it")
     parser.add_argument("--device", default="cpu", metavar="cpu|cuda|cuda:N", help="where to measure (default: cpu)")
 
 
@@ -70,7 +71,7 @@ def run(given: argparse.Namespace) -> int:
         return _failed(error, 1)
     except KeyboardInterrupt:
         goes_on = "the layers that were measured are lost; with --out FILE they are kept" if given.out is None else (
-            f"the layers that were measured are in {given.out}, and the same command goes on")
+            f"the layers that were measured are in {given.out}; run the same command again to resume")
         print(f"sweetspot sensitivity: stopped; {printable(goes_on)}", file=sys.stderr)
         return 130
     return 0

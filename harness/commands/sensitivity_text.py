@@ -93,7 +93,7 @@ def verdict_lines(results: Mapping[str, Judged], bits: Mapping[str, float], reci
     for name, decibels, count, equal in listed:
         median = median_interval([*decibels.values()])
         of_few = " (range: too few prompts)" if median.why else ""
-        interval = f"{median.low:.1f} to {median.high:.1f} dB{of_few}" if len(decibels) > 1 else "none from one prompt"
+        interval = f"{median.low:.1f} to {median.high:.1f} dB{of_few}" if len(decibels) > 1 else "no interval from one prompt"
         rows.append([name, f"{median.mean:.1f} dB", interval, f"{count:.2f}{equal}"])
     yield ""
     yield from _aligned(rows, left=(0,))

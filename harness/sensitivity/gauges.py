@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 STEPS: Final = 4
 """Steps of a run whose forwards are measured."""
 PROBE, PICTURES = "probe", "pictures"
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+"""The positional and the keyword arguments of a forward."""
 
 
 class Gauge(Protocol):
@@ -31,14 +33,14 @@ class Forwards:
     """The mean over `calls` of |y' - y|^2 / |y|^2, where y are the predictions of the unchanged denoiser."""
 
     denoiser: Any
-    calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]
+    calls: Sequence[Call]
     predictions: Sequence[Any]
     within: Callable[[], Any]
 
     def error(self) -> float:
         """A share of the predictions' squared norm."""
         with self.within():
-            return sum(_relative(self.denoiser(*given, **named), before) for (given, named), before in
+            return sum(_relative(_called(self.denoiser, call), before) for call, before in
                        zip(self.calls, self.predictions, strict=True)) / len(self.calls)
 
 
@@ -75,9 +77,9 @@ def forwards_of(subject: Subject, prepared: Prepared, cells: Sequence[Cell]) -> 
     from harness.sampling import threads_for
 
     denoiser = prepared.pipeline.denoiser
-    calls: list[Any] = []
-    taken: list[Any] = []
-    hook = denoiser.register_forward_pre_hook(lambda _, given, named: calls.append((given, named)), with_kwargs=True)
+    calls: list[Call] = []
+    taken: list[Call] = []
+    hook = denoiser.register_forward_pre_hook(lambda _, given, named: calls.append(_copied((given, named))), with_kwargs=True)
     try:
         for _ in subject.batches(prepared, cells):
             taken += [calls[place] for place in spread(len(calls))]
@@ -92,7 +94,7 @@ def forwards_of(subject: Subject, prepared: Prepared, cells: Sequence[Cell]) -> 
         return stack
 
     with within():
-        predictions = [_sample(denoiser(*given, **named)) for given, named in taken]
+        predictions = [_sample(_called(denoiser, call)) for call in taken]
     return Forwards(denoiser=denoiser, calls=taken, predictions=predictions, within=within)
 
 
@@ -100,6 +102,19 @@ def spread(count: int, most: int = STEPS) -> list[int]:
     """At most `most` places spread evenly over `count`, none at an end if there are enough."""
     wanted = min(most, count)
     return [int((place + 0.5) * count / wanted) for place in range(wanted)]
+
+
+def _called(denoiser: Any, call: Call) -> Any:
+    given, named = _copied(call)
+    return denoiser(*given, **named)
+
+
+def _copied(call: Call) -> Call:
+    """The same tensors in containers of their own: a U-Net empties the list of a T2I-Adapter's features."""
+    from torch.utils._pytree import tree_map
+
+    copied: Call = tree_map(lambda leaf: leaf, call)
+    return copied
 
 
 def _sample(output: Any) -> Any:

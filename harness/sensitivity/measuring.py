@@ -16,7 +16,7 @@ from harness.sensitivity.recipe import LayerOptions, Option, refuse_budget
 from harness.sensitivity.subject import Subject, SubjectError
 from harness.sensitivity.swapping import InMode, in_mode, parameters_of, swapped
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Increased when the same candidate gets other errors."""
 
 

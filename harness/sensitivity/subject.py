@@ -12,7 +12,7 @@ from harness.declare.candidate import NOT_QUANTIZED, NUMBER_FORMATS
 from harness.declare.candidate_names import hint
 from harness.declare.effective_grid import run_grid
 from harness.declare.mixed import Mode, of_denoiser, with_denoiser
-from harness.declare.prompt_texts import ROLES, text_at
+from harness.declare.picture_uses import names_of, parts_in_key
 from harness.materialise import Prepared, Workbench
 from harness.materialise.number_format import computing_of
 from harness.records import Cell
@@ -86,8 +86,11 @@ class Subject:
     def identity(self) -> str:
         """A hash of everything that decides its pictures without quantization."""
         grid = self.grid
-        texts = [[prompt.id, *(text_at(prompt, role, 0, 1) for role in ROLES)] for prompt in grid.prompts]
-        return short_hash([self.bench.weights(self.candidate).identity, repr(texts), list(grid.seeds), list(grid.guidance_scales),
+        used = names_of(self.candidate)
+        contents = {file: self.bench.content(file) for prompt in grid.prompts for name, file in prompt.pictures.items()
+                    if name in used}
+        prompts = [[prompt.id, *parts_in_key(self.candidate, prompt, (), contents)] for prompt in grid.prompts]
+        return short_hash([self.bench.weights(self.candidate).identity, prompts, list(grid.seeds), list(grid.guidance_scales),
                            setting(grid, self.bench.device)])
 
 

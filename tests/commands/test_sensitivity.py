@@ -38,6 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder_of(theirs("sd1"), folder / "sd1")
     (folder / "bits.py").write_text(SUITE.replace("PROMPTS]", "]"))
     (folder / "unconfirmed.py").write_text(SUITE.replace("PROMPTS]", "2]"))
+    (folder / "unselected.py").write_text(SUITE.replace("ALL[:PROMPTS]", "ALL[2:]"))
     return folder
 
 
@@ -105,6 +106,7 @@ def test_the_same_command_prints_the_same_and_measures_no_layer_again(tmp_path: 
     (("--bits", "31"), {}, ["31 bits need no choice"]),
     (("--bits", "nan"), {}, ["nan bits are out of reach"]),
     (("--bits", "6"), {"suite": "unconfirmed.py"}, ["confirm"]),
+    ((), {"suite": "unselected.py"}, ["'select'"]),
     (("--prompts", "0"), {}, ["--prompts 0", "2"]),
     (("--prompts", "3"), {}, ["--prompts 3", "2"]),
     (("--device", "tpu"), {}, ["tpu"]),
@@ -125,7 +127,7 @@ def test_a_stopped_command_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest
         raise KeyboardInterrupt
 
     monkeypatch.setattr("harness.sensitivity.measuring.gauge_of", stop)
-    for words, fact in (((), "--out"), (("--out", str(tmp_path / "o.json")), "goes on")):
+    for words, fact in (((), "--out"), (("--out", str(tmp_path / "o.json")), "same command again")):
         assert run(*words) == 130
         assert fact in capsys.readouterr().err
 
