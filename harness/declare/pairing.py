@@ -36,7 +36,7 @@ def pairing(suite: Suite, mine: Candidate | None, other: Candidate | None, guida
     own, theirs = picture_size(suite, mine), picture_size(suite, other)
     if own != theirs:
         return Pairing(scale=None, why=f"its images are {own[0]} x {own[1]} pixels and those of the other candidate "
-                                       f"{theirs[0]} x {theirs[1]}, which begin with other noise")
+                                       f"{theirs[0]} x {theirs[1]}, which cannot be compared pixel by pixel")
     scales = grid_of(suite, other).guidance_scales
     if (scale := counterpart(scales, guidance)) is None:
         listed = ", ".join(f"{known:g}" for known in scales)
