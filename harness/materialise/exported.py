@@ -47,8 +47,10 @@ class Exported:
     seconds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """What it took, by the candidate that it was for: "export", "open", "refresh"."""
     errors: list[float] = field(default_factory=list)
-    """Of the comparisons with eager since `begin`."""
+    """Of the comparisons with eager that hold for what was entered since `begin`."""
     _executors: dict[Size, tuple[Graph, Executor]] = field(default_factory=dict)
+    _compared: dict[Size, float] = field(default_factory=dict)
+    _threads: int = 0
     _tensors: tuple[torch.Tensor, ...] = ()
     _entered: tuple[str, str] = ("", "")
     _lock: Any = field(default_factory=RLock)
@@ -64,7 +66,14 @@ class Exported:
 
     def enter(self, candidate: str, size: Size | None) -> None:
         """Gives the executors the live weights, where these changed. `size` is the one that will be needed, if that is known."""
+        import torch
+
         with self._lock:
+            if (threads := torch.get_num_threads()) != self._threads:
+                # An executor keeps the threads that it was given its weights with; what is timed beside it has those of now.
+                self._threads = threads
+                for _, executor in self._executors.values():
+                    executor.holds = ""
             self._tensors = tuple(self._weights().values())
             self._entered = candidate, self._identity()
             for one in dict.fromkeys([*self._executors, *([size] if size is not None else [])]):
@@ -135,6 +144,8 @@ class Exported:
             open_ = self.row.open
             executor = self._timed("open", lambda: open_(graph, self.device))
         if executor.holds == (identity := self._identity()):
+            if self._compared[size] not in self.errors:
+                self.errors.append(self._compared[size])
             return
         try:
             self._timed("refresh", lambda: executor.refresh(self._weights(), identity))
@@ -159,6 +170,7 @@ class Exported:
         except GuardError as wrong:
             raise MaterialiseError(f"candidate {self._entered[0]!r}: runtime {self.name!r}: {wrong}. Nothing was sampled with "
                                    "it; use another runtime") from wrong
+        self._compared[size] = error
         self.errors.append(error)
 
     def _timed(self, what: str, work: Callable[[], Any]) -> Any:

@@ -45,4 +45,4 @@ def refuse_distant(error: float, tolerance: float, dtype: str) -> None:
     """Raises GuardError for an error above the tolerance, or NaN."""
     allowed = tolerance if dtype == "float32" else max(tolerance, HALF_TOLERANCE)
     if not error <= allowed:
-        raise GuardError(f"one forward is off eager's by {error:.2g} of the largest value; at most {allowed:g} is allowed")
+        raise GuardError(f"one forward differs from eager by {error:.2g} of the largest value; at most {allowed:g} is allowed")

@@ -92,7 +92,7 @@ def _session(model: bytes, device: str, weights: Mapping[str, torch.Tensor]) -> 
     import onnxruntime
     import torch
 
-    kind, _, number = device.partition(":")
+    kind = device.partition(":")[0]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
     options.log_severity_level = 3
@@ -102,13 +102,19 @@ def _session(model: bytes, device: str, weights: Mapping[str, torch.Tensor]) -> 
                                           [onnxruntime.OrtValue.from_dlpack(tensor.cpu().__dlpack__())
                                            for tensor in weights.values()])
     name = _PROVIDERS[kind]
-    provider = name if kind == "cpu" else (name, {"device_id": number or "0", "user_compute_stream": str(
-        torch.cuda.current_stream(device).cuda_stream)})
-    session = onnxruntime.InferenceSession(model, options, providers=[provider], disable_fallback=True)
+    options.use_deterministic_compute = kind != "cpu"  # the CPU's provider has no other way
+    session = onnxruntime.InferenceSession(model, options, providers=[(name, _provider_options(device))], disable_fallback=True)
     # Without the package for CUDA it goes on with the CPU, and says so in a warning only.
     if (providers := session.get_providers())[0] != name:
         raise ProviderError(f"ONNX Runtime executes by {', '.join(providers)} on {device}; expected {name}")
     return session
+
+
+def _provider_options(device: str) -> dict[str, str]:
+    """On CUDA what harness.sampling.determinism asks of torch: float32 without TF32, which is ONNX Runtime's default, and kernels
+    that are not chosen by timing."""
+    kind, _, number = device.partition(":")
+    return {} if kind == "cpu" else {"device_id": number or "0", "use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
 
 
 def _run(session: Any, binding: Any, graph: Graph, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -119,6 +125,9 @@ def _run(session: Any, binding: Any, graph: Graph, inputs: Mapping[str, torch.Te
     for name in graph.inputs:
         _bind(binding.bind_input, name, inputs[name])
     _bind(binding.bind_output, OUTPUT, made)
+    if sample.is_cuda:
+        # The session has a stream of its own, which does not wait for what torch is still computing.
+        torch.cuda.current_stream(sample.device).synchronize()
     session.run_with_iobinding(binding)
     return made
 

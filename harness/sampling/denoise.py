@@ -152,7 +152,8 @@ class Denoising:
         calls = [partial(predicted, place) for place in range(len(branches))]
         # The first evaluation makes what later ones find: control maps, and the features of adapters.
         streams, self._shared_made = branches[0].streams if self._shared_made else None, True
-        outputs = in_turn(calls) if streams is None else streams.predictions(calls, self.latents)
+        shape = *self.latents.shape, int(guided), *inputs[0]["encoder_hidden_states"].shape
+        outputs = in_turn(calls) if streams is None else streams.predictions(calls, shape, self.latents.device)
         for place, branch in enumerate(branches):
             if (predicts := prediction_of(branch.pipeline.scheduler_config)) != self._prediction:
                 outputs[place] = converted(outputs[place], predicts, self._prediction, scaled,

@@ -22,18 +22,17 @@ WARM_AND_TIMED: Final = 2
 class DenoiserStreams:
     """Lets the denoisers of a phase predict at once, or one after the other, which gives the same bits and is always possible.
 
-    What is done is decided for each shape of batch by a trial: at once, if there is room for the activations of all of them, if
+    What is done is decided for each shape by a trial: at once, if there is room for the activations of all of them, if
     the predictions are those of one after the other to the last bit, and if it takes less time.
     """
 
     choices: dict[tuple[int, ...], str] = field(default_factory=dict)
-    """By shape of latents, why the denoisers run one after the other; empty where they run at once."""
+    """By the shapes that a denoiser is given, why they run one after the other; empty where they run at once."""
     _streams: list[Any] = field(default_factory=list)
 
-    def predictions(self, calls: Sequence[Predict], latents: torch.Tensor) -> list[torch.Tensor]:
-        """What each of the calls gives, in order, on the device of the latents; with latents of one shape they are equal work.
-        What several calls use, they only read."""
-        shape, device = tuple(latents.shape), latents.device
+    def predictions(self, calls: Sequence[Predict], shape: tuple[int, ...], device: torch.device) -> list[torch.Tensor]:
+        """What each of the calls gives, in order, on this device. Calls of one `shape` are equal work for the same kernels. What
+        several calls use, they only read."""
         if shape not in self.choices:
             predictions, self.choices[shape] = self._tried(calls, device)
             return predictions

@@ -187,7 +187,7 @@ def test_a_wrong_word_for_a_flag_ends_with_2(words, root, capsys):
     (("--alpha", "0.3", "--b", "a\0b"), "does not exist"),
     (("--alpha", "0.3", "--b", os.fsdecode(b"\xff")), "lone surrogate"),
     (("--alpha", "0.3", "--b", "empty.safetensors"), "empty file"),
-    (("--alpha", "0.3", "--b", "zoo:sketch"), "LoRA"),
+    (("--alpha", "0.3", "--b", "zoo:sketch"), "is an adapter; expected a checkpoint"),
     (("--alpha", "0.3", "--b", "zoo:config"), "expected"),
     (("--alpha", "0.3", "--weights", "1,2"), "takes none"),
     (("--alpha", "0.3", "--alpha-part", "vae=1"), "is not merged"),

@@ -66,7 +66,7 @@ def traced() -> Iterator[list[str]]:
 
 
 def predictions(streams: DenoiserStreams, calls: Sequence[Predict], shape: tuple[int, ...] = (1, 4, 8, 8)) -> list[float]:
-    return [float(one.sum().cpu()) for one in streams.predictions(calls, torch.empty(shape, device="cuda"))]
+    return [float(one.sum().cpu()) for one in streams.predictions(calls, shape, torch.device("cuda"))]
 
 
 def constant(value: float) -> Predict:
@@ -159,6 +159,15 @@ def test_pictures_are_the_same_at_once_and_in_turn(monkeypatch: pytest.MonkeyPat
             made[way] = images_of(prepared.phases, tiny_grid(batch_size=2, steps=3))
             assert (prepared.phases[0].streams.remark == "The denoisers ran at once, on streams of their own") == (way == AT_ONCE)
     assert np.array_equal(made[IN_TURN], made[AT_ONCE])
+
+
+def test_each_shape_has_a_trial_of_its_own_and_so_has_guidance(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocked(monkeypatch, SLOW, FAST)
+    with simulated():
+        prepared = Workbench(device="cuda", root=Path.cwd(), steps=3).prepare(candidate(model=TWO))
+        for scales in ((1.0,), (5.0,)):
+            images_of(prepared.phases, tiny_grid(batch_size=2, steps=3, guidance_scales=scales))
+    assert list(prepared.phases[0].streams.choices.values()) == ["", ""]
 
 
 @pytest.mark.parametrize(("changes", "low_memory"), [
