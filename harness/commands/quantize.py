@@ -87,6 +87,14 @@ def _write(candidate: Candidate, out: Path, title: str) -> WrittenFile:
     quiet_libraries()
     load_libraries(clip=False, own_process=True)
     cast = only_casts(of_denoiser(in_format.quantization))  # of the float32 values, as some formats do not run on a CPU
-    live = bench.prepare(replace(candidate, quantization="fp32" if cast else candidate.quantization, precision="",
-                                 runtime="eager", savers=(), step_cache=None, post=())).pipeline.denoiser
+    weights = replace(_weights_alone(candidate), quantization="fp32" if cast else candidate.quantization)
+    live = bench.prepare(weights).pipeline.denoiser
     return write_quantized(in_format, live, bench.library, out, title)
+
+
+def _weights_alone(candidate: Candidate) -> Candidate:
+    """The candidate without what acts beside its weights, or in some of the steps alone. A model that reads masks is not opened
+    without an inpainting."""
+    inpaint = None if candidate.inpaint is None else replace(candidate.inpaint, strength=1)
+    return replace(candidate, precision="", runtime="eager", controls=(), references=(), inpaint=inpaint, post=(), savers=(),
+                   step_cache=None)

@@ -175,6 +175,22 @@ def test_savers_and_step_caches_make_no_difference_to_the_file(suite: Path, name
     assert saved == written(suite, plain, f"out{Path(file).suffix}").read_bytes()
 
 
+@pytest.mark.parametrize("beside", [
+    'controls=(Control(path="zoo:control-edges", picture="edges", start=0.5),)',
+    'inpaint=Inpaint(picture="photo", mask="edges", strength=0.5)'])
+def test_what_acts_in_some_steps_alone_makes_no_difference_to_the_file(suite: Path, beside: str) -> None:
+    plain = written(suite, "gguf_q8_0", "out.gguf").read_bytes()
+    suite.write_text(f'''
+from harness import Candidate, Control, Grid, Inpaint, Prompt, Suite
+
+PROMPT = Prompt(id="a", text="a star", pictures={{"edges": "zoo:edges-star-3", "photo": "zoo:picture-star-3"}})
+MODEL = {{"model": "zoo:photo", "quantization": "gguf_q8_0"}}
+SUITE = Suite(name="bits", baseline="plain", grid=Grid(prompts=[PROMPT], seeds=[0], guidance_scales=[3.0], steps=4, width=64,
+              height=64), candidates=[Candidate(name="plain", **MODEL), Candidate(name="beside", **MODEL, {beside})])
+''')
+    assert written(suite, "beside", "out.gguf").read_bytes() == plain
+
+
 @pytest.mark.parametrize("prompts", [("a red ball <lora:sketch:0.8>",), ("a red ball <lora:sketch:0.8>", "a blue ball")])
 def test_adapters_of_prompts_are_refused_as_those_of_the_candidate_are(
         suite: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, prompts: tuple[str, ...]) -> None:
