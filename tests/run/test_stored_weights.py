@@ -25,7 +25,7 @@ def phase(**beside: Any) -> Any:
 
 
 def counted(*phases: Any) -> dict[str, float | None]:
-    prepared: Any = SimpleNamespace(phases=phases, stages=(), candidate=None)
+    prepared: Any = SimpleNamespace(every_phase=phases, candidate=None)
     return {reading.name: reading.value for reading in stored_readings(cast(Any, prepared))}
 
 
