@@ -1,4 +1,5 @@
-"""Union networks (ControlNet Union, ProMax): one ControlNet for several kinds of pictures, which it is told."""
+"""Union networks (ControlNet Union, ProMax): one ControlNet for several kinds of pictures. Each
+control declares its kind."""
 
 from __future__ import annotations
 
@@ -35,8 +36,8 @@ def place_of_kind(control: ControlFile, kind: str) -> int | None:
     missing, or that the network does not have."""
     if control.named.layout != UNION:
         if kind:
-            raise ModelFileError(f"{control.path}: kind is {kind!r}, which union networks are told, and this is a network of one "
-                                 "kind; remove kind")
+            raise ModelFileError(f"{control.path}: kind is {kind!r}, but only union networks take a kind, and this network is "
+                                 "for one kind; remove kind")
         return None
     count = (control.shapes()[TASKS] or (0,))[0]
     known = [name for name, place in PICTURE_KINDS.items() if place < count]

@@ -47,7 +47,7 @@ class Control:
     guess: bool = False
     """Whether only the half that reads the prompt is controlled, and less from the middle outwards."""
     kind: str = ""
-    """The kind of picture, which union networks (ControlNet Union, ProMax) are told and no others: "openpose", "depth", "hed",
+    """The kind of picture, for union networks (ControlNet Union, ProMax) only: "openpose", "depth", "hed",
     "pidi", "scribble", "ted", "canny", "lineart", "anime_lineart", "mlsd", "normal", "segment", and of ProMax "tile" and
     "repaint"."""
 

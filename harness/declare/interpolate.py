@@ -47,7 +47,7 @@ def between(low: Candidate, high: Candidate, axis: str, value: float) -> Candida
     other = _unnamed(_from_nothing(replace(high, model=_as_end(high.model, low.model)), low, at[::-1]))
     if difference := next((leaf for leaf in _differences(one, other, "") if not _is_between(leaf, share)), None):
         if _name(difference) == _COUNTED and all(map(_is_number, difference[1:])):
-            raise RefiningError(f"between {low.name!r} and {high.name!r} there is no candidate at {axis}={value:g}: its "
+            raise RefiningError(f"between {low.name!r} and {high.name!r} no candidate fits {axis}={value:g}: its "
                                 f"{difference[0]} would not be a whole number")
         raise RefiningError(f"between {low.name!r} and {high.name!r} there is no candidate: {difference[0]} is "
                             f"{_words(difference[1])} for one and {_words(difference[2])} for the other, and only "
@@ -62,16 +62,16 @@ def between(low: Candidate, high: Candidate, axis: str, value: float) -> Candida
 
 def refined(suite: Suite, low: Candidate, high: Candidate, axis: str, value: float) -> Candidate:
     """As `between`, for the grid of a suite. Raises RefiningError also if a stage of the candidate would run none of its steps,
-    or as many as that of one of the two, so that its images would be no others."""
+    or as many as that of one of the two, so that its images would be the same."""
     candidate = between(low, high, axis, value)
     for end in (low, high):
         if len(end.stages) == len(candidate.stages) and _run(suite, end) == _run(suite, candidate):
             same = tuple(replace(own, strength=other.strength) for own, other in zip(candidate.stages, end.stages, strict=True))
             if candidate.stages and replace(candidate, stages=same).key == end.key:
-                raise RefiningError(f"between {low.name!r} and {high.name!r} there is no candidate at {axis}={value:g}: it would "
+                raise RefiningError(f"between {low.name!r} and {high.name!r} no candidate fits {axis}={value:g}: it would "
                                     f"run as many steps as {end.name!r}. Give the suite more steps for finer strengths")
     if 0 in _run(suite, candidate):
-        raise RefiningError(f"between {low.name!r} and {high.name!r} there is no candidate at {axis}={value:g}: its last stage "
+        raise RefiningError(f"between {low.name!r} and {high.name!r} no candidate fits {axis}={value:g}: its last stage "
                             "would run none of its steps. Give the suite more steps for finer strengths")
     return candidate
 

@@ -1,4 +1,4 @@
-"""The kinds of pictures that a union network is told, with their places in it."""
+"""The kinds of pictures that union networks take, with their places in the network."""
 
 from __future__ import annotations
 

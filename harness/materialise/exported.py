@@ -135,7 +135,7 @@ class Exported:
                                "live now. Enter the candidate's phase again before it is sampled")
 
     def _take(self, size: Size) -> None:
-        """Opens the executor of this size if there is none, and gives it the live weights unless it has them."""
+        """Opens an executor for this size if needed, and gives it the live weights unless it already has them."""
         if size in self._executors:
             graph, executor = self._executors[size]
         else:

@@ -75,7 +75,7 @@ class TensorRt:
             raise TensorRtError("TensorRT did not execute its plan; its messages above say why")
 
     def _kept(self) -> Any:
-        """The engine of the plan on the disk; None if there is no plan, or if TensorRT does not take it."""
+        """The engine of the plan on disk; None if there is no plan, or if TensorRT refuses it."""
         plan = read_kept(self._path(), self._name)
         return None if plan is None else self._runtime.deserialize_cuda_engine(plan)
 

@@ -99,7 +99,7 @@ def other_format(use: Use) -> str:
 
 def fuse_projections(module: torch.nn.Module) -> SaverReport:
     """Query, key and value of an attention from one product with the joined weights, as diffusers' `fuse_qkv_projections`. They
-    are joined from the weights of each candidate anew."""
+    are joined again for each candidate."""
     from diffusers.models.attention_processor import Attention
 
     unet: Any = module

@@ -122,8 +122,8 @@ def may_overlap(pipelines: Sequence[Pipeline]) -> bool:
 
 
 def _lacking(count: int, device: torch.device) -> str:
-    """Why there is no room; empty if there is. What the allocator holds beyond the tensors that live was needed by one
-    denoiser, or by the VAE, which needs more."""
+    """Why memory does not suffice; empty if it does. What the allocator keeps beyond live tensors is what one denoiser needed,
+    or the VAE, which needs more."""
     import torch
 
     free, _ = torch.cuda.mem_get_info(device)

@@ -104,7 +104,7 @@ def test_the_kind_matters_and_a_bare_file_samples_as_its_folder(root: Path) -> N
 @pytest.mark.parametrize(("declared", "words"), [
     (control(kind=""), "union network of 6 kinds, and it must be told the kind of its pictures; give .* canny"),
     (control(kind="tile"), "kind is 'tile', which it does not have; give .* segment$"),
-    (control("plain"), "this is a network of one kind; remove kind"),
+    (control("plain"), "this network is for one kind; remove kind"),
 ])
 def test_a_kind_that_the_network_does_not_have_is_refused(declared: Control, words: str, root: Path) -> None:
     with pytest.raises(ModelFileError, match=words):
