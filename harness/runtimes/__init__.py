@@ -14,7 +14,7 @@ from harness.runtimes.graph import Graph, WeightsError
 __all__ = ["RUNTIMES", "Executor", "Graph", "Runtime", "RuntimeRowError", "WeightsError", "adopt_runtime", "packages_of"]
 
 FP32_TOLERANCE: Final = 1e-4
-_ONNX: Final = ("onnx", "onnxscript", "onnxruntime")
+_ONNX: Final = ("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")  # either of the last two
 
 RUNTIMES: Final[Rows[Runtime]] = Rows({
     "eager": Runtime(description="PyTorch as it is, one kernel after another", apply=lambda module: module),

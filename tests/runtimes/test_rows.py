@@ -73,9 +73,10 @@ def test_a_runtime_of_ones_own_works_on_copies() -> None:
     assert not any(row.private for row in RUNTIMES.values())
 
 
-def test_the_versions_of_a_runtimes_packages_are_known_only_with_what_it_made() -> None:
-    facts = {"packages": {"torch": "2", "onnxruntime": "1.31"}}
-    later = {"packages": {"torch": "2", "onnxruntime": "1.32"}}
+@pytest.mark.parametrize("package", ["onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript"])
+def test_the_versions_of_a_runtimes_packages_are_known_only_with_what_it_made(package: str) -> None:
+    facts = {"packages": {"torch": "2", package: "1.31"}}
+    later = {"packages": {"torch": "2", package: "1.32"}}
     assert deciding_pixels(facts) == deciding_pixels(later)
     packages = RUNTIMES["onnxruntime"].packages
     assert deciding_pixels(facts, packages) != deciding_pixels(later, packages)
