@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEVICE ?= cpu
-GPU_TESTS := tests/test_gpu.py tests/probes tests/quantize/test_table.py tests/weights/test_pipeline.py tests/merge/test_methods.py
+GPU_TESTS := tests/test_gpu.py tests/probes tests/quantize/test_table.py tests/weights/test_pipeline.py tests/merge/test_methods.py tests/runtimes/test_tensor_rt.py
 # Processes that share the tests: one per core, at most four; 0 runs them in pytest's own.
 WORKERS ?= logical
 

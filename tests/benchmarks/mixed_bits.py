@@ -15,12 +15,12 @@ from harness.declare.load_suite import load_suite
 from harness.run.progress import Bar
 from harness.sensitivity import PICTURES, PROBE, Gauging, chosen, drawn, judged, measured, mixed_of, subject_of, uniform
 
-SUITE = Path(__file__).parents[2] / "suites" / "quantization.py"
+MEASURED_SUITE = Path(__file__).parents[2] / "suites" / "quantization.py"
 
 
 def compare(bits: Sequence[float], modes: tuple[str, str], kind: str, draws: int, seeds: int, prompts: int) -> None:
     """Prints the verdict for each budget. Errors are kept in a file, so that a second call measures no layer again."""
-    suite = load_suite(SUITE)
+    suite = load_suite(MEASURED_SUITE)
     assert isinstance(suite, Suite)
     subject = subject_of(replace(suite, grid=replace(suite.grid, seeds=tuple(range(1, seeds + 1)))), "fp32", "cpu", Path.cwd())
     bar = Bar(0, unit="steps")

@@ -81,7 +81,7 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     (one(model="zoo:phot"), "did you mean 'zoo:photo'"),
     (one(model="models/a.safetensors"), "model file 'models/a.safetensors' does not exist"),
     (one(quantization="int8"), "unknown quantization 'int8'"),
-    (one(runtime="tensorrt"), "unknown runtime 'tensorrt'"),
+    (one(runtime="tensort"), "unknown runtime 'tensort'; did you mean 'tensorrt'"),
     (one(precision="half"), "unknown precision 'half'"),
     (one(precision="bf16", quantization="fp16"), "two number formats"),
     (one(adapters=(Adapter(path="zoo:sketch", weight=float("inf")),)), "weight is inf"),
