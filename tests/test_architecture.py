@@ -21,7 +21,7 @@ HARNESS = (
      "control", "reference", "post", "savers"),
     ("check", "materialise", "testing"),
     ("sampling", "run_folder"),
-    ("run",),
+    ("run", "executors"),
     ("race", "promotion", "sensitivity"),
     ("session", "cleaning", "first_suite"),
     ("commands",),
