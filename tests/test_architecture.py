@@ -219,8 +219,12 @@ def test_the_tree_of_the_manual_is_the_tree() -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+BETWEEN_OUR_OWN_PROCESSES = "harness.executors.messages"
+"""The only module that unpickles: what processes send that this one started, on a socket that nobody else has."""
+
+
 def test_no_file_unpickles_without_protection() -> None:
-    for file in modules().values():
+    for name, file in modules().items():
         text = file.read_text(encoding="utf-8")
         assert "weights_only=False" not in text, file
-        assert "pickle.load" not in text, file
+        assert "pickle.load" not in text or name == BETWEEN_OUR_OWN_PROCESSES, file

@@ -123,6 +123,13 @@ class Failed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unfit:
+    """This worker's files are not those that the driver announced; another worker may make the unit, which this one ends."""
+
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Done:
     """All that was asked of a worker with one unit, or a piece of it, has arrived."""
 
@@ -134,7 +141,7 @@ class Lost:
     why: str
 
 
-Event: TypeAlias = Ready | Batch | Refused | Overflowed | Failed
+Event: TypeAlias = Ready | Batch | Refused | Overflowed | Failed | Unfit
 """Of `Worker.make`, in this order: one Ready, unless materialising fails; then batches; then nothing more, or one of the last
 three."""
 

@@ -1,0 +1,51 @@
+"""Whether a worker makes the same pixels as the run that it works for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.declare import Suite
+from harness.executors.contract import Job
+from harness.probes.environment import deciding_pixels
+from harness.records.harmless_text import printable
+from harness.runtimes import packages_of
+
+
+def difference(job: Job, facts: Mapping[str, Any]) -> str:
+    """In what a worker differs from the run so that its images could differ, in words; empty if in nothing. `facts` are those of
+    `Worker.about`."""
+    packages = sorted({package for runtime in _runtimes(job.suite) for package in packages_of(runtime)})
+    of_worker = facts.get("environment")
+    if not isinstance(of_worker, Mapping):
+        return "it does not say what it is"
+    ours, theirs = (_flat({**deciding_pixels(one, packages), "version of sweetspot": _version(one)})
+                    for one in (job.environment, of_worker))
+    differing = [name for name in sorted(ours.keys() | theirs.keys()) if ours.get(name) != theirs.get(name)]
+    return "; ".join(f"{name} is {_shown(theirs.get(name))}, in the run it is {_shown(ours.get(name))}" for name in differing)
+
+
+def name_of(worker: int, facts: Mapping[str, Any]) -> str:
+    """A worker in messages: "worker 3 (host gpu-7, process 4711)"."""
+    return printable(f"worker {worker} (host {facts.get('host', 'unknown')}, process {facts.get('pid', 'unknown')})")
+
+
+def _runtimes(suite: Suite) -> set[str]:
+    return {candidate.runtime for candidate in suite.candidates}
+
+
+def _version(facts: Mapping[str, Any]) -> object:
+    packages = facts.get("packages")
+    return packages.get("sweetspot") if isinstance(packages, Mapping) else None
+
+
+def _flat(facts: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested facts under names as "packages.torch"; lists and plain values as they are."""
+    flat: dict[str, Any] = {}
+    for name, value in facts.items():
+        flat |= _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {f"{before}{name}": value}
+    return flat
+
+
+def _shown(value: object) -> str:
+    return "not known" if value is None else printable(repr(value))

@@ -1,0 +1,335 @@
+"""The driver's side of several workers: gives them units, takes what arrives, and makes good what a lost or stuck worker had."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from harness.executors.alike import difference, name_of
+from harness.executors.contract import (
+    MATERIALISE,
+    SAMPLE,
+    About,
+    Batch,
+    Done,
+    Event,
+    Failed,
+    Hands,
+    Job,
+    Lost,
+    Overflowed,
+    Ready,
+    Refused,
+    Unfit,
+    Unit,
+)
+from harness.executors.plan import Plan
+from harness.executors.tally import Tally, WorkerWork
+
+AHEAD: Final = 2
+"""Pieces in the hands of a worker: the one that it makes, and the next."""
+REST_SECONDS: Final = 60.0
+"""How long a worker may take to free its models."""
+START_SECONDS: Final = 300.0
+"""The least time that a worker has to start where there is a limit at all: it loads torch, and many may do so at once."""
+
+_Ending: TypeAlias = Refused | Overflowed | Failed
+
+
+class NoWorkerError(RuntimeError):
+    """No worker is left, or none could start; the message says why, worker by worker."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Arrival:
+    """What came of a unit. Of each unit, in this order: one Ready, batches, and at last Done or what ended it."""
+
+    worker: int
+    unit: Unit
+    event: Event | Done
+
+
+class Crew:
+    """Workers elsewhere, as one. With a `limit`, a worker that sends nothing for so many seconds is ended. `say` is called with
+    sentences about workers that are refused, lost or replaced."""
+
+    def __init__(self, hands: Hands, job: Job, count: int, *, limit: float = 0.0, say: Callable[[str], None] = lambda _: None,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self._hands, self._job, self._count, self._limit, self._say, self._clock = hands, job, count, limit, say, clock
+        self._plan = Plan(worth=self._worth_sharing)
+        self._starting: dict[int, float] = {}
+        """Workers that have not said what they are, and since when."""
+        self._heard: dict[int, float] = {}
+        """Workers that take part, and when they last sent something or got something to do."""
+        self._tallies: dict[int, Tally] = {}
+        self._gone: list[str] = []
+        self._ready: set[int] = set()
+        self._why: dict[int, list[str]] = {}
+        """By unit, why the workers ended that were making it."""
+        self._to_replace = 0
+        self._unfit: dict[str, str] = {}
+        """By candidate, why the last worker that cannot make it cannot."""
+        self._pace = _Pace()
+        self._left_at = clock()
+
+    def start(self) -> None:
+        """Starts the workers and returns at once; `arrivals` says when none can be had."""
+        self._start(self._count)
+
+    def owe(self, units: Iterable[Unit]) -> None:
+        """Adds units to be made. A unit has a number that no other one has."""
+        self._plan.owe(units)
+        if self._to_replace:
+            self._start(self._to_replace)
+            self._to_replace = 0
+
+    def withdraw(self, unwanted: Callable[[Unit], bool]) -> None:
+        """Forgets units. What workers are making of them is thrown away when it arrives."""
+        self._plan.withdraw(unwanted)
+
+    @property
+    def owed(self) -> bool:
+        """Whether something that is wanted has not arrived."""
+        return self._plan.owed
+
+    @property
+    def workers(self) -> Sequence[int]:
+        """The workers that take part now."""
+        return [*self._heard]
+
+    def arrivals(self, timeout: float) -> list[Arrival]:
+        """What arrived since the last call; waits up to `timeout` seconds if it is nothing. Raises NoWorkerError if something is
+        owed and nobody is left to make it."""
+        self._came_back()
+        self._feed()
+        arrived = [one for worker, event in self._hands.arrivals(self._patience(timeout)) for one in self._take(worker, event)]
+        arrived += self._end_silent()
+        self._feed()
+        arrived += self._given_up()
+        self._left_at = self._clock()
+        if not (arrived or self._heard or self._starting) and self._plan.owed:
+            raise NoWorkerError(f"no worker is left to make images: {'; '.join(dict.fromkeys(self._gone)) or 'none was started'}")
+        return arrived
+
+    def rest(self) -> None:
+        """Returns when no worker makes anything and all have freed their models: only then is the machine quiet. One that takes
+        too long is ended. Raises ValueError while something is owed."""
+        if self._plan.owed:
+            raise ValueError("workers cannot rest while images are owed")
+        until = self._clock() + REST_SECONDS
+        for worker in [*self._starting]:
+            del self._starting[worker]
+            self._hands.stop(worker)
+            self._to_replace += 1
+        while any(self._plan.out(worker) for worker in self._heard) and self._clock() < until:
+            self.arrivals(until - self._clock())
+        self._hands.release()
+        awaited = set(self._heard)
+        while awaited and self._clock() < until:
+            for worker, event in self._hands.arrivals(until - self._clock()):
+                if isinstance(event, Done) or worker not in awaited:
+                    awaited.discard(worker)
+                else:
+                    self._take(worker, event)
+            awaited &= self._heard.keys()
+        for worker in awaited:
+            self._end(worker, f"did not free its models within {REST_SECONDS:g} s")
+
+    def close(self) -> None:
+        """Ends all workers."""
+        self._hands.close()
+        for tally in self._tallies.values():
+            if not tally.lost:
+                tally.turn(self._clock(), False)
+        self._heard.clear()
+        self._starting.clear()
+
+    def work(self) -> list[WorkerWork]:
+        """What each worker did so far, also those that are gone."""
+        return [tally.work(self._clock()) for tally in self._tallies.values()]
+
+    def _start(self, count: int) -> None:
+        self._starting |= dict.fromkeys(self._hands.start(self._job, count), self._clock())
+
+    def _feed(self) -> None:
+        """Gives work to all that have less than AHEAD, first to those that have nothing."""
+        for depth in range(AHEAD):
+            for worker in self._heard:
+                if self._plan.out(worker) == depth and (unit := self._plan.take(worker)) is not None:
+                    if not depth:
+                        self._heard[worker] = self._clock()
+                        self._tallies[worker].turn(self._clock(), True)
+                    self._hands.give(worker, unit)
+
+    def _came_back(self) -> None:
+        """The time that the driver was elsewhere is not held against workers: they may have waited for it."""
+        away = self._clock() - self._left_at
+        self._heard = {worker: heard + away for worker, heard in self._heard.items()}
+
+    def _patience(self, timeout: float) -> float:
+        """No longer than until the next worker is silent for too long."""
+        if not self._limit:
+            return timeout
+        now = self._clock()
+        return max(0.0, min([timeout, *(until - now for until in self._deadlines().values())]))
+
+    def _deadlines(self) -> dict[int, float]:
+        at_work = {worker: heard + self._limit for worker, heard in self._heard.items() if self._plan.out(worker)}
+        return at_work | {worker: since + max(self._limit, START_SECONDS) for worker, since in self._starting.items()}
+
+    def _end_silent(self) -> list[Arrival]:
+        if not self._limit:
+            return []
+        now = self._clock()
+        late = [worker for worker, until in self._deadlines().items() if until <= now]
+        return [one for worker in late for one in self._end(worker, f"sent nothing for {self._limit:g} s and was ended")]
+
+    def _end(self, worker: int, why: str) -> list[Arrival]:
+        self._hands.stop(worker)
+        return [*self._lose(worker, why)]
+
+    def _take(self, worker: int, event: About | Event | Done | Lost) -> Iterator[Arrival]:
+        if isinstance(event, Lost):
+            yield from self._lose(worker, event.why)
+        elif isinstance(event, About):
+            self._admit(worker, event)
+        elif worker in self._heard:  # else it was ended, and this was on its way
+            now = self._clock()
+            self._pace.note(event, now - self._heard[worker])
+            self._heard[worker] = now
+            piece = self._plan.current(worker)
+            if piece is None:
+                yield from self._end(worker, f"sent {type(event).__name__} although it had nothing to do")
+            else:
+                yield from self._of_unit(worker, piece.unit, event, wanted=not piece.withdrawn)
+
+    def _of_unit(self, worker: int, unit: Unit, event: Event | Done, *, wanted: bool) -> Iterator[Arrival]:
+        """What came of the piece that a worker makes, which is `wanted` or withdrawn."""
+        if isinstance(event, Ready):
+            if wanted and unit.number not in self._ready:
+                self._ready.add(unit.number)
+                yield Arrival(worker=worker, unit=unit, event=event)
+        elif isinstance(event, Batch):
+            try:
+                self._plan.arrived(worker, [picture.cell for picture in event.pictures])
+            except KeyError as error:
+                yield from self._end(worker, f"sent an image that it was not asked for ({error.args[0]})")
+                return
+            if wanted:
+                self._tallies[worker].images += len(event.pictures)
+                yield Arrival(worker=worker, unit=unit, event=event)
+        elif isinstance(event, Unfit):
+            yield from self._bar(worker, unit, event.why)
+        elif isinstance(event, Done):
+            if wanted and (left := self._plan.left(worker)):
+                yield from self._end(worker, f"left out {left} of the images that it was asked for")
+                return
+            if self._plan.ended(worker):
+                yield Arrival(worker=worker, unit=unit, event=event)
+            self._turn(worker)
+        else:
+            yield from self._ended_by(worker, unit, event, wanted=wanted)
+
+    def _ended_by(self, worker: int, unit: Unit, event: _Ending, *, wanted: bool) -> Iterator[Arrival]:
+        """The unit is not made any further, and of a candidate that failed nothing is."""
+        if wanted:
+            self._plan.withdraw(lambda one: one.number == unit.number or (
+                isinstance(event, Failed) and one.candidate.name == unit.candidate.name))
+        self._plan.ended(worker)
+        self._turn(worker)
+        if wanted:
+            yield Arrival(worker=worker, unit=unit, event=event)
+
+    def _bar(self, worker: int, unit: Unit, why: str) -> Iterator[Arrival]:
+        name = name_of(worker, self._tallies[worker].facts)
+        self._say(f"candidate {unit.candidate.name!r}: {name} cannot make its images: {why}")
+        self._unfit[unit.candidate.name] = f"{name}: {why}"
+        nobody = self._plan.bar(worker)
+        self._turn(worker)
+        if nobody and not self._starting:
+            yield self._without_worker(unit, worker)
+
+    def _given_up(self) -> list[Arrival]:
+        """Where all that could make a candidate are gone, and those that are left cannot."""
+        if self._starting or not self._heard or any(self._plan.out(worker) for worker in self._heard):
+            return []
+        return [self._without_worker(unit, -1) for unit in self._plan.firsts]
+
+    def _without_worker(self, unit: Unit, worker: int) -> Arrival:
+        return self._failed(worker, unit, Failed(stage=MATERIALISE, error="OtherFiles", message=self._unfit.get(
+            unit.candidate.name, "no worker takes it")))
+
+    def _failed(self, worker: int, unit: Unit, failed: Failed) -> Arrival:
+        self._plan.withdraw(lambda one: one.candidate.name == unit.candidate.name)
+        return Arrival(worker=worker, unit=unit, event=failed)
+
+    def _turn(self, worker: int) -> None:
+        if worker in self._heard and not self._plan.out(worker):
+            self._tallies[worker].turn(self._clock(), False)
+
+    def _admit(self, worker: int, about: About) -> None:
+        """Lets a worker take part, unless its images would differ."""
+        if self._starting.pop(worker, None) is None:
+            return
+        why = about.refusal or difference(self._job, about.facts)
+        if why:
+            self._hands.stop(worker)
+            self._gone.append(f"{name_of(worker, about.facts)} does not take part: {why}")
+            self._say(self._gone[-1])
+            return
+        self._heard[worker] = self._clock()
+        self._tallies[worker] = Tally(worker, about.facts, self._clock())
+        self._plan.join(worker)
+
+    def _lose(self, worker: int, why: str) -> Iterator[Arrival]:
+        """A worker is gone. What it had is owed again, and it is replaced, unless it did not even start."""
+        if self._starting.pop(worker, None) is not None:
+            self._gone.append(f"worker {worker} did not start: {why}")
+            self._say(self._gone[-1])
+            return
+        if self._heard.pop(worker, None) is None:
+            return
+        piece, tally = self._plan.current(worker), self._tallies[worker]
+        name = name_of(worker, tally.facts)
+        tally.end(self._clock(), why, self._plan.missing(worker))
+        self._gone.append(f"{name} was lost: {why}")
+        if piece is not None:
+            self._why.setdefault(piece.unit.number, []).append(f"{name}: {why}")
+        blamed, complete = self._plan.lost(worker)
+        for unit in complete:
+            yield Arrival(worker=worker, unit=unit, event=Done())
+        if blamed is not None:
+            whys = self._why[blamed.number]
+            yield self._failed(worker, blamed, Failed(stage=SAMPLE, error="WorkerLost", message=(
+                f"it ended {len(whys)} workers at the same images: {'; '.join(whys)}")))
+        self._say(f"{self._gone[-1]}; what it was making is made again")
+        if self._plan.owed:
+            self._start(1)
+        else:
+            self._to_replace += 1
+
+    def _worth_sharing(self, batches: int, workers: int) -> bool:
+        """Whether a candidate that others make, of which so many batches wait, is worth preparing once more: if they would take
+        longer for it than one more worker needs to prepare and make its first batch."""
+        return batches * self._pace.batch / max(1, workers) >= self._pace.prepare + self._pace.batch
+
+
+class _Pace:
+    """How long it took lately to prepare a candidate, and on average to make a batch, in seconds."""
+
+    def __init__(self) -> None:
+        self.prepare, self._seconds, self._batches = 0.0, 0.0, 0
+
+    @property
+    def batch(self) -> float:
+        """The mean of all batches so far."""
+        return self._seconds / max(1, self._batches)
+
+    def note(self, event: Event | Done, since_the_last: float) -> None:
+        """Takes the time of one event."""
+        if isinstance(event, Ready):
+            self.prepare = event.seconds or self.prepare
+        elif isinstance(event, Batch):
+            self._seconds, self._batches = self._seconds + since_the_last, self._batches + 1

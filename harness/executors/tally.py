@@ -1,0 +1,56 @@
+"""What each worker of a run did: images, time at work and without work, and what was made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerWork:
+    """What one worker did. `seconds_busy` are those with a unit in its hands, `seconds_waiting` those without, `repeated` the
+    images that it was given and that others made; `lost` says why it ended early, if it did."""
+
+    worker: int
+    host: str
+    process: int
+    device: str
+    images: int
+    seconds_busy: float
+    seconds_waiting: float
+    repeated: int = 0
+    lost: str = ""
+
+
+@dataclass
+class Tally:
+    """Counts for one worker, which began at a time of the driver's clock."""
+
+    worker: int
+    facts: Mapping[str, Any]
+    since: float
+    images: int = 0
+    repeated: int = 0
+    lost: str = ""
+    _busy: bool = False
+    _seconds: dict[bool, float] = field(default_factory=lambda: {True: 0.0, False: 0.0})
+
+    def turn(self, now: float, busy: bool) -> None:
+        """From now on the worker has something to make, or nothing."""
+        self._seconds[self._busy] += now - self.since
+        self.since, self._busy = now, busy
+
+    def end(self, now: float, why: str, repeated: int) -> None:
+        """The worker is gone; so many images that it was given are made by others."""
+        self.turn(now, False)
+        self.lost, self.repeated = why, self.repeated + repeated
+
+    def work(self, now: float) -> WorkerWork:
+        """What it did up to now, or to its end."""
+        running = 0.0 if self.lost else now - self.since
+        seconds = {busy: total + (running if busy is self._busy else 0.0) for busy, total in self._seconds.items()}
+        return WorkerWork(worker=self.worker, host=str(self.facts.get("host", "")),
+                          process=int(self.facts.get("pid", 0)), device=str(self.facts.get("device", "")), images=self.images,
+                          seconds_busy=seconds[True], seconds_waiting=seconds[False],
+                          repeated=self.repeated, lost=self.lost)
