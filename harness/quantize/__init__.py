@@ -25,6 +25,16 @@ from harness.quantize.by_layer import (
 )
 from harness.quantize.cast import FP8_ON_CPU, FP16_ON_CPU, below_fp8, bf16_emulated, live_in, to_bf16, to_fp16, to_fp32
 from harness.quantize.contract import QuantizationMode, QuantizeError, QuantizeReport
+from harness.quantize.sdnq_codes import PACKAGE as SDNQ
+from harness.quantize.sdnq_codes import without_sdnq
+from harness.quantize.sdnq_modes import (
+    sdnq_float8_e4m3fn,
+    sdnq_int4,
+    sdnq_int5,
+    sdnq_int6,
+    sdnq_int8,
+    sdnq_uint4,
+)
 from harness.quantize.storage import stored_bytes, weight_count
 from harness.quantize.user_modes import adopt_mode
 
@@ -48,6 +58,13 @@ QUANTIZATION_MODES: Final[Rows[QuantizationMode]] = Rows({
     "gguf_q5_0": QuantizationMode(apply=gguf_q5_0, weight_bits=5.5),
     "gguf_q4_1": QuantizationMode(apply=gguf_q4_1, weight_bits=5),
     "gguf_q4_0": QuantizationMode(apply=gguf_q4_0, weight_bits=4.5),
+    "sdnq_int8": QuantizationMode(apply=sdnq_int8, weight_bits=8, package=SDNQ, lacks=without_sdnq, values_of=SDNQ),
+    "sdnq_float8_e4m3fn": QuantizationMode(apply=sdnq_float8_e4m3fn, weight_bits=8, package=SDNQ, lacks=without_sdnq,
+                                           values_of=SDNQ),
+    "sdnq_int6": QuantizationMode(apply=sdnq_int6, weight_bits=6, package=SDNQ, lacks=without_sdnq, values_of=SDNQ),
+    "sdnq_int5": QuantizationMode(apply=sdnq_int5, weight_bits=5.25, package=SDNQ, lacks=without_sdnq, values_of=SDNQ),
+    "sdnq_int4": QuantizationMode(apply=sdnq_int4, weight_bits=4.5, package=SDNQ, lacks=without_sdnq, values_of=SDNQ),
+    "sdnq_uint4": QuantizationMode(apply=sdnq_uint4, weight_bits=5, package=SDNQ, lacks=without_sdnq, values_of=SDNQ),
 }, word="quantization", kind=QuantizationMode, group="sweetspot.quantization_modes", adopt=adopt_mode)
 
 LIVE_DTYPES: Final = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -57,7 +74,9 @@ MADE_ON_HOST: Final[Mapping[str, Callable[[torch.nn.Module, str], QuantizeReport
     "int8_weight_only": int8_weight_only, "int8_dynamic": int8_dynamic, "int4_weight_only": int4_weight_only,
     "fp8_weight_only": fp8_weight_only, "fp8_scaled": fp8_scaled, "fp8_dynamic": fp8_dynamic, "nf4": nf4,
     "gguf_q8_0": gguf_q8_0, "gguf_q5_1": gguf_q5_1,
-    "gguf_q5_0": gguf_q5_0, "gguf_q4_1": gguf_q4_1, "gguf_q4_0": gguf_q4_0}
+    "gguf_q5_0": gguf_q5_0, "gguf_q4_1": gguf_q4_1, "gguf_q4_0": gguf_q4_0,
+    "sdnq_int8": sdnq_int8, "sdnq_float8_e4m3fn": sdnq_float8_e4m3fn, "sdnq_int6": sdnq_int6, "sdnq_int5": sdnq_int5,
+    "sdnq_int4": sdnq_int4, "sdnq_uint4": sdnq_uint4}
 """Modes that work on a module on the CPU, which moves to its device afterwards, and replace parameters without writing into them;
 each as a function of the module and the dtype in which it then computes ("float16")."""
 

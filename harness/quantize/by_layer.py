@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from harness.declare.listing import first_of
 from harness.quantize.cast import cast_at_border
 from harness.quantize.contract import QuantizeError, QuantizeReport
+from harness.quantize.sdnq_codes import SDNQ_TYPES, group_lengths
 from harness.quantize.torchao_layers import float8_dynamic, int8_activations, int8_weights
 from harness.records.format_range import FormatRangeError
 
@@ -72,76 +73,83 @@ LAYER_MODES: Final[Mapping[str, LayerMode]] = {
         _FLOAT)),
     **{f"gguf_{name.lower()}": LayerMode(stored_as=name, notes=(
         f"{_OWN}: GGUF's {name}, blocks of 32 of the flat weight, which are those of its rows where these are whole blocks",
-        _FLOAT)) for name in ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0")}}
+        _FLOAT)) for name in ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0")},
+    **{f"sdnq_{kind}": LayerMode(stored_as=f"sdnq_{kind}", notes=(
+        f"{_OWN}: {kind} by the package sdnq, one float32 scale{' and zero point' if kind.startswith('u') else ''} per group of "
+        f"at most {group_lengths(kind)[0]} weights of a row, in convolutions of {group_lengths(kind)[1]} channels at one place "
+        "of the kernel",
+        "unlike by sdnq itself, which leaves convolutions and layers of less than 16384 weights as they are, all layers are "
+        "quantized that other modes quantize", _FLOAT)) for kind in SDNQ_TYPES}}
 """By mode."""
 
 
 def int8_weight_only(module: torch.nn.Module, computing: str = "float32") -> QuantizeReport:
     """int8 weights with one scale per output row, float arithmetic."""
-    return _all(module, "int8_weight_only", computing)
+    return quantize_all(module, "int8_weight_only", computing)
 
 
 def int8_dynamic(module: torch.nn.Module, computing: str = "float32") -> QuantizeReport:
     """int8 weights per output row and, in linear layers, int8 activations per token with scales taken on the fly. The scaling of
     the integer products is in float32 whatever the module computes in."""
-    return _all(module, "int8_dynamic", computing)
+    return quantize_all(module, "int8_dynamic", computing)
 
 
 def int4_weight_only(module: torch.nn.Module, computing: str = "float32") -> QuantizeReport:
     """int4 weights packed two per byte, one float32 scale per group of at most 32 (see `formats.group_size`), float arithmetic: 5
     bits per weight."""
-    return _all(module, "int4_weight_only", computing)
+    return quantize_all(module, "int4_weight_only", computing)
 
 
 def fp8_weight_only(module: torch.nn.Module, computing: str = "float32") -> QuantizeReport:
     """e4m3 weights (4 exponent and 3 fraction bits) with one float32 scale max|w| / 448 per output row, float arithmetic."""
-    return _all(module, "fp8_weight_only", computing)
+    return quantize_all(module, "fp8_weight_only", computing)
 
 
 def fp8_scaled(module: torch.nn.Module, computing: str = "float32") -> QuantizeReport:
     """e4m3 weights of linear layers with one float32 scale max|w| / 448 per layer, as in ComfyUI's scaled fp8 files, float
     arithmetic; convolutions are kept."""
-    return _all(module, "fp8_scaled", computing)
+    return quantize_all(module, "fp8_scaled", computing)
 
 
 def fp8_dynamic(module: torch.nn.Module, computing: str = "float32") -> QuantizeReport:
     """e4m3 weights per output row and, in linear layers, e4m3 activations per token with scales taken on the fly; convolutions as
     in fp8_weight_only."""
-    return _all(module, "fp8_dynamic", computing)
+    return quantize_all(module, "fp8_dynamic", computing)
 
 
 def nf4(module: torch.nn.Module, computing: str = "float32") -> QuantizeReport:
     """Sixteen quantiles of a normal distribution, one float32 scale per block of 64, float arithmetic: the bits of
     bitsandbytes."""
-    return _all(module, "nf4", computing)
+    return quantize_all(module, "nf4", computing)
 
 
 def gguf_q8_0(module: torch.nn.Module, computing: str = "float32") -> QuantizeReport:
     """GGUF's Q8_0: int8 codes, one float16 scale per block of 32, float arithmetic."""
-    return _all(module, "gguf_q8_0", computing)
+    return quantize_all(module, "gguf_q8_0", computing)
 
 
 def gguf_q5_1(module: torch.nn.Module, computing: str = "float32") -> QuantizeReport:
     """GGUF's Q5_1: 5-bit codes, one float16 scale and minimum per block of 32, float arithmetic."""
-    return _all(module, "gguf_q5_1", computing)
+    return quantize_all(module, "gguf_q5_1", computing)
 
 
 def gguf_q5_0(module: torch.nn.Module, computing: str = "float32") -> QuantizeReport:
     """GGUF's Q5_0: 5-bit codes, one float16 scale per block of 32, float arithmetic."""
-    return _all(module, "gguf_q5_0", computing)
+    return quantize_all(module, "gguf_q5_0", computing)
 
 
 def gguf_q4_1(module: torch.nn.Module, computing: str = "float32") -> QuantizeReport:
     """GGUF's Q4_1: 4-bit codes, one float16 scale and minimum per block of 32, float arithmetic."""
-    return _all(module, "gguf_q4_1", computing)
+    return quantize_all(module, "gguf_q4_1", computing)
 
 
 def gguf_q4_0(module: torch.nn.Module, computing: str = "float32") -> QuantizeReport:
     """GGUF's Q4_0: 4-bit codes, one float16 scale per block of 32, float arithmetic."""
-    return _all(module, "gguf_q4_0", computing)
+    return quantize_all(module, "gguf_q4_0", computing)
 
 
-def _all(module: torch.nn.Module, mode: str, computing: str) -> QuantizeReport:
+def quantize_all(module: torch.nn.Module, mode: str, computing: str) -> QuantizeReport:
+    """Quantizes every layer that modes quantize by one of LAYER_MODES, as `quantize_layers`."""
     return quantize_layers(module, dict.fromkeys(quantizable(module), mode), computing)
 
 

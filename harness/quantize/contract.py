@@ -38,13 +38,16 @@ class QuantizationMode:
     apply: Callable[[torch.nn.Module], QuantizeReport]
     """Changes a module in place, which then still takes and returns float32."""
     weight_bits: float
-    """Bits of a quantized weight; of the GGUF formats and of nf4 with the scales of their blocks."""
+    """Bits of a quantized weight; of the GGUF formats and of nf4 with the scales of their blocks, of sdnq's short
+    types with those of linear layers."""
     version: int = 1
     """Increases when the mode gives other values."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """By the type of a device, why the mode is not offered there; it is reported before anything is loaded."""
     package: str = ""
     """The optional package that the mode needs."""
+    values_of: str = ""
+    """The package whose functions decide the values of quantized weights: its version is part of what a candidate is."""
     lacks: Callable[[str], str] = lambda _: ""
     """What one device ("cuda:0") lacks; empty if nothing."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 from harness.declare.mixed import FULL, Mixed, Mode, Quantization, modes_in, spelled
@@ -54,8 +55,18 @@ def problems(quantization: Quantization, device: str) -> Iterator[str]:
 def identity_of(quantization: Quantization) -> object:
     """What the results of a quantization are known by beside its declaration."""
     if isinstance(quantization, str):
-        return QUANTIZATION_MODES.identity(quantization)
-    return [MIXED_VERSION, *([mode, QUANTIZATION_MODES.identity(mode)] for mode in sorted(modes_in(quantization)))]
+        return _identity(quantization)
+    return [MIXED_VERSION, *([mode, _identity(mode)] for mode in sorted(modes_in(quantization)))]
+
+
+def _identity(mode: str) -> object:
+    identity, package = QUANTIZATION_MODES.identity(mode), QUANTIZATION_MODES[mode].values_of
+    if not package:
+        return identity
+    try:
+        return [identity, f"{package} {metadata.version(package)}"]
+    except metadata.PackageNotFoundError:
+        return [identity, f"{package} not installed"]
 
 
 def _layers_of(module: torch.nn.Module, mixed: Mixed) -> dict[str, str]:

@@ -1,15 +1,17 @@
-"""How quantized weights are stored: each format encodes the float32 rows of a weight as tensors and decodes them. Imports torch;
+"""How quantized weights are stored: each format encodes a float32 weight as tensors and decodes them. Imports torch;
 import it late."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Final
 
 import torch
 
+from harness.quantize.sdnq_codes import SDNQ_TYPES, no_packs, sdnq_decoded, sdnq_encoded
 from harness.weights.gguf_codes import BLOCK, BLOCK_FORMATS, decoded, encoded
 
 INT4_GROUP: Final = 32
@@ -27,7 +29,7 @@ Parts = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """`encode` makes tensors of float32 rows (out, n); those of floating point are scales. `decode` gives the weight in its
+    """`encode` makes tensors of a float32 weight (out, ...); those of floating point are scales. `decode` gives the weight in its
     shape, computed in float32 and rounded once to a dtype. `refuses` says why a shape cannot be stored so, or an empty string."""
 
     encode: Callable[[torch.Tensor], dict[str, torch.Tensor]]
@@ -69,17 +71,21 @@ def _scales(rows: torch.Tensor, top: float) -> torch.Tensor:
     return torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
+def _rows(weight: torch.Tensor) -> torch.Tensor:
+    return weight.reshape(weight.shape[0], -1)
+
+
 def _even(flat: torch.Tensor) -> torch.Tensor:
     return torch.cat([flat, flat.new_zeros(1)]) if flat.numel() % 2 else flat
 
 
-def _int8(rows: torch.Tensor) -> dict[str, torch.Tensor]:
-    values, scales = quantize_symmetric(rows, 8)
+def _int8(weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    values, scales = quantize_symmetric(_rows(weight), 8)
     return {"values": values, "scales": scales}
 
 
-def _int4(rows: torch.Tensor) -> dict[str, torch.Tensor]:
-    values, scales = quantize_symmetric(rows.reshape(-1, group_size(rows.shape[1])), 4)
+def _int4(weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    values, scales = quantize_symmetric(weight.reshape(-1, group_size(weight[0].numel())), 4)
     return {"values": pack_int4(values), "scales": scales}
 
 
@@ -102,26 +108,27 @@ def rounded_product(values: torch.Tensor, scales: torch.Tensor, dtype: torch.dty
     return torch.mul(values, scales, out=torch.empty_like(values, dtype=dtype))
 
 
-def _fp8(rows: torch.Tensor) -> dict[str, torch.Tensor]:
+def _fp8(weight: torch.Tensor) -> dict[str, torch.Tensor]:
     """e4m3(w / s), s = max|w| / 448 per row; an all-zero row gets s = 1."""
+    rows = _rows(weight)
     scales = _scales(rows, FP8_MAX)
     return {"values": (rows / scales).to(torch.float8_e4m3fn), "scales": scales}
 
 
-def _fp8_scaled(rows: torch.Tensor) -> dict[str, torch.Tensor]:
+def _fp8_scaled(weight: torch.Tensor) -> dict[str, torch.Tensor]:
     """As `_fp8`, with one scale for all rows."""
-    parts = _fp8(rows.reshape(1, -1))
-    return parts | {"values": parts["values"].reshape(rows.shape)}
+    parts = _fp8(weight.reshape(1, -1))
+    return parts | {"values": parts["values"].reshape(_rows(weight).shape)}
 
 
 def _from_fp8(parts: Parts, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
     return (parts["values"].float() * parts["scales"]).to(dtype).reshape(shape)
 
 
-def _nf4(rows: torch.Tensor) -> dict[str, torch.Tensor]:
+def _nf4(weight: torch.Tensor) -> dict[str, torch.Tensor]:
     """The nearest code of w / max|w| in blocks of 64 of the flat weight, as bitsandbytes on a CPU; the last block may be shorter.
     The earlier one of two weights is in the high nibble."""
-    flat, codes = rows.reshape(-1), torch.tensor(NF4_CODES, device=rows.device)
+    flat, codes = weight.reshape(-1), torch.tensor(NF4_CODES, device=weight.device)
     whole = flat.numel() - flat.numel() % NF4_BLOCK
     scales, scaled = [], []
     if whole:
@@ -148,14 +155,22 @@ def _gguf(name: str) -> Format:
     def decode(parts: Parts, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
         return decoded(name, parts).to(dtype).reshape(shape)
 
-    return Format(encode=lambda rows: encoded(name, rows.reshape(-1, BLOCK)), decode=decode, refuses=_no_blocks)
+    return Format(encode=lambda weight: encoded(name, weight.reshape(-1, BLOCK)), decode=decode, refuses=_no_blocks)
 
 
 def _no_blocks(shape: Shape) -> str:
     return f"{prod(shape)} weights are not whole blocks of {BLOCK}" if prod(shape) % BLOCK else ""
 
 
+def _sdnq(kind: str) -> Format:
+    def decode(parts: Parts, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
+        return sdnq_decoded(kind, parts, shape).to(dtype)
+
+    return Format(encode=partial(sdnq_encoded, kind), decode=decode, refuses=partial(no_packs, kind))
+
+
 FORMATS: Final = {"int8": Format(encode=_int8, decode=_from_int8), "int4": Format(encode=_int4, decode=_from_int4),
                   "fp8": Format(encode=_fp8, decode=_from_fp8), "fp8_scaled": Format(encode=_fp8_scaled, decode=_from_fp8),
                   "nf4": Format(encode=_nf4, decode=_from_nf4),
-                  **{name: _gguf(name) for name in BLOCK_FORMATS}}
+                  **{name: _gguf(name) for name in BLOCK_FORMATS},
+                  **{f"sdnq_{kind}": _sdnq(kind) for kind in SDNQ_TYPES}}

@@ -20,7 +20,7 @@ class QuantizedWeight(nn.Module):
     def __init__(self, weight: torch.Tensor, stored_as: str) -> None:
         super().__init__()
         self.shape, self.format = tuple(weight.shape), stored_as
-        parts = FORMATS[stored_as].encode(weight.detach().float().reshape(weight.shape[0], -1))
+        parts = FORMATS[stored_as].encode(weight.detach().float())
         for name, tensor in parts.items():
             self.register_buffer(name, tensor)
 

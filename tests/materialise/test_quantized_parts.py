@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from harness import Candidate, Mixed
+from harness import Adapter, Candidate, Merge, Mixed
 from harness.declare import plain, restore
 from harness.materialise.library import MaterialiseError
 from harness.materialise.shape_model import shape_model
@@ -44,7 +45,7 @@ def by_component(prepared: Prepared) -> dict[str, str]:
     return {row.component: row.stage for row in prepared.coverage if row.stage.startswith("quantize")}
 
 
-@pytest.mark.parametrize("mode", ["int8_weight_only", "gguf_q5_1", "nf4"])
+@pytest.mark.parametrize("mode", ["int8_weight_only", "gguf_q5_1", "nf4", "sdnq_uint4"])
 def test_mixed_of_one_mode_and_a_mapping_of_the_denoiser_have_the_bits_of_the_mode(bench: Workbench, mode: str) -> None:
     alone = tensors(bench.prepare(photo(mode)).pipeline.unet)
     for same in (Mixed(default=mode), Mixed(default="fp32", keys={"*": mode}), {"unet": mode}, {"unet": Mixed(default=mode)}):
@@ -66,6 +67,23 @@ def test_each_layer_has_its_mode_and_the_last_pattern_that_matches_counts(bench:
     assert "up_blocks.1.resnets.0.conv1" not in stored
     assert {kind for path, kind in stored.items() if path.endswith("to_k")} == {"nf4"}
     assert stored["mid_block.resnets.0.conv1"] == "int8"
+
+
+@pytest.mark.parametrize("mode", ["sdnq_int8", "sdnq_uint4"])
+def test_weights_are_those_of_the_alpha_that_is_declared_and_adapters_act(bench: Workbench, mode: str) -> None:
+    def stored(alpha: float, *adapters: Adapter) -> dict[str, torch.Tensor]:
+        model = Merge(a="zoo:photo", b="zoo:anime", alpha=alpha)
+        return tensors(bench.prepare(replace(photo(mode), model=model, adapters=adapters)).pipeline.unet)
+
+    first, middle, again = stored(0), stored(0.5), stored(0)
+    assert equal(first, again)
+    assert not equal(first, middle)
+    assert equal(first, tensors(bench.prepare(photo(mode)).pipeline.unet))
+    adapted = stored(0, Adapter(path="zoo:sketch"))
+    assert {name: tensor for name, tensor in adapted.items() if "lora_" in name}
+    base = {name.replace(".base_layer", ""): tensor for name, tensor in adapted.items() if "lora_" not in name}
+    assert equal(base, first)
+    assert equal(stored(0), first)
 
 
 def test_a_quantized_text_encoder_gives_other_embeddings_which_no_other_candidate_shares(bench: Workbench) -> None:
@@ -95,7 +113,8 @@ def test_a_quantized_vae_decodes_nearly_alike_and_leaves_the_next_candidate_its_
     assert torch.equal(decoded("fp32"), plain_picture)
 
 
-@pytest.mark.parametrize("quantization", [{"text_encoder": "nf4", "vae": "gguf_q8_0", "unet": UP4}, "fp8_weight_only", UP4])
+@pytest.mark.parametrize("quantization", [{"text_encoder": "nf4", "vae": "gguf_q8_0", "unet": UP4}, "fp8_weight_only", UP4,
+                                          {"text_encoder": "sdnq_int8", "vae": "sdnq_float8_e4m3fn", "unet": "sdnq_uint4"}])
 def test_the_memory_plan_counts_the_bytes_that_the_weights_then_take(bench: Workbench, quantization: Any) -> None:
     planned = shape_model(photo(quantization), bench)
     parts = bench.prepare(photo(quantization)).pipeline.parts
