@@ -1,0 +1,276 @@
+"""Workers as actors of Ray, on this machine or on the nodes of a cluster: one for each GPU, or for each core."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.executors.contract import SAMPLE, About, Batch, Done, Event, Failed, Job, Lost, Overflowed, Refused, Unfit, Unit
+from harness.executors.local import CORES, MAKER, PlacesError
+from harness.executors.local_worker import SENT_AHEAD, as_files
+from harness.records.harmless_text import printable
+
+if TYPE_CHECKING:
+    from harness.executors.contract import Worker
+
+PLACING_SECONDS: Final = 60.0
+"""How long the cluster may take to start the process of a worker. It loads no models in that time."""
+_SETTINGS: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere unless the user says so
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would upload the working directory, models and all
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # what asks for no GPU sees none
+}
+STARTS: Final = 2
+"""How often the start of a cluster of this machine's own is tried: Ray gives its processes 30 s, which a busy machine exceeds."""
+PLACED, ABOUT, UNIT, RELEASE = "placed", "about", "unit", "release"
+"""What an actor can be given to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What "ray[:ADDRESS][,N]" asks for: a cluster, "" for one of this machine's own or the one that this process is part of,
+    and a number of workers, 0 for as many as there is room for."""
+
+    address: str = ""
+    count: int = 0
+
+    @classmethod
+    def of(cls, word: str) -> Asked:
+        """Reads "ray", "ray:4", "ray:head:6379" and "ray:auto,4". Raises PlacesError."""
+        kind, _, rest = word.partition(":")
+        address, comma, number = ("", "", rest) if rest.isdigit() else rest.partition(",")
+        if kind != "ray" or ((comma or number) and not (number.isascii() and number.isdigit() and int(number))):
+            raise PlacesError(f"--workers {word!r}: expected ray, ray:N, ray:ADDRESS or ray:ADDRESS,N, as ray:head:6379,8")
+        if address.startswith("ray://"):
+            raise PlacesError(f"--workers {word!r}: the Ray Client (ray://) is not supported; start the run on a node of the "
+                              "cluster, as with `ray job submit`, and take --workers ray:auto")
+        return cls(address=address, count=int(number or 0))
+
+
+@dataclass(kw_only=True)
+class _Tasks:
+    """An actor, and what it was given, in order: each is a kind and what Ray calls its result."""
+
+    actor: Any
+    given: deque[tuple[str, Any]]
+    since: float
+    """When it was asked for."""
+
+
+class RayHands:
+    """Carries units to Ray's actors (see contract.Hands). `count` is the number of workers that were asked for or have room."""
+
+    def __init__(self, word: str, device: str, maker: str = MAKER) -> None:
+        """Connects to the cluster, or starts one of this machine's own. Raises PlacesError if there is none, or no place for a
+        single worker in it."""
+        asked = Asked.of(word)
+        self._maker, self._gpu = maker, device.startswith("cuda")
+        self._ray, self._own = _connected(word, asked, self._gpu)
+        self._workers: dict[int, _Tasks] = {}
+        self._early: list[tuple[int, Lost]] = []
+        self._next = 0
+        try:
+            self.count = asked.count or self._room(word)
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self, job: Job, count: int) -> list[int]:
+        """See contract.Hands."""
+        numbers = list(range(self._next, self._next + count))
+        self._next += count
+        actor = self._ray.remote(max_restarts=0, max_task_retries=0, num_cpus=1, num_gpus=1 if self._gpu else 0)(Actor)
+        own = replace(job, device="cuda:0" if self._gpu else job.device)
+        for number in numbers:
+            try:
+                one = actor.remote()
+                given = deque([(PLACED, one.placed.remote()), (ABOUT, one.begin.remote(self._maker, own))])
+            except Exception as error:  # a job that cannot be sent, or a cluster that is gone
+                self._early.append((number, Lost(why=f"{type(error).__name__}: {error}")))
+            else:
+                self._workers[number] = _Tasks(actor=one, given=given, since=time.monotonic())
+        return numbers
+
+    def give(self, worker: int, unit: Unit) -> None:
+        """See contract.Hands."""
+        if tasks := self._workers.get(worker):
+            make = tasks.actor.make.options(num_returns="streaming", _generator_backpressure_num_objects=SENT_AHEAD)
+            tasks.given.append((UNIT, make.remote(unit)))
+
+    def release(self) -> None:
+        """See contract.Hands; each worker answers with Done."""
+        for tasks in self._workers.values():
+            tasks.given.append((RELEASE, tasks.actor.release.remote()))
+
+    def arrivals(self, timeout: float) -> list[tuple[int, About | Event | Done | Lost]]:
+        """See contract.Hands."""
+        until = time.monotonic() + timeout
+        while True:
+            came: list[tuple[int, Any]] = [*self._early]
+            self._early = []
+            waiting = {tasks.given[0][1]: number for number, tasks in self._workers.items() if tasks.given}
+            patience = max(0.0, min([until, *self._deadlines()]) - time.monotonic())
+            if waiting and not came:
+                self._ray.wait([*waiting], num_returns=1, timeout=patience)
+                ready, _ = self._ray.wait([*waiting], num_returns=len(waiting), timeout=0)
+                for one in ready:
+                    came += self._taken(waiting[one])
+            elif not came:
+                time.sleep(patience)
+            came += self._not_placed()
+            if came or time.monotonic() >= until:
+                return came
+
+    def stop(self, worker: int) -> None:
+        """See contract.Hands."""
+        if tasks := self._workers.pop(worker, None):
+            with suppress(Exception):  # it may be gone already, in more ways than one
+                self._ray.kill(tasks.actor, no_restart=True)
+
+    def close(self) -> None:
+        """See contract.Hands. A cluster that this process started ends with it."""
+        for worker in [*self._workers]:
+            self.stop(worker)
+        if self._own:
+            self._ray.shutdown()
+
+    def _taken(self, number: int) -> list[tuple[int, Any]]:
+        """The next result of a worker, which is there; of a unit whose results are all taken, nothing."""
+        tasks = self._workers[number]
+        kind, result = tasks.given[0]
+        try:
+            if kind == UNIT:
+                try:
+                    return [(number, self._ray.get(next(result)))]
+                except StopIteration:
+                    tasks.given.popleft()
+                    return []
+            tasks.given.popleft()
+            value = self._ray.get(result)
+        except Exception as error:  # the worker or its node is gone, or its code fails before it can make an event of it
+            cause = getattr(error, "cause", None) or error
+            self.stop(number)
+            return [(number, Lost(why=f"{type(cause).__name__}: {_first_line(cause)}"))]
+        if kind == PLACED:
+            return []
+        return [(number, About(facts=value) if kind == ABOUT else Done())]
+
+    def _deadlines(self) -> list[float]:
+        """Until when workers must have a place that have none yet."""
+        return [tasks.since + PLACING_SECONDS for tasks in self._workers.values() if tasks.given and tasks.given[0][0] == PLACED]
+
+    def _not_placed(self) -> list[tuple[int, Lost]]:
+        """Gives up workers for which the cluster has had no place for too long."""
+        now = time.monotonic()
+        late = [number for number, tasks in self._workers.items()
+                if tasks.given and tasks.given[0][0] == PLACED and tasks.since + PLACING_SECONDS <= now]
+        lost = [(number, Lost(why=f"found no place within {PLACING_SECONDS:g} s: {self._needs()}")) for number in late]
+        for number in late:
+            self.stop(number)
+        return lost
+
+    def _needs(self) -> str:
+        total, free = self._ray.cluster_resources(), self._ray.available_resources()
+        kinds = ("CPU", "GPU") if self._gpu else ("CPU",)
+        return (f"each worker needs {' and '.join(f'1 {kind}' for kind in kinds)}; the cluster has "
+                f"{' and '.join(f'{total.get(kind, 0):g} {kind}, of which {free.get(kind, 0):g} free' for kind in kinds)}")
+
+    def _room(self, word: str) -> int:
+        """For how many workers the cluster has room in all, whether free now or not."""
+        kind = "GPU" if self._gpu else "CPU"
+        room = int(min(self._ray.cluster_resources().get(one, 0) for one in {kind, "CPU"}))
+        if not room:
+            raise PlacesError(f"--workers {word}: {self._needs()}. Where nodes are started on demand, say how many workers you "
+                              f"want, as --workers {word},8")
+        return room
+
+
+class Actor:
+    """What runs on a node: a worker, whose pictures leave as PNG files."""
+
+    def placed(self) -> bool:
+        """Answers as soon as the process exists."""
+        return True
+
+    def begin(self, maker: str, job: Job) -> dict[str, Any]:
+        """Makes the worker, which has one core on a CPU, as Ray counts it. Returns what it is."""
+        os.environ[CORES] = "1"
+        module, _, name = maker.partition(":")
+        self._worker: Worker = attrgetter(name)(importlib.import_module(module))(job)
+        return dict(self._worker.about())
+
+    def make(self, unit: Unit) -> Iterator[Event | Done]:
+        """All that comes of a unit, and Done where nothing else ended it."""
+        yield from sent(self._worker, unit)
+
+    def release(self) -> None:
+        """Frees the worker's models."""
+        self._worker.release()
+
+
+def sent(worker: Worker, unit: Unit) -> Iterator[Event | Done]:
+    """All that comes of a unit, with pictures as files, which are encoded while the next ones are made, and Done where nothing
+    else ended it."""
+    waiting: deque[Future[Event]] = deque()
+    last: Event | None = None
+    with ThreadPoolExecutor(max_workers=1) as encoder:
+        try:
+            for event in worker.make(unit):
+                waiting.append(encoder.submit(_encoded, event))
+                while waiting and (len(waiting) > SENT_AHEAD or waiting[0].done()):
+                    yield (last := waiting.popleft().result())
+            while waiting:
+                yield (last := waiting.popleft().result())
+        except Exception as error:
+            last = Failed.of(SAMPLE, error)
+            yield last
+    if not isinstance(last, Refused | Overflowed | Failed | Unfit):
+        yield Done()
+
+
+def _encoded(event: Event) -> Event:
+    return as_files(event) if isinstance(event, Batch) else event
+
+
+def _connected(word: str, asked: Asked, gpu: bool) -> tuple[Any, bool]:
+    """Ray, connected to a cluster, and whether the cluster is one of this process's own, which ends with it. One of its own has
+    room on a CPU for as many workers as were asked for."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise PlacesError(f"--workers {word}: Ray is not installed ({error}); `pip install 'sweetspot[ray]'`, or take "
+                          "local:N") from error
+    if ray.is_initialized():
+        return ray, False
+    # Within a job of a cluster the variable names it.
+    address = asked.address or os.environ.get("RAY_ADDRESS", "")
+    own: Any = {} if gpu or not asked.count else {"num_cpus": asked.count}
+    quiet: Any = {"log_to_driver": False, "configure_logging": False}
+    errors: list[str] = []
+    for _ in range(1 if address else STARTS):
+        try:
+            if address:
+                ray.init(address=address, **quiet)
+            else:
+                ray.init(include_dashboard=False, **own, **quiet)
+        except Exception as error:  # of all kinds, as there is no cluster, another version, or a start that took too long
+            errors.append(f"{type(error).__name__}: {_first_line(error)}")
+        else:
+            return ray, not address
+    what = f"the cluster at {address!r} cannot be reached" if address else "Ray did not start on this machine"
+    raise PlacesError(f"--workers {word}: {what}: {errors[-1]}")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return printable(lines[0] if lines else "no message")
