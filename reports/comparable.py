@@ -19,13 +19,14 @@ from harness.records.baseline_file import Baseline
 from harness.records.values import derivation
 from reports.read.run import Run
 
-LAST_BITS: Final = ("batch_size", "device")
+DEVICE_MODEL: Final = "device_model"
+LAST_BITS: Final = ("batch_size", "device", DEVICE_MODEL)
 """Sampling settings that change the last bits of an image and not what it shows."""
 TIMED_BY: Final = ("sampler", "steps", "width", "height", "guidance_start", "guidance_end")
 """Sampling settings that decide how long an image takes; outside of guidance the denoiser does half of the work."""
 MACHINE: Final = ("device", "device_name", "cpu", "cuda", "driver", "torch_threads", "packages.torch")
 """Facts of an environment that decide what an image costs."""
-PICTURED_BY: Final = ("device_name", "cpu", "cuda", "cudnn", *(f"packages.{name}" for name in (
+PICTURED_BY: Final = ("device_name", "cpu", "cpu_capability", "cuda", "cudnn", *(f"packages.{name}" for name in (
     "torch", "diffusers", "transformers", "peft", "torchao")), "variables", "threads_per_operation")
 """Facts of an environment that decide the last bits of an image, beside its flags."""
 
@@ -61,7 +62,8 @@ def sampled_otherwise(before: Mapping[str, Any], after: Mapping[str, Any]) -> st
 
 def last_bits(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """The sampling settings that change the last bits of images alone, with both values; empty where these are the same."""
-    return _differing(before, after, LAST_BITS)
+    # The model of a GPU is on record where images are made on one, and since a version.
+    return _differing(before, after, [name for name in LAST_BITS if name != DEVICE_MODEL or (name in before and name in after)])
 
 
 def costs_otherwise(before: Conditions, after: Conditions) -> str:
@@ -81,8 +83,10 @@ def pictured_otherwise(run: Run) -> str:
     # How a sum is shared out among threads shows in its last bits.
     threaded = ["torch_threads"] if any(one.get("threads_per_operation") != 1 for one in used.values()) else []
     flags = sorted({f"flags.{name}" for one in used.values() if isinstance(one.get("flags"), Mapping) for name in one["flags"]})
+    on_gpus = all(_fact(one, "device") == "cuda" for one in used.values())
     differing = []
-    for name in (*PICTURED_BY, *flags, *threaded):
+    # With a GPU, which processor the host has does not matter.
+    for name in (*(name for name in PICTURED_BY if name != "cpu" or not on_gpus), *flags, *threaded):
         counts: Counter[str] = Counter()
         for digest, one in used.items():
             counts[_said(_fact(one, name))] += run.written_in.get(digest, 0)

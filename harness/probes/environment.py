@@ -30,8 +30,10 @@ def deciding_pixels(facts: Mapping[str, Any], runtime: Collection[str] = ()) -> 
     """What of an environment can change the last bits of an image. A fact that newer versions added is in it only where it says
     something, so that earlier keys stay valid. `runtime` are the packages of the runtime that makes the image."""
     packages = _packages_of(facts)
+    # With a GPU the host draws the noise and little else: its instructions count, and not the model of its processor.
+    host = "cpu_capability" if on_gpu(facts) else "cpu"
     deciding = {"packages": {name: packages.get(name) for name in (*_DECIDING_PACKAGES, *runtime)}, **{
-        name: facts.get(name) for name in ("device_name", "cpu", "cuda", "cudnn", "flags", "threads_per_operation")}}
+        name: facts.get(name) for name in ("device_name", host, "cuda", "cudnn", "flags", "threads_per_operation")}}
     if variables := facts.get("variables"):
         deciding["variables"] = variables
     # How a sum is shared out among threads shows in its last bits.
@@ -42,9 +44,16 @@ def deciding_pixels(facts: Mapping[str, Any], runtime: Collection[str] = ()) -> 
 
 def deciding_seconds(facts: Mapping[str, Any], runtime: Collection[str] = ()) -> dict[str, Any]:
     """What of an environment can change how long an image takes: all that can change its pixels, and the product's version, the
-    driver, the device itself and the number of threads. `runtime` are the packages of the runtime that makes the image."""
-    return deciding_pixels(facts, runtime) | {"sweetspot": _packages_of(facts).get("sweetspot"), **{
-        name: facts.get(name) for name in ("device", "device_uuid", "driver", "cores", "torch_threads")}}
+    driver, the device itself, the processor and the number of threads. `runtime` are the packages of the runtime that makes the
+    image."""
+    pixels = {name: value for name, value in deciding_pixels(facts, runtime).items() if name != "cpu_capability"}
+    return pixels | {"sweetspot": _packages_of(facts).get("sweetspot"), **{
+        name: facts.get(name) for name in ("cpu", "device", "device_uuid", "driver", "cores", "torch_threads")}}
+
+
+def on_gpu(facts: Mapping[str, Any]) -> bool:
+    """Whether an environment is one of a CUDA device."""
+    return str(facts.get("device")).partition(":")[0] == "cuda"
 
 
 def _packages_of(facts: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -158,7 +167,7 @@ def _gpu(device: str) -> dict[str, Any]:
 
     properties = torch.cuda.get_device_properties(device)
     known = {"device_name": properties.name, "device_uuid": nvml_uuid(str(properties.uuid)),
-             "device_total_bytes": properties.total_memory}
+             "device_total_bytes": properties.total_memory, "cpu_capability": torch.backends.cpu.get_cpu_capability()}
     gpu = find_gpu(device)
     if not isinstance(gpu, str):
         known["device_uuid"] = gpu.uuid

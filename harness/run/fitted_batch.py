@@ -34,8 +34,8 @@ def with_fitted_batch(suite: Suite, bench: Workbench,
         if earlier.get("device") != here.name:
             raise RunFolderError(
                 f"batch_size {FIT!r} was resolved to {earlier['batch_size']} on {str(earlier.get('device'))!r}, and this device "
-                f"is {here.name!r}. Declare batch_size={earlier['batch_size']} to go on with these images, or run with --fresh "
-                "to choose again")
+                f"is {here.name!r}, whose images have other last bits. Declare batch_size={earlier['batch_size']} to sample all "
+                "images again on this device in the same batches, or run with --fresh to choose again")
         chosen = dict(earlier)
     else:
         rows = planned(suite, suite.candidates, bench)

@@ -14,9 +14,10 @@ from harness.declare import Candidate, Suite, plain, restore, short_hash
 from harness.declare.picture_uses import PICTURES
 from harness.metrics import METRICS
 from harness.records import RUN_FORMAT, write_atomically
-from harness.records.harmless_text import without_credentials
+from harness.records.harmless_text import printable, without_credentials
 from harness.records.values import to_plain
 from harness.run.overflow import IN_BF16
+from harness.sampling import DEVICE_MODEL
 
 FITTED_BATCH: Final = "fitted_batch"
 """In run.json: for which device, families and size a batch size of "fit" was resolved, and to which number."""
@@ -143,6 +144,27 @@ def heading(declared: Suite, suite: Suite, session: Session, before: Mapping[str
         **({IN_BF16: session.in_bf16} if session.in_bf16 else {}), **({PICTURES: session.pictures} if session.pictures else {}),
         "earlier_environments": earlier[:-1] if earlier[-1:] == [session.environment] else earlier,
     }
+
+
+def of_another_gpu(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Why the images of earlier sessions do not count on this GPU, in a sentence; empty if they do. `before` and `now` are the
+    earlier content of run.json and the present one."""
+    block, here = before.get("sampling"), now["sampling"]
+    if not isinstance(block, Mapping) or block.get("device") != here["device"] or DEVICE_MODEL not in here:
+        return ""
+    earlier = block.get(DEVICE_MODEL)
+    if earlier is None:
+        return (f"the images of {_name(now)} were made by a version that did not record the model of the GPU; they no "
+                f"longer count, and are sampled again on this {here[DEVICE_MODEL]}")
+    if earlier == here[DEVICE_MODEL]:
+        return ""
+    return (f"the last session of {_name(now)} ran on {printable(earlier)}; its images count there alone, and are sampled "
+            f"again on this {here[DEVICE_MODEL]}")
+
+
+def _name(head: Mapping[str, Any]) -> str:
+    """The name of the suite in run.json."""
+    return printable(head["suite"]["name"])
 
 
 def of_suite(declared: Suite, suite: Suite, race: str) -> dict[str, Any]:

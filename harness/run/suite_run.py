@@ -49,7 +49,7 @@ from harness.run.prompt_reading import PromptReadings
 from harness.run.quiet import quiet_libraries
 from harness.run.race_files import race_files
 from harness.run.room import Room
-from harness.run.run_json import FITTED_BATCH, REFUSED, RunJson, Session, race_of
+from harness.run.run_json import FITTED_BATCH, REFUSED, RunJson, Session, of_another_gpu, race_of
 from harness.run.stages import Stages
 from harness.run_folder.folder import lock, sweep
 from harness.run_folder.ledger import Ledger
@@ -141,6 +141,7 @@ class SuiteRun:
         self._poses = PromptPoses(self.declared, lambda file: self.bench.library.path(file),  # noqa: PLW0108
                                   lambda file: self.bench.content(file))  # noqa: PLW0108
         self.run_json = self._run_json(suite_file)
+        self.not_counting = of_another_gpu(before, self.head)
         keep_inputs(self.folder, self.head.get(PICTURES, {}), lambda file: self.bench.library.path(file))  # noqa: PLW0108
         self.ledger.session = SessionStart(environment=short_hash(self.head["environment"]), started=str(self.head["started"]))
         # A race adds candidates, but never changes grid, baseline or metrics.
@@ -480,7 +481,7 @@ class SuiteRun:
             "threads_per_operation": threads_per_operation(self.declared.grid, self.options.device)}
         pictures = {file: self.bench.content(file) for file in files_used(self.declared)}
         session = Session(suite_file=suite_file, command=self.options.command, environment=environs,
-                          sampling=setting(self.declared.grid, self.options.device),
+                          sampling=setting(self.declared.grid, self.options.device, environs["device_name"]),
                           metric_settings=self._poses.settings(self._clip.settings(pictures)),
                           not_offered=self.not_offered, fitted_batch=self._fitted, in_bf16=self._in_bf16,
                           pictures=pictures, race=race_of(self.declared, pictures | race_files(

@@ -3,6 +3,7 @@
 from harness.sampling.arriving import NOT_FINITE, Images, SamplingError
 from harness.sampling.at_once import pool_of_single_threads
 from harness.sampling.batches import (
+    DEVICE_MODEL,
     SAMPLING_VERSION,
     batches,
     cores,
@@ -36,8 +37,8 @@ from harness.sampling.stream import LENDING, sample, time_one
 from harness.sampling.text import Conditions, TextState, encode
 from harness.sampling.text_lengths import Lengths, lengths_of
 
-__all__ = ["DECODE_BATCH", "LENDING", "NOT_FINITE", "SAMPLING_VERSION", "Common", "Conditions", "Denoising", "Images", "Later",
-           "Lengths", "LiveBranch", "SamplingError", "StageStore", "TextState", "alone", "batches", "cores",
+__all__ = ["DECODE_BATCH", "DEVICE_MODEL", "LENDING", "NOT_FINITE", "SAMPLING_VERSION", "Common", "Conditions", "Denoising",
+           "Images", "Later", "Lengths", "LiveBranch", "SamplingError", "StageStore", "TextState", "alone", "batches", "cores",
            "coverage_of_prompts", "decode", "embedded", "encode", "entered", "from_png", "generators", "idle_word_problem",
            "initial_noise", "kinds", "lengths_of", "long_text_problem", "markup_problem", "named", "one_text_problem",
            "pool_of_single_threads", "read_by", "sample", "set_determinism", "setting", "side_by_side", "small", "threads_for",

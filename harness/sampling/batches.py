@@ -16,6 +16,8 @@ from harness.sampling.determinism import ARITHMETIC
 SAMPLING_VERSION: Final = 2
 """Part of every image's key. Raise it when the same inputs give other images."""
 
+DEVICE_MODEL: Final = "device_model"
+"""In the sampling block of a run on CUDA: the name of the GPU, which is in the keys of its images."""
 SMALL_BATCH_PIXELS: Final = 64 * 64 * 64
 """A batch of up to this many pixels counts as small: 64 images of 64 x 64."""
 
@@ -41,12 +43,13 @@ def batches(grid: Grid) -> tuple[tuple[Cell, ...], ...]:
                  for part in kinds(grid) for start in range(0, len(part), grid.images_per_batch))
 
 
-def setting(grid: Grid, device: str) -> dict[str, Any]:
+def setting(grid: Grid, device: str, model: str = "") -> dict[str, Any]:
     """The sampling block of an effective grid: everything besides weights, texts and noise that determines an image. See
-    records.sample_key. That of a suite's own grid is in run.json; see `sampling_block` for a candidate's."""
+    records.sample_key. That of a suite's own grid is in run.json; see `sampling_block` for a candidate's. `model` is the name of
+    a GPU: another one has other kernels, and other last bits."""
     kind = device.partition(":")[0]
     # On a CPU there is nothing to choose, and keys are what they were.
-    arithmetic = {"arithmetic": ARITHMETIC} if kind == "cuda" else {}
+    arithmetic = {"arithmetic": ARITHMETIC, **({DEVICE_MODEL: model} if model else {})} if kind == "cuda" else {}
     tiled = {"decoding": "tiled"} if "tiled_decoding" in grid.low_memory else {}
     return {**sampled_as(grid), "batch_size": grid.images_per_batch, "device": kind, "version": SAMPLING_VERSION, **arithmetic,
             **tiled}

@@ -15,6 +15,7 @@ from harness.declare.mixed import Mode, of_denoiser, with_denoiser
 from harness.declare.picture_uses import names_of, parts_in_key
 from harness.materialise import Prepared, Workbench
 from harness.materialise.number_format import computing_of
+from harness.probes.available import device_memory
 from harness.records import Cell
 from harness.run.batch_packing import pack
 from harness.run.fitted_batch import with_fitted_batch
@@ -91,7 +92,7 @@ class Subject:
                     if name in used}
         prompts = [[prompt.id, *parts_in_key(self.candidate, prompt, (), contents)] for prompt in grid.prompts]
         return short_hash([self.bench.weights(self.candidate).identity, prompts, list(grid.seeds), list(grid.guidance_scales),
-                           setting(grid, self.bench.device)])
+                           setting(grid, self.bench.device, device_memory(self.bench.device).name)])
 
 
 def subject_of(suite: Suite, name: str, device: str, root: Path) -> Subject:

@@ -98,8 +98,8 @@ class SuiteSession:
             except RunFolderError as error:
                 self._refused = error
                 raise
-            if limit := self._run.limit:
-                self._say(limit)
+            for sentence in filter(None, (self._run.limit, self._run.not_counting)):
+                self._say(sentence)
             if any(gate.not_worse_than == PROMOTED for gate in self.suite.gates):
                 take_promoted(self._baseline, self.folder)
             self._run.leave_out([c.name for c in self.suite.candidates

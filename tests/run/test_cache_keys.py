@@ -14,8 +14,11 @@ from harness import Adapter, Candidate
 from harness.cache import shared_key
 from harness.check.files import MODEL, file_problem
 from harness.materialise import Workbench
-from harness.probes.environment import VARIABLES, deciding_pixels, environment
+from harness.probes.environment import VARIABLES, deciding_pixels, deciding_seconds, environment
+from harness.run.run_json import of_another_gpu
+from harness.sampling import setting
 from tests.adapters.test_hypernetwork import pairs, stored
+from tests.fakes import tiny_grid
 
 FACTS: dict[str, Any] = {
     "device": "cpu", "device_name": "CPU", "cpu": "a processor", "cores": 2, "torch_threads": 2, "threads_per_operation": 1,
@@ -41,6 +44,39 @@ def test_many_threads_in_one_operation_are_in_the_key_of_a_shared_image_on_a_pro
     many = {"threads_per_operation": "torch's default"}
     assert key(**many, torch_threads=2) != key(**many, torch_threads=8)
     assert key(**many, torch_threads=2, device="cuda") == key(**many, torch_threads=8, device="cuda")
+
+
+ON_GPU: dict[str, Any] = {"device": "cuda:0", "device_name": "NVIDIA H200", "cpu_capability": "AVX512",
+                          "threads_per_operation": "torch's default"}
+
+
+def test_two_hosts_with_one_model_of_gpu_share_images_whatever_their_processors_are() -> None:
+    assert key(**ON_GPU, cpu="another", torch_threads=64) == key(**ON_GPU | {"device": "cuda:3"})
+    assert key(**ON_GPU | {"device_name": "NVIDIA A100"}) != key(**ON_GPU)
+    # The host draws the noise: its instructions decide.
+    assert key(**ON_GPU | {"cpu_capability": "AVX2"}) != key(**ON_GPU)
+
+
+def test_a_timing_on_a_gpu_counts_while_the_host_is_the_same_and_needs_nothing_new_on_record() -> None:
+    facts = FACTS | ON_GPU
+    assert deciding_seconds(facts) == deciding_seconds({name: fact for name, fact in facts.items() if name != "cpu_capability"})
+    assert deciding_seconds(facts) != deciding_seconds(facts | {"cpu": "another"})
+
+
+def test_the_model_of_a_gpu_is_in_the_keys_of_its_images_and_a_processor_adds_nothing() -> None:
+    assert setting(tiny_grid(), "cuda:1", "NVIDIA H200")["device_model"] == "NVIDIA H200"
+    assert setting(tiny_grid(), "cpu", "CPU") == setting(tiny_grid(), "cpu")
+
+
+HEAD: dict[str, Any] = {"suite": {"name": "s"}, "sampling": {"device": "cuda", "device_model": "H200"}}
+
+
+@pytest.mark.parametrize(("before", "named"), [
+    ({}, None), ({"sampling": "damaged"}, None), ({"sampling": {"device": "cpu"}}, None), (HEAD, None),
+    ({"sampling": {"device": "cuda"}}, "did not record"), ({"sampling": {"device": "cuda", "device_model": "A100"}}, "A100")])
+def test_a_folder_resumed_on_another_gpu_says_which_images_do_not_count(before: dict[str, Any], named: str | None) -> None:
+    sentence = of_another_gpu(before, HEAD)
+    assert (sentence == "") if named is None else (named in sentence and "H200" in sentence)
 
 
 @pytest.mark.parametrize("changes", [
