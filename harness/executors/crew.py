@@ -26,7 +26,8 @@ from harness.executors.contract import (
     Unit,
 )
 from harness.executors.plan import Plan
-from harness.executors.tally import Tally, WorkerWork
+from harness.executors.tally import Tally
+from harness.records.worker_sessions import WorkerWork
 
 AHEAD: Final = 2
 """Pieces in the hands of a worker: the one that it makes, and the next."""

@@ -6,21 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerWork:
-    """What one worker did. `seconds_busy` are those with a unit in its hands, `seconds_waiting` those without, `repeated` the
-    images that it was given and that others made; `lost` says why it ended early, if it did."""
-
-    worker: int
-    host: str
-    process: int
-    device: str
-    images: int
-    seconds_busy: float
-    seconds_waiting: float
-    repeated: int = 0
-    lost: str = ""
+from harness.records.worker_sessions import WorkerWork
 
 
 @dataclass

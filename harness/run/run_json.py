@@ -16,6 +16,7 @@ from harness.metrics import METRICS
 from harness.records import RUN_FORMAT, write_atomically
 from harness.records.harmless_text import printable, without_credentials
 from harness.records.values import to_plain
+from harness.records.worker_sessions import WORKERS
 from harness.run.overflow import IN_BF16
 from harness.sampling import DEVICE_MODEL
 
@@ -142,6 +143,7 @@ def heading(declared: Suite, suite: Suite, session: Session, before: Mapping[str
         "clip_definition": before.get("clip_definition", "") if same_settings else "", "not_selected": [],
         "not_offered": session.not_offered, **({} if session.fitted_batch is None else {FITTED_BATCH: session.fitted_batch}),
         **({IN_BF16: session.in_bf16} if session.in_bf16 else {}), **({PICTURES: session.pictures} if session.pictures else {}),
+        **({WORKERS: before[WORKERS]} if before.get(WORKERS) else {}),
         "earlier_environments": earlier[:-1] if earlier[-1:] == [session.environment] else earlier,
     }
 

@@ -32,6 +32,7 @@ from reports.page.runtime_table import runtime_section
 from reports.page.scheme_table import scheme_section
 from reports.page.summary import markdown
 from reports.page.thumbnails import strip
+from reports.page.worker_table import worker_section
 from reports.read.run import Run, load_run
 from reports.statistics.intervals import cluster_mean
 from reports.verdict.candidates import label_with_role
@@ -97,7 +98,8 @@ def _rendered(of: tuple[Run, Recommendation, list[Verdict]], rows: list[dict[str
         "schemes": scheme_section(run), "runtimes": runtime_section(run),
         "score_titles": [words.visible(run.row(value).title) for value in run.scores], "coverage": tables.coverage_table(run),
         "gaps": tables.gap_rows(run), "provenance": tables.provenance(run), "eyes": eyes_section(run, rec.pick),
-        "spending": spending_section(run), "pairs": example_pairs(run), "recipe": recipe_section(run, rec.pick),
+        "spending": spending_section(run), "workers": worker_section(run),
+        "pairs": example_pairs(run), "recipe": recipe_section(run, rec.pick),
         "table": packed(csv(run)),
         "about_looks": DEFINITION if "style" in run.images.columns else "",
         "failures": [{"name": words.visible(f.candidate), "stage": words.visible(f.stage), "error": words.visible(f.error),

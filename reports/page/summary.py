@@ -16,6 +16,7 @@ from reports.gates import Verdict
 from reports.gates.decision import SHIP, headline
 from reports.page import tables
 from reports.page.scheme_table import made_of_words
+from reports.page.worker_table import workers_of_session
 from reports.read.run import Run
 from reports.verdict.race_summary import spent
 from reports.verdict.recommendation import Recommendation
@@ -56,6 +57,8 @@ def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verd
                  for sentence in settling_sentences(run, recommendation.settling))
     if total := spent(run):
         parts.append(Text(f"spent: {total.summary}"))
+    if together := workers_of_session(run):
+        parts.append(Text(f"workers: {together}"))
     parts.extend(Text(f"! {caveat}", style="yellow") for caveat in recommendation.caveats)
     return Group(*parts)
 
@@ -157,6 +160,8 @@ def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict], 
         lines += ["", *(f"- {in_markdown('; '.join([of['name'] + ': ' + of['scheme'], *of['phrases']]))}" for of in made)]
     if total := spent(run):
         lines += ["", f"Spent: {in_markdown(total.summary)}"]
+    if together := workers_of_session(run):
+        lines += ["", f"Workers: {in_markdown(together)}"]
     settling = settling_sentences(run, recommendation.settling)
     for heading, said in (("Why", recommendation.reasons),
                           ("How many prompts would settle it", (*settling, ABOUT) if settling else ()),
