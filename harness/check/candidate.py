@@ -237,7 +237,7 @@ def _file(kind: str, reference: str, root: Path) -> Iterator[str]:
         yield f"{kind} {reference!r}: {file_problem(kind, root / reference)}"
     elif not reference or not _there(root / reference):
         folder = (root / reference).parent
-        beside = [p.name for p in folder.iterdir()] if _there(folder, folder=True) else []
+        beside = [p.name for p in folder.iterdir() if _there(p)] if _there(folder, folder=True) else []  # a link may lead nowhere
         close = closest(Path(reference).name, beside, cutoff=0.6)
         hint = f"; {close[0]!r} does" if close else "; ~ and variables are not replaced in a suite, so write the whole path" if (
             reference.startswith("~") or "$" in reference) else ""

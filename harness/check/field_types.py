@@ -14,7 +14,10 @@ LONGEST_NAME: Final = 100
 _WORDS: Final[dict[Any, tuple[str, str]]] = {
     str: ("text", "strings"), float: ("a number", "numbers"), int: ("an integer", "integers"),
     bool: ("True or False", "truth values"), type(None): ("None", "None")}
-_EXAMPLES: Final[dict[Any, str]] = {str: "'unet'", float: "1.0", int: "1"}
+_EXAMPLES: Final[dict[Any, str]] = {float: "1.0", int: "1"}
+_WORDS_OF_FIELDS: Final = {"parts": "unet", "force": "prediction", "metrics": "clip_score", "presets": "FLAT_50",
+                           "savers": "vae_slicing", "low_memory": "vae_on_host"}
+"""A word that each field of several words may hold; those of other fields are the user's own names."""
 
 
 def type_problems(declaration: Any, inner: bool = True) -> Iterator[str]:
@@ -73,7 +76,7 @@ def _phrase(misfit: Misfit) -> str:
     value, hint = misfit.value, misfit.hint
     before, here = _place(misfit.path)
     if get_origin(hint) is tuple:
-        return f"{before}{_bare(here)} {_not_a_tuple(value, get_args(hint)[0])}"
+        return f"{before}{_bare(here)} {_not_a_tuple(value, get_args(hint)[0], str(misfit.path[-1].at))}"
     extreme = _extreme(value)
     if extreme and any(_is_a(value, kind) for kind in options(hint)):
         return f"{before}{here} {extreme}"
@@ -98,11 +101,12 @@ def _bare(place: str) -> str:
     return place.removeprefix("field ")
 
 
-def _not_a_tuple(value: Any, hint: Any) -> str:
+def _not_a_tuple(value: Any, hint: Any, field: str) -> str:
     many = _WORDS[hint][1] if hint in _WORDS else _expected(hint)
     worded = str in options(hint)
     example = shown(value) if worded and isinstance(value, str) else _EXAMPLES.get(
-        hint, "'model.safetensors'" if worded else f"{_expected(hint)}(...)")
+        hint, repr(_WORDS_OF_FIELDS.get(field, "name")) if hint is str else
+        "'model.safetensors'" if worded else f"{_expected(hint)}(...)")
     given = shown(value) if isinstance(value, str) else f"{shown(value)} ({type(value).__name__})"
     return f"is {given}; expected a tuple of {many}, like ({example},)"
 

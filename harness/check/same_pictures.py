@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TypeVar
 
-from harness.declare import Candidate, Ensemble, Model, Relay, Suite
-from harness.declare.mixed import Mixed, Mode, Quantization, beside_denoiser, modes_in, of_denoiser, spelled
-from harness.declare.models import DENOISER
+from harness.declare import Candidate, DeepCache, Ensemble, Model, Relay, StepCache, Suite
+from harness.declare.candidate import NOT_QUANTIZED
+from harness.declare.effective_grid import run_grids
+from harness.declare.mixed import in_one_spelling, spelled
+from harness.declare.models import AestheticGradient, Emphasis
 from harness.declare.stages import Stage
-from harness.declare.to_plain import plain
 
 _Part = TypeVar("_Part", Candidate, Stage)
 
@@ -21,19 +22,20 @@ def same_pictures(suite: Suite) -> Iterator[str]:
     are refused elsewhere."""
     earlier: dict[str, Candidate] = {}
     for candidate in suite.candidates:
-        without, reasons = as_run_alone(candidate)
+        without, reasons = as_run_alone(candidate, suite)
         other = earlier.setdefault(replace(without, name="", axes={}).key, candidate)
-        reasons = [*reasons, *(as_run_alone(other)[1] if other is not candidate else ())]
+        reasons = [*reasons, *(as_run_alone(other, suite)[1] if other is not candidate else ())]
         if other.key != candidate.key and reasons:
             yield (f"candidates {other.name!r} and {candidate.name!r} make the same pictures: "
                    f"{'; '.join(dict.fromkeys(reasons))}. One of them is enough")
 
 
-def as_run_alone(candidate: Candidate) -> tuple[Candidate, list[str]]:
+def as_run_alone(candidate: Candidate, suite: Suite) -> tuple[Candidate, list[str]]:
     """The candidate without what has no effect, and why each part of it has none."""
     model, reasons = _alone(candidate.model)
-    quantization, why = _in_one_spelling(candidate)
-    reasons += why
+    quantization = in_one_spelling(candidate.quantization, NOT_QUANTIZED)
+    if quantization is not candidate.quantization:
+        reasons.append(f"quantization {spelled(candidate.quantization)!r} is {spelled(quantization)!r}")
     stages = []
     parts: tuple[Candidate | Stage, ...] = (candidate, *candidate.stages)
     for part in parts:
@@ -43,23 +45,31 @@ def as_run_alone(candidate: Candidate) -> tuple[Candidate, list[str]]:
         of_stage, why = _alone(stage.model)
         stages.append(replace(_acting(stage), model=of_stage))
         reasons += why
-    return replace(_acting(candidate), model=model, quantization=quantization, stages=tuple(stages)), reasons
+    cache, emphasis, aesthetic, why = _without_effect(candidate, suite)
+    return replace(_acting(candidate), model=model, quantization=quantization, stages=tuple(stages), step_cache=cache,
+                   emphasis=emphasis, aesthetic=aesthetic), [*reasons, *why]
 
 
-def _in_one_spelling(candidate: Candidate) -> tuple[Quantization, list[str]]:
-    """How the components are quantized, where several declarations say it: one word for what is in one mode, and the denoiser's
-    alone where nothing beside it is quantized."""
-    declared = candidate.quantization
-    mode, beside = _one_mode(of_denoiser(declared)), {part: _one_mode(of) for part, of in beside_denoiser(declared).items()}
-    settled: Quantization = {DENOISER: mode, **beside} if beside else mode
-    if plain(settled) == plain(declared):
-        return declared, []
-    return settled, [f"quantization {spelled(declared)!r} is {spelled(settled)!r}"]
-
-
-def _one_mode(mode: Mode) -> Mode:
-    """A mixture whose layers are all in one mode as this mode."""
-    return modes_in(mode)[0] if isinstance(mode, Mixed) and len(modes_in(mode)) == 1 else mode
+def _without_effect(candidate: Candidate, suite: Suite) -> tuple[
+        StepCache | None, Emphasis | None, AestheticGradient | None, list[str]]:
+    """Step cache, emphasis and aesthetic gradient of a candidate as far as they can change a picture, and why parts of them
+    cannot."""
+    cache, emphasis, aesthetic, reasons = candidate.step_cache, candidate.emphasis, candidate.aesthetic, list[str]()
+    if isinstance(cache, DeepCache):
+        most = max(grid.steps for grid in run_grids(suite, candidate))
+        if cache.interval == 1 or most == 1:
+            reasons.append(f"DeepCache(interval={cache.interval}) runs every step whole")
+            cache = None
+        elif cache.interval > most:
+            reasons.append(f"of {most} steps, DeepCache(interval={cache.interval}) runs the first one whole, as interval={most}")
+            cache = replace(cache, interval=most)
+    if emphasis is not None and all(weight == 1 for weight in emphasis.weights.values()):
+        reasons.append("an emphasis whose weights are all 1 changes nothing")
+        emphasis = None
+    if aesthetic is not None and (aesthetic.weight == 0 or aesthetic.steps == 0):
+        reasons.append(f"an aesthetic gradient of {'weight' if aesthetic.weight == 0 else 'steps'} 0 is not added")
+        aesthetic = None
+    return cache, emphasis, aesthetic, reasons
 
 
 def _acting(part: _Part) -> _Part:

@@ -8,7 +8,9 @@ from typing import Final
 
 from harness.check.phrases import doubles, number, unknown
 from harness.declare import Candidate, DeepCache, FirstBlock, Grid, Suite
+from harness.declare.effective_grid import run_grids, stage_grids
 from harness.savers import DENOISER, SAVERS
+from harness.savers.decoding import decoding_of
 
 EAGER: Final = "eager"
 
@@ -47,12 +49,33 @@ def _step_cache(candidate: Candidate) -> Iterator[str]:
         yield f"step_cache: threshold is {cache.threshold!r}; expected a number of at least 0"
 
 
+def idle_saver_problems(suite: Suite) -> Iterator[tuple[str, str]]:
+    """(candidate, phrase) for each saver that would change nothing of how any of the candidate's pictures are decoded. Those that
+    only model files or the device show are found by `Workbench.inspect`."""
+    for candidate in suite.candidates:
+        decodings = [decoding_of(grid, "cpu") for grid in stage_grids(suite, candidate)]
+        for name in (name for name in candidate.savers if name in SAVERS):
+            idle = [SAVERS[name].idle_decoding(decoding) for decoding in decodings]
+            if all(idle):
+                yield repr(candidate.name), f"saver {name!r} would change nothing: {idle[0]}; remove it"
+
+
 def saver_remarks(suite: Suite) -> Iterator[str]:
     """What is worth a look in step caches that may be used."""
     for candidate in suite.candidates:
-        if isinstance(candidate.step_cache, DeepCache) and candidate.step_cache.interval == 1:
+        if not isinstance(candidate.step_cache, DeepCache):
+            continue
+        if candidate.step_cache.interval == 1:
             yield (f"candidate {candidate.name!r}: step_cache with interval 1 runs every step whole, so that nothing is saved; "
                    "give an interval of 2 or more")
+        elif most_steps(suite, candidate) == 1:
+            yield (f"candidate {candidate.name!r}: step_cache has no effect, because the one step that is run is whole; sample "
+                   "with more steps, or remove it")
+
+
+def most_steps(suite: Suite, candidate: Candidate) -> int:
+    """The most steps that a stage of a candidate runs."""
+    return max(grid.steps for grid in run_grids(suite, candidate))
 
 
 def batched_cache_problems(candidate: Candidate, grid: Grid) -> Iterator[str]:

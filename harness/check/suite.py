@@ -35,7 +35,7 @@ from harness.check.sampling import (
     size_problems,
     unpaired_gates,
 )
-from harness.check.savers import batched_cache_problems, saver_remarks
+from harness.check.savers import batched_cache_problems, idle_saver_problems, saver_remarks
 from harness.check.secrets import secret_problems
 from harness.check.several_models import alike_relays, hand_over_problems
 from harness.check.stage_remarks import in_whole_steps, stage_remarks
@@ -217,6 +217,7 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
         yield from together(candidate_sampling_problems(suite))
         yield from together(staged_sampling_problems(suite))
         yield from together(_hand_overs(suite))
+        yield from together(idle_saver_problems(suite))
         yield from together(picture_problems(suite, root))
         yield from together(inpainted_problems(suite, root))
         yield from together([(repr(c.name), why) for c in suite.candidates if (why := enlarged_too_far(suite, c))])

@@ -44,7 +44,8 @@ class Mixed:
         return next((mode for pattern, mode in reversed([*self.keys.items()]) if fnmatchcase(name, pattern)), self.default)
 
     def __str__(self) -> str:
-        parts = [self.default, *(f"{pattern} {mode}" for pattern, mode in self.keys.items())]
+        # As repr writes them: a pattern may hold characters that act on a terminal.
+        parts = [self.default, *(f"{repr(pattern)[1:-1]} {mode}" for pattern, mode in self.keys.items())]
         return f"mixed ({', '.join(parts)})"
 
 
@@ -70,6 +71,20 @@ def with_denoiser(quantization: Quantization, mode: Mode) -> Quantization:
     """The same with another mode of the denoiser; one word where nothing else is quantized."""
     others = beside_denoiser(quantization)
     return {DENOISER: mode, **others} if others else mode
+
+
+def in_one_spelling(quantization: Quantization, absent: str = FULL) -> Quantization:
+    """The same where several declarations say it: one word for what is in one mode, and the denoiser's alone where nothing beside
+    it is quantized. `absent` as in `of_denoiser`."""
+    mode = _one_mode(of_denoiser(quantization, absent))
+    beside = {part: _one_mode(of) for part, of in beside_denoiser(quantization).items()}
+    settled: Quantization = {DENOISER: mode, **beside} if beside else mode
+    return quantization if settled == quantization else settled
+
+
+def _one_mode(mode: Mode) -> Mode:
+    """A mixture whose layers are all in one mode as this mode."""
+    return modes_in(mode)[0] if isinstance(mode, Mixed) and len(modes_in(mode)) == 1 else mode
 
 
 def modes_in(quantization: Quantization) -> tuple[str, ...]:

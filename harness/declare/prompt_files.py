@@ -77,7 +77,8 @@ _EXPECTED: Final = "[[prompt]] tables with id and text"
 def _refuse_missing(file: Path) -> None:
     """Raises FileNotFoundError with the nearest names beside a file that is not there."""
     if not file.exists():
-        beside = [other.name for other in islice(file.parent.iterdir(), _LOOKED_AT)] if file.parent.is_dir() else []
+        others = islice(file.parent.iterdir(), _LOOKED_AT) if file.parent.is_dir() else ()
+        beside = [other.name for other in others if other.exists()]  # a link may lead nowhere
         near = did_you_mean(file.name, beside, list_known=False)
         raise FileNotFoundError(f"{str(file)!r} does not exist below {Path.cwd()}{f'; {near}' if near else ''}")
 

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from harness.declare import Candidate, Checkpoint, DeepCache, Grid
 from harness.declare.effective_grid import stage_grids
-from harness.declare.grid import FIT
 from harness.declare.models import models_of
 from harness.declare.stages import stage_name
 from harness.materialise.library import MaterialiseError, frame_of
 from harness.materialise.phases import Branch
 from harness.records import Coverage
 from harness.savers import SAVERS, VAE, SaverError, SaverReport, Use, in_order
+from harness.savers.decoding import decoding_of
 from harness.savers.step_caches import cache_steps, no_cache
 from harness.weights import Pipeline, with_part
 from harness.weights.placing import layers_copied, lend_layers, lends_layers, share_again
@@ -36,8 +36,9 @@ def refuse_savers(candidate: Candidate, stages: Sequence[Candidate], shape: Call
         for where, use in uses:
             if why := row.why_not(use):
                 raise MaterialiseError(f"{where}saver {name!r}: {why}")
-        if grid is not None and all(row.idle(use) for _, use in uses):
-            raise MaterialiseError(f"saver {name!r} would change nothing: {row.idle(uses[0][1])}; remove it")
+        idle = [row.idle(use) or (row.idle_decoding(use.decoding) if use.decoding is not None else "") for _, use in uses]
+        if grid is not None and all(idle):
+            raise MaterialiseError(f"saver {name!r} would change nothing: {idle[0]}; remove it")
     cache = candidate.step_cache
     for where, use in uses:
         if why := "" if cache is None else no_cache(cache, use):
@@ -50,11 +51,9 @@ def _uses(candidate: Candidate, stages: Sequence[Candidate], shape: Callable[[Ch
     grids = [None] * len(stages) if grid is None else stage_grids(grid, candidate)
     for number, (stage, own) in enumerate(zip(stages, grids, strict=True)):
         for model in models_of(stage.model):
-            together = 1 if device != "cpu" else 0 if own is None or own.batch_size == FIT else own.images_per_batch
             yield (f"{stage_name(number)}: " if len(stages) > 1 else ""), Use(
                 device=device, candidate=replace(stage, model=model), pipeline=shape(frame_of(model)),
-                width=0 if own is None else own.width, height=0 if own is None else own.height, decoded_together=together,
-                low_memory=() if own is None else own.low_memory)
+                decoding=None if own is None else decoding_of(own, device), low_memory=() if own is None else own.low_memory)
 
 
 def with_savers(candidate: Candidate, branch: Branch) -> tuple[Branch, tuple[Coverage, ...]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.adapters import AdapterPlan, Reading, live_plan
 from harness.adapters.kinds import is_additive
 from harness.control.maps import map_identity
-from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Fused, Grid, Merge, Model, Relay, plain, short_hash
+from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Fused, Grid, Merge, Model, Relay, Search, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
 from harness.declare.effective_grid import grid_of, stage_grids
 from harness.declare.mixed import of_denoiser, spelled
@@ -28,6 +28,7 @@ from harness.materialise.denoiser_kind import foreign_prediction, kind_of_result
 from harness.materialise.equal_candidates import equality_problems, problems_of_contents
 from harness.materialise.equal_weights import changes_nothing, same_component
 from harness.materialise.executing import Executing, exported_of, in_the_weights, refuse_what_graphs_lack
+from harness.materialise.idle_blocks import idle_blocks
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
 from harness.materialise.live_controls import ControlNets
 from harness.materialise.live_inpainting import inspect_inpaint, live_inpaint, refuse_mask_readers
@@ -141,6 +142,7 @@ class Workbench:
         self._tensors: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
         self._layered: dict[tuple[str, str], AdapterPlan] = {}
         self._limits: dict[str, tuple[float, float]] = {}
+        self._idle: dict[str, tuple[str, ...]] = {}
         self._damaged: dict[tuple[str, str], frozenset[str]] = {}
         self._opened: dict[str, ModelFile] = {}
         self._frames: dict[_Place, Frame] = {}
@@ -310,6 +312,12 @@ class Workbench:
         known = [self._if_known(candidate) for candidate in candidates]
         problems = self._idle_stages(known) | equality_problems(known, self._plan, self.library, self._limits)
         return problems | problems_of_contents(known, self.library, problems)
+
+    def idle_blocks(self, search: Search) -> tuple[str, ...]:
+        """The blocks of an inspected search whose weight changes no tensor of the merge."""
+        if (key := repr(search)) not in self._idle:  # whose plans are not kept: there is one for each block
+            self._idle[key] = idle_blocks(search, lambda merge: plan_recipe(merge, self.library), self._limits)
+        return self._idle[key]
 
     def _idle_stages(self, candidates: Sequence[Candidate]) -> dict[str, str]:
         """By name, the candidates with a later stage whose merge changes nothing."""

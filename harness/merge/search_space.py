@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
-from harness.declare import Alpha, Alphas, Blocks, Gradient, Search
+from harness.declare import Alpha, Alphas, Blocks, Gradient, Merge, Search
 from harness.declare.nearest import did_you_mean
 from harness.merge.alpha_by_key import alphas_by_key
 from harness.merge.blocks import FULL_SIZE, WhereError, slots_of
@@ -27,6 +29,13 @@ def slots_of_search(search: Search) -> tuple[str, ...]:
     """The names of the blocks that the search has weights for, in the order of the values: "BASE", "IN00", ... Raises
     SearchError if no model has that number of blocks."""
     return _placed(search)[2]
+
+
+def proposed(search: Search, values: Sequence[float]) -> Merge:
+    """The merge of a search with these block weights."""
+    blocks, declared = Blocks(values=tuple(values), convention=convention_of(search)), search.merge.alpha
+    alpha: Alpha = replace(declared, default=blocks) if isinstance(declared, Alphas) else blocks
+    return replace(search.merge, alpha=alpha)
 
 
 def preset_values(search: Search, preset: str) -> tuple[float, ...]:

@@ -6,12 +6,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.declare import Alpha, Alphas, Blocks, Candidate, Search, plain, short_hash
-from harness.merge.search_space import DECIMALS, SearchError, convention_of, preset_values, slots_of_search
+from harness.declare import Candidate, Search, plain, short_hash
+from harness.merge.search_space import DECIMALS, SearchError, preset_values, proposed, slots_of_search
 
 if TYPE_CHECKING:
     from optuna.storages import JournalStorage
@@ -154,10 +154,7 @@ class Searcher:
         return tuple(trials)
 
     def _candidate(self, trial: Trial) -> Candidate:
-        blocks = Blocks(values=trial.values, convention=convention_of(self.search))
-        declared = self.search.merge.alpha
-        alpha: Alpha = replace(declared, default=blocks) if isinstance(declared, Alphas) else blocks
-        return Candidate(name=trial.name, model=replace(self.search.merge, alpha=alpha))
+        return Candidate(name=trial.name, model=proposed(self.search, trial.values))
 
 
 def _optuna() -> Any:

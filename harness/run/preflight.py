@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from typing import Final
 
 from harness.check.together import together
-from harness.declare import Alphas, Blocks, Candidate, Grid, Search, Suite
+from harness.declare import Candidate, Grid, Search, Suite
 from harness.declare.effective_grid import stage_grids
+from harness.declare.listing import first_of
 from harness.declare.stages import stage_name
 from harness.materialise import Workbench
-from harness.merge.search_space import convention_of
+from harness.merge.search_space import proposed
 from harness.samplers import sampler_problem, zero_snr_problem
 from harness.text.encoder_forward import clip_skip_problem
 
@@ -56,11 +57,25 @@ def _of_stage(grid: Grid, candidate: Candidate, bench: Workbench) -> str:
 
 def _of_search(search: Search, bench: Workbench) -> list[str]:
     """What stands against the merge of a search, of whose candidates none is declared: only their numbers differ."""
-    alpha, blocks = search.merge.alpha, Blocks(values=(0.5,) * search.blocks, convention=convention_of(search))
-    merge = replace(search.merge, alpha=replace(alpha, default=blocks) if isinstance(alpha, Alphas) else blocks)
     try:
-        bench.inspect(Candidate(name="search", model=merge))
+        bench.inspect(Candidate(name="search", model=proposed(search, (0.5,) * search.blocks)))
     except Exception as error:
         own = " (a search of one value fewer leaves BASE out)" if "BASE" in str(error) else ""
         return [f"search: {error}{own}"]
+    if len(bench.idle_blocks(search)) == search.blocks:
+        return [f"search: no block weight changes a tensor, so that all trials would make the same pictures; {_WHY_IDLE}. Merge "
+                "other models or parts"]
     return []
+
+
+_WHY_IDLE: Final = "what they merge is equal in the models, or patterns in the keys of alpha decide it"
+
+
+def search_remarks(suite: Suite, bench: Workbench) -> list[str]:
+    """A sentence on the block weights of a sound search that have no effect, of which trials would differ in nothing."""
+    idle = () if suite.search is None else bench.idle_blocks(suite.search)
+    if not idle:
+        return []
+    weight, them = ("weight of the block", "it") if len(idle) == 1 else ("weights of the blocks", "them")
+    return [f"suite {suite.name!r}: search: the {weight} {first_of([*map(repr, idle)])} has no effect: {_WHY_IDLE}. Trials that "
+            f"differ in {them} alone make the same pictures"]

@@ -41,7 +41,7 @@ from harness.run.libraries import load_libraries
 from harness.run.measurement import Meter
 from harness.run.memory_problems import memory_problems, memory_remarks
 from harness.run.overflow import IN_BF16, Fp16OverflowError, entry_of, loading, overflows_of
-from harness.run.preflight import file_problems
+from harness.run.preflight import file_problems, search_remarks
 from harness.run.progress import Progress
 from harness.run.prompt_pictures import PromptPictures
 from harness.run.prompt_poses import PromptPoses
@@ -192,9 +192,9 @@ class SuiteRun:
         return wrong
 
     def remarks(self) -> list[str]:
-        """What is doubtful about the device's memory, before the first image; not a reason against the run."""
+        """What is doubtful about the device's memory and a search, before the first image; not a reason against the run."""
         offered = [c for c in self.suite.candidates if c.name not in self.not_offered]
-        return memory_remarks(self.suite, offered, self.bench)
+        return [*memory_remarks(self.suite, offered, self.bench), *search_remarks(self.suite, self.bench)]
 
     def candidate(self, candidate: Candidate, cells: Iterable[Cell] | None = None) -> Finished | list[Failure]:
         """Takes one candidate through all stages. Work that is already complete in the journal is not repeated. `cells` are the

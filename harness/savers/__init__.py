@@ -16,7 +16,7 @@ from harness.savers.attention import (
     other_dispatch,
     slice_attention,
 )
-from harness.savers.contract import DENOISER, VAE, Saver, SaverError, SaverReport, Use
+from harness.savers.contract import DENOISER, VAE, Decoding, Saver, SaverError, SaverReport, Use
 from harness.savers.decoding import nothing_to_slice as one_by_one
 from harness.savers.decoding import nothing_to_tile, slice_batches, tile_pictures
 from harness.savers.weights import cast_layerwise, channels_last, fuse_projections, not_joined, other_format, other_layout
@@ -44,9 +44,9 @@ SAVERS: Final[dict[str, Saver]] = {
                        changes_pictures="within rounding", apply=ChosenKernel("MATH").choose, why_not=other_dispatch,
                        whole_process=True, version=2),
     "vae_slicing": Saver(description="the pictures of a batch decoded one by one", changes_pictures="within rounding", part=VAE,
-                         apply=slice_batches, idle=one_by_one),
+                         apply=slice_batches, idle_decoding=one_by_one),
     "vae_tiling": Saver(description="pictures above 512 x 512 decoded in tiles of that size", changes_pictures="yes", part=VAE,
-                        apply=tile_pictures, idle=nothing_to_tile),
+                        apply=tile_pictures, idle_decoding=nothing_to_tile),
     "sdpa_cudnn": Saver(description="attention by cuDNN", changes_pictures="within rounding", refused=(
         "cuDNN chooses its kernel by what it knows of shape and memory, so that a picture could not be made again; "
         f"{_REPEATABLE}")),
@@ -70,4 +70,4 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in SAVERS if name in declared)
 
 
-__all__ = ["DENOISER", "SAVERS", "VAE", "Saver", "SaverError", "SaverReport", "Use", "in_order"]
+__all__ = ["DENOISER", "SAVERS", "VAE", "Decoding", "Saver", "SaverError", "SaverReport", "Use", "in_order"]

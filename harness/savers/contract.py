@@ -22,17 +22,26 @@ class SaverError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """The pictures that one stage decodes, as far as its grid says."""
+
+    device: str
+    width: int
+    height: int
+    together: int
+    """The most pictures that are decoded at once; 0 where that is not known yet."""
+    low_memory: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Use:
     """What a saver would act on: a candidate of one stage and one model in its number format, with the pipeline of its model,
-    which may have no values."""
+    which may have no values. `decoding` is None where no grid is known."""
 
     device: str
     candidate: Candidate
     pipeline: Pipeline
-    width: int
-    height: int
-    decoded_together: int
-    """The most pictures that are decoded at once; 0 where that is not known yet."""
+    decoding: Decoding | None = None
     low_memory: tuple[str, ...] = ()
 
 
@@ -70,6 +79,8 @@ class Saver:
     """Why it cannot act on this; empty if it can."""
     idle: Callable[[Use], str] = lambda _: ""
     """Why it would change nothing of this; empty if it acts."""
+    idle_decoding: Callable[[Decoding], str] = lambda _: ""
+    """Why it would change nothing of how these pictures are decoded, for which no file needs to be opened; empty if it acts."""
     excludes: tuple[str, ...] = ()
     """The savers that cannot act beside it."""
     changes_weights: bool = False

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.savers.contract import SaverReport, Use
+from harness.declare import Grid
+from harness.savers.contract import Decoding, SaverReport
 from harness.weights.placing import TILE_PIXELS, tile
 
 if TYPE_CHECKING:
     import torch
+
+
+def decoding_of(grid: Grid, device: str) -> Decoding:
+    """The pictures that a grid decodes on a device."""
+    together = 1 if device != "cpu" else 0 if isinstance(grid.batch_size, str) else grid.batch_size
+    return Decoding(device=device, width=grid.width, height=grid.height, together=together, low_memory=grid.low_memory)
 
 
 def slice_batches(module: torch.nn.Module) -> SaverReport:
@@ -18,11 +25,11 @@ def slice_batches(module: torch.nn.Module) -> SaverReport:
     return SaverReport(changed=("decoder", "encoder"), notes=("the VAE takes the pictures of a batch one by one",))
 
 
-def nothing_to_slice(use: Use) -> str:
+def nothing_to_slice(decoding: Decoding) -> str:
     """Why slices of a batch would change nothing."""
-    if use.decoded_together != 1:
+    if decoding.together != 1:
         return ""
-    why = "pictures are decoded one by one on a GPU anyway" if use.device != "cpu" else "batches have one picture"
+    why = "pictures are decoded one by one on a GPU anyway" if decoding.device != "cpu" else "batches have one picture"
     return f"{why}, so that there is nothing to slice"
 
 
@@ -33,11 +40,11 @@ def tile_pictures(module: torch.nn.Module) -> SaverReport:
         f"the VAE takes pictures in tiles of {TILE_PIXELS} x {TILE_PIXELS} pixels, whose group norms see one tile each",))
 
 
-def nothing_to_tile(use: Use) -> str:
+def nothing_to_tile(decoding: Decoding) -> str:
     """Why tiles would change nothing."""
-    if "tiled_decoding" in use.low_memory:
-        return "the grid's low_memory tiles every candidate's decoding already; remove one of them"
-    if max(use.width, use.height) <= TILE_PIXELS:
-        return (f"pictures of {use.width} x {use.height} are no larger than a tile of {TILE_PIXELS} x {TILE_PIXELS}, so that "
-                "there is nothing to tile")
+    if "tiled_decoding" in decoding.low_memory:
+        return "the grid's low_memory tiles every candidate's decoding already"
+    if max(decoding.width, decoding.height) <= TILE_PIXELS:
+        return (f"pictures of {decoding.width} x {decoding.height} are no larger than a tile of {TILE_PIXELS} x {TILE_PIXELS}, "
+                "so that there is nothing to tile")
     return ""

@@ -492,6 +492,8 @@ class Awkward:
     ({"grid": tiny_grid(steps=True)}, "field steps is True (bool); expected an integer"),
     ({"grid": tiny_grid(seeds=(10 ** 30,))}, "seeds[0] has more than 64 bits"),
     ({"metrics": "psnr"}, "metrics is 'psnr'; expected a tuple of strings, like ('psnr',)"),
+    (one(savers=3), "savers is 3 (int); expected a tuple of strings, like ('vae_slicing',)"),
+    ({"grid": tiny_grid(low_memory=True)}, "low_memory is True (bool); expected a tuple of strings, like ('vae_on_host',)"),
     ({"gates": (Gate(value="failures", at_most="none"),)}, "field at_most is 'none' (str); expected a number or None"),  # type: ignore[arg-type]
     ({"gates": ("coverage",)}, "gates[0] is 'coverage' (str); expected harness.Gate"),
     ({"baseline": None}, "field baseline is None; expected text"),

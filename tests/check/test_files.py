@@ -51,6 +51,9 @@ def test_a_lora_as_a_model_and_a_model_as_an_adapter_are_named(tmp_path: Path) -
 def test_a_link_to_nowhere_is_said_not_to_exist(tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").symlink_to(tmp_path / "blob")
     assert "does not exist" in said(tmp_path, model="m.safetensors")
+    assert "m.safetensors" not in said(tmp_path, model="n.safetensors")  # nor is it offered for a name that is like it
+    (tmp_path / "x.safetensors").touch()
+    assert "'x.safetensors' does" in said(tmp_path, model="n.safetensors")
 
 
 @pytest.mark.parametrize("name", ["~/m.safetensors", "$MODELS/m.safetensors"])

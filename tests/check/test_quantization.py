@@ -9,6 +9,7 @@ import pytest
 
 from harness import AestheticGradient, Candidate, Mixed, Relay
 from harness.check import problems
+from harness.declare.mixed import spelled
 from tests.fakes import tiny_suite
 
 RELAY = Relay(models=("zoo:photo", "zoo:anime"), at=(0.5,))
@@ -50,3 +51,10 @@ def test_good_ones_have_no_problems(tmp_path: Path, quantization: Any) -> None:
 
 def test_the_denoiser_of_a_relay_may_be_quantized(tmp_path: Path) -> None:
     assert said({"quantization": {"unet": "nf4"}, "model": RELAY}, tmp_path) == ""
+
+
+def test_a_pattern_with_characters_that_act_is_shown_escaped() -> None:
+    mixed = Mixed(default="fp32", keys={"\x1b[31m*\u202e\n": "nf4"})
+    assert spelled({"vae": mixed}).isprintable()
+    assert "\\x1b[31m" in str(mixed)
+    assert str(Mixed(default="fp32", keys={"up_blocks.*": "nf4"})) == "mixed (fp32, up_blocks.* nf4)"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness import Candidate, Merge, Mixed, Suite
+from harness import AestheticGradient, Candidate, DeepCache, Emphasis, Merge, Mixed, Sampling, Suite
 from harness.check import problems
 from harness.check.suite import remarks
 from harness.declare import Control, Ensemble, Reference, Relay, Stage
@@ -61,6 +61,36 @@ def test_number_formats_in_two_spellings_are_one(one: Any, other: Any) -> None:
     ("nf4", Mixed(default="nf4", keys={"up_blocks.*": "fp32"})), ("nf4", Mixed(default="fp32", keys={"up_blocks.*": "nf4"}))])
 def test_number_formats_of_other_layers_or_components_are_two(one: Any, other: Any) -> None:
     assert named(of(name="plain", quantization=one), of(quantization=other)) == []
+
+
+@pytest.mark.parametrize(("steps", "one", "other"), [
+    (4, DeepCache(interval=5), DeepCache(interval=9)), (4, DeepCache(interval=4), DeepCache(interval=9)),
+    (4, None, DeepCache(interval=1)), (4, None, DeepCache(interval=1, branch=1)), (1, None, DeepCache(interval=3))])
+def test_step_caches_that_run_the_same_steps_whole_are_one(steps: int, one: Any, other: Any) -> None:
+    sampling = Sampling(steps=steps)
+    assert named(of(name="plain", step_cache=one, sampling=sampling), of(step_cache=other, sampling=sampling))
+
+
+@pytest.mark.parametrize(("one", "other"), [
+    (DeepCache(interval=3), DeepCache(interval=4)), (DeepCache(interval=5), DeepCache(interval=5, branch=1)),
+    (None, DeepCache(interval=9))])
+def test_step_caches_that_leave_out_other_layers_are_two(one: Any, other: Any) -> None:
+    sampling = Sampling(steps=4)
+    assert named(of(name="plain", step_cache=one, sampling=sampling), of(step_cache=other, sampling=sampling)) == []
+
+
+def test_the_stage_of_the_most_steps_decides_which_caches_are_one() -> None:
+    later = Stage(model="zoo:anime", strength=0.5, sampling=Sampling(steps=12))
+    one, other = (of(name=str(n), sampling=Sampling(steps=4), stages=(later,), step_cache=DeepCache(interval=n)) for n in (5, 9))
+    assert named(one, other) == []
+    assert named(*(replace(c, stages=(replace(later, sampling=Sampling(steps=8)),)) for c in (one, other)))
+
+
+@pytest.mark.parametrize("candidate", [
+    of(emphasis=Emphasis(weights={"fish": 1})), of(aesthetic=AestheticGradient(path="zoo:aesthetic", weight=0)),
+    of(aesthetic=AestheticGradient(path="zoo:aesthetic", steps=0))])
+def test_text_treatments_that_change_nothing_are_named(candidate: Candidate) -> None:
+    assert any("make the same pictures" in text for text in remarks(suite(of(name="plain"), candidate)))
 
 
 def test_what_is_not_run_in_a_later_stage_counts_too() -> None:

@@ -259,6 +259,8 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     (one(axes={"dominant": 1.0}), "'my_dominant'", one(axes={"my_dominant": 1.0})),
     (grid(guidance_scales=(7, 7.0000001)), "remove one", grid(guidance_scales=(7,))),
     (one(savers=("attention_slice",)), "did you mean 'attention_slicing'", one(savers=("attention_slicing",))),
+    (one(savers=("vae_tiling",)), "remove it", one()),
+    (one(savers=("vae_slicing",)) | grid(batch_size=1), "remove it", one() | grid(batch_size=1)),
     (one(savers=("xformers",)), "give 'sdpa_flash', 'sdpa_efficient' or 'sdpa_math'", one(savers=("sdpa_math",))),
     (one(savers=("token_merging",)), "step_cache=DeepCache(interval=2)", one(step_cache=DeepCache(interval=2))),
     (one(savers=("cpu_offload",)), "low_memory=('vae_on_host', 'denoiser_on_host')",
@@ -392,6 +394,7 @@ ELSEWHERE = {
 """Refusals that are not made of a declaration alone."""
 OTHERS = (
     "candidate 'x': step_cache with interval 1 runs every step whole, so that nothing is saved; give an interval of 2 or more",
+    "candidate 'x': step_cache has no effect, because the one step that is run is whole; sample with more steps, or remove it",
     "metric 'pose' is given no poses, so it cannot be measured; give Suite(pose=Pose()), or remove the metric",
     "pose: 'a' is not a folder below b; give one with a JSON file for each prompt",
     "Canny(of='a', low=100, high=200) finds no edge in 1 of 1 pictures ('b'), so there is nothing to follow; lower the "
@@ -451,6 +454,8 @@ def refusals_that_advise() -> list[tuple[str, str]]:
      grid(prompts=[Prompt(id="p", text="a (cat:1.3)")], syntax="a1111")),
     (grid(prompts=[Prompt(id="p", text="a\u200b cat")]), "remove it", grid(prompts=[Prompt(id="p", text="a cat")])),
     (one(step_cache=DeepCache(interval=1)), "give an interval of 2 or more", one(step_cache=DeepCache())),
+    (one(step_cache=DeepCache()) | grid(steps=1), "sample with more steps", one(step_cache=DeepCache()) | grid(steps=2)),
+    (one(step_cache=DeepCache()) | grid(steps=1), "or remove it", one() | grid(steps=1)),
     (gate("seconds_per_image", at_most=9) | {"latency_rounds": 2}, "set latency_rounds to at least",
      gate("seconds_per_image", at_most=9) | {"latency_rounds": 6})])
 def test_the_way_out_of_a_remark_works_when_it_is_followed(

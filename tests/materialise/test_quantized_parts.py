@@ -52,10 +52,12 @@ def test_mixed_of_one_mode_and_a_mapping_of_the_denoiser_have_the_bits_of_the_mo
         assert equal(tensors(bench.prepare(photo(same)).pipeline.unet), alone)
 
 
-def test_a_mapping_of_the_denoiser_alone_makes_the_pictures_of_the_mode(bench: Workbench) -> None:
+def test_two_spellings_of_one_mode_make_the_same_pictures_once(bench: Workbench) -> None:
     assert bench.weights(photo({"unet": "nf4"})).identity == bench.weights(photo("nf4")).identity
     assert bench.weights(photo({"unet": "fp32"})).identity == bench.weights(photo("fp32")).identity
-    assert bench.weights(photo(Mixed(default="nf4"))).identity != bench.weights(photo("nf4")).identity
+    assert bench.weights(photo(Mixed(default="nf4"))).identity == bench.weights(photo("nf4")).identity
+    one, other = {"vae": "nf4"}, {"vae": Mixed(default="nf4"), "unet": "fp32"}
+    assert bench.weights(photo(one)).identity == bench.weights(photo(other)).identity != bench.weights(photo("fp32")).identity
 
 
 def test_each_layer_has_its_mode_and_the_last_pattern_that_matches_counts(bench: Workbench) -> None:

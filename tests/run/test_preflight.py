@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness import Alphas, Budget, Candidate, Merge, Objective, Search, Suite, alpha_sweep, run_suite
+from harness import Alphas, Blocks, Budget, Candidate, Merge, Objective, Search, Suite, alpha_sweep, run_suite
 from harness.materialise import Workbench
 from harness.run.device_refusals import refusal
-from harness.run.preflight import file_problems
+from harness.run.preflight import file_problems, search_remarks
 from tests.fakes import tiny_grid, tiny_suite
 from tests.painted import paint_runs
 
@@ -59,6 +60,28 @@ def test_the_merge_of_a_search_is_planned_before_the_first_image(blocks, words, 
     listed = said(tmp_path, tiny_suite(search=search, budget=Budget()))
     assert len(listed) == bool(words)
     assert [word for word in words if word not in listed[0]] == []
+
+
+@pytest.mark.parametrize(("blocks", "merge", "idle"), [
+    (9, {}, ()),
+    (10, {"parts": ("unet", "text_encoder")}, ("BASE",)),  # the zoo's parents have one text encoder
+    (9, {"alpha": Alphas(default=Blocks(values=(0,) * 9), keys={"*output_blocks.[012].*": 0.3})}, ("OUT00", "OUT01", "OUT02")),
+])
+def test_blocks_of_a_search_that_change_no_tensor_are_named(
+        blocks: int, merge: dict[str, Any], idle: tuple[str, ...], tmp_path: Path) -> None:
+    search = Search(merge=Merge(a="zoo:photo", b="zoo:anime", **merge), guidance=4, blocks=blocks, presets=())
+    suite, bench = tiny_suite(search=search, budget=Budget()), Workbench(device="cpu", root=tmp_path)
+    assert bench.idle_blocks(search) == idle
+    assert said(tmp_path, suite) == []
+    remarks = search_remarks(suite, bench)
+    assert len(remarks) == bool(idle)
+    assert all(block in remark for remark in remarks for block in idle)
+
+
+def test_a_search_of_models_with_equal_blocks_is_refused(tmp_path: Path) -> None:
+    search = Search(merge=Merge(a="zoo:photo", b="zoo:photo"), guidance=4, blocks=9, presets=())
+    (problem,) = said(tmp_path, tiny_suite(search=search, budget=Budget()))
+    assert "no block weight changes a tensor" in problem
 
 
 def test_a_precision_that_a_device_does_not_offer_is_named_like_a_quantization() -> None:
