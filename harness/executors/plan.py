@@ -178,7 +178,8 @@ class Plan:
         piece = self._out[worker].popleft()
         if piece.withdrawn:
             return False
-        self._put_back(piece)
+        if piece.left:
+            self._put_back(piece)
         return self._complete(piece)
 
     def lost(self, worker: int) -> tuple[Unit | None, list[Unit]]:
