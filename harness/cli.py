@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def command() -> NoReturn:
     """The installed command: runs `main` and exits at once. Unloading torch would take 0.4 s, and the system frees everything
     anyway; all files are written by then."""
-    from harness.run.quiet import own_warnings
+    from harness.executors.quiet import own_warnings
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a pipe on Windows and some locales lack a star

@@ -32,10 +32,9 @@ from harness.declare.effective_grid import grid_of
 from harness.declare.grid import FIT
 from harness.materialise import Workbench
 from harness.records import Cell
-from harness.run.batch_packing import pack
 from harness.run.image_making import FIRST
 from harness.run.preflight import file_problems
-from harness.sampling import Later, batches, embedded, lengths_of, sample, threads_for
+from harness.sampling import Later, batches, embedded, lengths_of, pack, sample, threads_for
 from tests.adapters.test_hypernetwork import pairs, stored
 from tests.fakes import tiny_suite
 

@@ -15,11 +15,11 @@ import pytest
 
 from harness import Grid
 from harness.declare import Candidate
+from harness.executors.maker import Maker
 from harness.materialise import Workbench
 from harness.post import PostProcess
 from harness.probes.clock import Stopwatch
 from harness.records import PHASES, Cell, Coverage
-from harness.run.suite_run import SuiteRun
 from harness.weights import ModelFile, Pipeline, shape_pipeline
 
 
@@ -86,8 +86,8 @@ def paint_runs(patch: pytest.MonkeyPatch, bench: type = PaintedBench) -> None:
     """From here on every run of this process is painted."""
     patch.setattr("harness.run.suite_run.Workbench", bench)
     patch.setattr("harness.materialise.workbench.shape_pipeline", without_encoders)
-    patch.setattr("harness.run.images.sample", paint)
-    patch.setattr("harness.run.images.lengths_of", lambda *_: lambda _: ())
+    patch.setattr("harness.executors.maker.sample", paint)
+    patch.setattr("harness.executors.maker.lengths_of", lambda *_: lambda _: ())
     patch.setattr("harness.run.latency.time_one", pass_time)
     patch.setattr("harness.run.latency.free_memory", lambda _: None)
-    patch.setattr(SuiteRun, "_embeddings", lambda *_: {})
+    patch.setattr(Maker, "_embeddings", lambda *_: {})

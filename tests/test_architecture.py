@@ -56,6 +56,7 @@ WITHIN_A_LAYER = {
     ("harness.post", "harness.metrics"): "one home of the colour arithmetic",
     ("harness.metrics", "harness.zoo"): "the CLIP metric's default model is the zoo's",
     ("harness.quantize", "harness.weights"): "one home of GGUF's blocks, in files and in memory",
+    ("harness.run", "harness.executors"): "a run has its images made by a worker, in its own process or elsewhere",
     ("harness.text", "harness.weights"): "texts are embedded by the text encoders of live pipelines",
 }
 """The only imports between two folders of one layer."""

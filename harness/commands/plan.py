@@ -53,12 +53,12 @@ def run(given: argparse.Namespace) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         print("\n".join(printable(line) for line in f"sweetspot plan: {error}".splitlines()), file=sys.stderr)
         return 2
+    from harness.executors.libraries import load_libraries
+    from harness.executors.quiet import quiet_libraries
     from harness.materialise import Workbench
     from harness.run.device_refusals import refusal
     from harness.run.fitted_batch import fitting_batch
-    from harness.run.libraries import load_libraries
     from harness.run.memory_plan import planned
-    from harness.run.quiet import quiet_libraries
 
     quiet_libraries()
     load_libraries(clip=False, own_process=True)

@@ -71,12 +71,12 @@ def _candidate(given: argparse.Namespace) -> Candidate:
 
 
 def _write(candidate: Candidate, out: Path, title: str) -> WrittenFile:
+    from harness.executors.libraries import load_libraries
+    from harness.executors.quiet import quiet_libraries
     from harness.materialise import Workbench
     from harness.materialise.library import MaterialiseError
     from harness.materialise.quantized_file import suffix_for, write_quantized
     from harness.quantize.declared import only_casts
-    from harness.run.libraries import load_libraries
-    from harness.run.quiet import quiet_libraries
 
     bench = Workbench(device="cpu", root=Path.cwd())
     in_format = bench.in_its_format(candidate)

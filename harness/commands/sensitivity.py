@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Exit codes: 0 measured, 1 it failed, 2 the command line or the suite is wrong, 130 stopped."""
-    from harness.run.libraries import load_libraries
-    from harness.run.quiet import quiet_libraries
+    from harness.executors.libraries import load_libraries
+    from harness.executors.quiet import quiet_libraries
 
     quiet_libraries()
     try:

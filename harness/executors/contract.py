@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Image: TypeAlias = "NDArray[np.uint8] | bytes"
-    """The pixels, uint8 (height, width, 3), or a PNG file."""
+Image: TypeAlias = "NDArray[np.uint8] | bytes"
+"""The pixels, uint8 (height, width, 3), or a PNG file."""
 
 MATERIALISE: Final = "materialise"
 SAMPLE: Final = "sample"
@@ -26,15 +26,14 @@ SAMPLE: Final = "sample"
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """What every worker is told once, before its first unit. `suite` is as declared, with its batch size resolved, `root` and
-    `suite_file` are what paths and a suite's own rows are resolved by, `environment` is the driver's, and `sampling` the sampling
-    block of its grid. An environment that decides pixels differently is refused."""
+    `suite_file` are what paths and a suite's own rows are resolved by, and `environment` is the driver's. One that decides pixels
+    differently is refused."""
 
     suite: Suite
     suite_file: str
     root: str
     device: str
     environment: Mapping[str, Any]
-    sampling: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from typing import IO, Any, Final
 from harness.executors.contract import About, Done, Event, Job, Lost, Unit
 from harness.executors.messages import PICKLING_ERRORS, Incoming, packed, unpacked
 
-MAKER: Final = "harness.executors.maker:Maker"
+MAKER: Final = "harness.executors.served:Served"
 """What makes images in a worker: a module and a name in it."""
 RELEASE: Final = "release"
 CLOSING_SECONDS: Final = 5.0

@@ -43,10 +43,9 @@ def seconds_per_image(suite: Suite, file: Path, runs: Path, device: str, say: Ca
 def measured(suite: Suite, device: str) -> float:
     """Seconds per image in a batch of the baseline's, without loading. Makes one image more, which warms up."""
     from harness.materialise import Workbench
-    from harness.run.batch_packing import pack
     from harness.run.fitted_batch import with_fitted_batch
     from harness.run.preflight import file_problems
-    from harness.sampling import batches, embedded, lengths_of, sample, set_determinism, threads_for
+    from harness.sampling import batches, embedded, lengths_of, pack, sample, set_determinism, threads_for
 
     set_determinism(device)
     candidate = next(c for c in suite.candidates if c.name == suite.baseline)
@@ -69,8 +68,8 @@ def measured(suite: Suite, device: str) -> float:
 
 def main(file: str, device: str) -> int:
     """Prints the seconds, or the error, of the suite in a file."""
-    from harness.run.libraries import load_libraries
-    from harness.run.quiet import own_warnings, quiet_libraries
+    from harness.executors.libraries import load_libraries
+    from harness.executors.quiet import own_warnings, quiet_libraries
 
     quiet_libraries()
     load_libraries(clip=False, own_process=True)

@@ -144,8 +144,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
         for line in lines:
             terminalreporter.write_line(line)
         return (yield)
+    from harness.executors.quiet import own_warnings
     from harness.plugin.session import session_for
-    from harness.run.quiet import own_warnings
     from harness.session.terminal import closing, tables
 
     session = session_for(config)

@@ -72,7 +72,7 @@ class _Item(pytest.Item):
     @contextmanager
     def visible(self, of: SuiteSession) -> Iterator[None]:
         """A context for the session's work: the progress bar bypasses pytest's capture, and warnings are no failures."""
-        from harness.run.quiet import own_warnings
+        from harness.executors.quiet import own_warnings
 
         capture = self.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else nullcontext(), own_warnings():

@@ -19,9 +19,9 @@ from harness.promotion.gather import Evidence
 from harness.records import Cell, Sample, sample_key
 from harness.records.regular_files import lies_below
 from harness.records.reusable import chunked_places
-from harness.run.batch_packing import pack
 from harness.run_folder.ledger import Ledger
 from harness.runtimes import RUNTIMES
+from harness.sampling import pack
 
 if TYPE_CHECKING:
     from harness.sampling import Images

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import ColourTransfer, short_hash
 from harness.declare.post_steps import FIRST_STAGE
+from harness.executors.contract import Image, Picture
 from harness.post import PostProcess
 from harness.records import Cell, Defect, Intermediate, Sample
 from harness.run_folder.folder import slug
-from harness.sampling import to_png
+from harness.sampling import from_png, to_png
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,12 +24,23 @@ RAW: Final = "raw"
 FIRST: Final = "stage 1"
 
 
+def as_png(image: Image) -> bytes:
+    """A picture as a PNG file."""
+    return image if isinstance(image, bytes) else to_png(image)
+
+
+def as_pixels(image: Image) -> NDArray[np.uint8]:
+    """The pixels of a picture."""
+    return from_png(image) if isinstance(image, bytes) else image
+
+
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """An image with everything that is written of it: the files in order, the image last, its pixels, and its defects."""
+    """An image with everything that is written of it: the files in order, the image last, the image as it was made, and its
+    defects."""
 
     files: tuple[tuple[Sample | Intermediate, bytes], ...]
-    pixels: NDArray[np.uint8]
+    made: Image
     defects: tuple[Defect, ...] = ()
 
     @property
@@ -38,19 +50,21 @@ class Written:
         assert isinstance(record, Sample)
         return record
 
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The image's pixels."""
+        return as_pixels(self.made)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageMaking:
     """How the images of one candidate are written. `keys` are those of the images. With `post`, what is sampled is the raw
-    picture of an image, and `raw_keys` are the keys of these. `defects` are reasons why images are unusable, and `stages` the
-    pictures of earlier stages; both are filled while batches are made."""
+    picture of an image, and `raw_keys` are the keys of these."""
 
     candidate: str
     keys: Mapping[Cell, str]
     post: PostProcess | None = None
     raw_keys: Mapping[Cell, str] = field(default_factory=dict)
-    defects: dict[Cell, str] = field(default_factory=dict)
-    stages: dict[Cell, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def needs_first_stage(self) -> bool:
@@ -58,20 +72,22 @@ class ImageMaking:
         steps = () if self.post is None else self.post.steps
         return any(isinstance(step, ColourTransfer) and step.to == FIRST_STAGE for step in steps)
 
-    def of(self, cell: Cell, image: NDArray[np.uint8]) -> Written:
-        """What is written of a sampled picture, uint8 (h, w, 3)."""
-        stages = self.stages.pop(cell, {})
-        files = [self._picture(cell, name, self.stage_key(cell, name), to_png(picture)) for name, picture in stages.items()]
+    def of(self, picture: Picture) -> Written:
+        """What is written of a sampled picture."""
+        cell, image = picture.cell, picture.image
+        files = [self._picture(cell, name, self.stage_key(cell, name), as_png(stage)) for name, stage in picture.stages.items()]
         keys = [self.keys[cell]]
         if self.post is not None:
-            final, notes = self.post.apply(image, stages.get(FIRST))
-            files.append(self._picture(cell, RAW, self.raw_keys[cell], to_png(image), notes))
+            first = picture.stages.get(FIRST)
+            final, notes = self.post.apply(as_pixels(image), None if first is None else as_pixels(first))
+            files.append(self._picture(cell, RAW, self.raw_keys[cell], as_png(image), notes))
             keys.append(self.raw_keys[cell])
             image = final
-        why = self.defects.get(cell)
-        defects = () if why is None else tuple(
-            Defect(candidate=self.candidate, cell=cell, sample=key, why=why) for key in keys)
-        return Written(files=(*files, self.image(cell, to_png(image))), pixels=image, defects=defects)
+        return Written(files=(*files, self.image(cell, as_png(image))), made=image,
+                       defects=self._defects(cell, keys, picture.why))
+
+    def _defects(self, cell: Cell, keys: Sequence[str], why: str) -> tuple[Defect, ...]:
+        return tuple(Defect(candidate=self.candidate, cell=cell, sample=key, why=why) for key in keys) if why else ()
 
     def stage_key(self, cell: Cell, name: str) -> str:
         """The key of the picture of an earlier stage."""
@@ -83,9 +99,10 @@ class ImageMaking:
                 self.image(cell, data)]
 
     def derived(self, cell: Cell, raw: Sample | Intermediate, pixels: tuple[Any, Any],
-                stages: tuple[Intermediate, ...]) -> Written:
+                stages: tuple[Intermediate, ...], why: str) -> Written:
         """What is written of an image whose raw picture is there already. `pixels` are those of the raw picture, and of its first
-        stage if there are several; `stages` are the pictures of its stages. Their files are shared."""
+        stage if there are several; `stages` are the pictures of its stages. Their files are shared. `why` says why the raw
+        picture is unusable, if it is."""
         assert self.post is not None
         final, notes = self.post.apply(*pixels)
         key = self.keys[cell]
@@ -93,9 +110,8 @@ class ImageMaking:
                                sha256=one.sha256) for one in stages]
         shared.append(Intermediate(candidate=self.candidate, cell=cell, sample=key, name=RAW, key=raw.key, path=raw.path,
                                    sha256=raw.sha256, notes=notes))
-        defects = () if cell not in self.defects else (
-            Defect(candidate=self.candidate, cell=cell, sample=key, why=self.defects[cell]),)
-        return Written(files=(*((one, b"") for one in shared), self.image(cell, to_png(final))), pixels=final, defects=defects)
+        return Written(files=(*((one, b"") for one in shared), self.image(cell, to_png(final))), made=final,
+                       defects=self._defects(cell, [key], why))
 
     def _picture(self, cell: Cell, name: str, key: str, data: bytes, notes: tuple[str, ...] = ()) -> tuple[Intermediate, bytes]:
         path = self._path(cell, key, f"-{slug(name)}")

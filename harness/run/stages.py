@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
+from harness.executors.contract import Failed
+from harness.executors.overflow import Fp16OverflowError
 from harness.records import Failure
-from harness.run.overflow import Fp16OverflowError
 from harness.run_folder.ledger import Ledger
+
+
+class WorkerFailureError(Exception):
+    """The failure of a candidate that a worker reports."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.message)
+        self.failed = failed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +37,8 @@ class Stages:
         except Fp16OverflowError:
             raise
         except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            failure = Failure(candidate=name, stage=stage, error=type(error).__name__,
-                              message=str(error) or f"no message, raised at {Path(where.filename).name}:{where.lineno}")
+            failed = error.failed if isinstance(error, WorkerFailureError) else Failed.of(stage, error)
+            failure = Failure(candidate=name, stage=failed.stage, error=failed.error, message=failed.message)
             failures.append(failure)
             # On a full disk the record cannot be written either; the item still fails, with the reason.
             with suppress(OSError):

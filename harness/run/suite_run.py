@@ -16,39 +16,40 @@ from harness.check import load_rows
 from harness.declare import Candidate, Grid, Suite, grid_of, short_hash
 from harness.declare.effective_grid import largest_image, run_grid, whole_grid
 from harness.declare.picture_uses import PICTURES, files_used
-from harness.declare.prompt_groups import declared_key, groups_of
-from harness.declare.prompt_texts import change_along_steps
+from harness.declare.prompt_groups import declared_key
 from harness.declare.same_text import prompts_hash
-from harness.materialise import MaterialiseError, Prepared, WiderFormats, Workbench
+from harness.executors.in_process import InProcess
+from harness.executors.libraries import load_libraries
+from harness.executors.maker import Maker
+from harness.executors.overflow import Fp16OverflowError
+from harness.executors.quiet import quiet_libraries
+from harness.materialise import MaterialiseError, WiderFormats, Workbench
 from harness.metrics import METRICS
 from harness.probes import idle_before_use
 from harness.probes.c_allocator import keep_freed_memory
 from harness.probes.environment import environment
 from harness.probes.fits import cap_where_memory_spills, free_memory
-from harness.records import Cell, Coverage, Failure, Finished, Sample, SessionStart, Weights
+from harness.records import Cell, Failure, Finished, Sample, SessionStart, Weights
 from harness.records.file_version import FileVersions
 from harness.records.reusable import chunked_places
-from harness.run.algebra_gate import identities_of
+from harness.run.batch_sizes import BatchSizes
 from harness.run.clip_model import ClipModel
 from harness.run.costs import Costs
 from harness.run.device_refusals import refusal
 from harness.run.fitted_batch import with_fitted_batch
-from harness.run.group_coverage import rows_beside
-from harness.run.images import Gallery, PreparedCandidate
+from harness.run.images import Gallery
 from harness.run.inputs import keep_inputs
 from harness.run.latency import timing_setting
-from harness.run.libraries import load_libraries
 from harness.run.measurement import Meter
 from harness.run.memory_problems import memory_problems, memory_remarks
-from harness.run.overflow import IN_BF16, Fp16OverflowError, entry_of, loading, overflows_of
+from harness.run.overflow import IN_BF16, entry_of, overflows_of
+from harness.run.owed_images import OwedImages
 from harness.run.preflight import file_problems, search_remarks
 from harness.run.progress import Progress
 from harness.run.prompt_pictures import PromptPictures
 from harness.run.prompt_poses import PromptPoses
 from harness.run.prompt_reading import PromptReadings
-from harness.run.quiet import quiet_libraries
 from harness.run.race_files import race_files
-from harness.run.room import Room
 from harness.run.run_json import FITTED_BATCH, REFUSED, RunJson, Session, of_another_gpu, race_of
 from harness.run.stages import Stages
 from harness.run_folder.folder import lock, sweep
@@ -58,10 +59,6 @@ from harness.sampling import (
     NOT_FINITE,
     Images,
     SamplingError,
-    TextState,
-    encode,
-    named,
-    read_by,
     set_determinism,
     setting,
     threads_for,
@@ -98,7 +95,7 @@ class SuiteRun:
         # Memory of other processes does not count for the candidates.
         self._idle = idle_before_use(options.device)
         self._versions, self._wider = FileVersions(), WiderFormats()
-        self.bench = self._new_bench()
+        self._maker = Maker(new_bench=self._new_bench, grid=suite.grid)
         self.not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, options.device))}
         self._shown = self._counted = 0
         self._begun: set[str] = set()
@@ -127,13 +124,11 @@ class SuiteRun:
         self.ledger = Ledger(self.folder, verify=self.options.verify)
         before = {} if self.options.fresh else self.ledger.head()
         self.declared, self._fitted = with_fitted_batch(self.declared, self.bench, before)
-        self.bench.take_grid(self.declared.grid)
+        self._maker.take_grid(self.declared.grid)
         self._wider.known.update(overflows_of(before))
         self._in_bf16 = dict(before[IN_BF16]) if self._wider.known else {}
         self._stages = Stages(ledger=self.ledger, begin=self._doing)
-        self._room = Room(device=self.options.device, ledger=self.ledger,
-                          loaded=lambda candidate: bool(self.bench.load_seconds(candidate)))
-        self._texts: dict[tuple[str, int], TextState] = {}
+        self._sizes = BatchSizes(largest=self.declared.grid.images_per_batch)
         self._readings = PromptReadings()
         # Not the bound method: `release` makes a new workbench, and nothing may keep the old one's models alive.
         self._clip = ClipModel(self.declared, self.options.device, lambda file: self.bench.content(file),  # noqa: PLW0108
@@ -146,10 +141,19 @@ class SuiteRun:
         self.ledger.session = SessionStart(environment=short_hash(self.head["environment"]), started=str(self.head["started"]))
         # A race adds candidates, but never changes grid, baseline or metrics.
         self.gallery = Gallery(self.suite, self.ledger, cache, self.head)
-        self.gallery.remember((self._fitted or {}).get(REFUSED))
+        self._sizes.remember((self._fitted or {}).get(REFUSED))
         self._meter = Meter(suite=self.declared, ledger=self.ledger, gallery=self.gallery, device=self.options.device,
                             settings=self.head["metric_settings"], clip=self._clip.scorer,
                             poses=self._poses, pictures=PromptPictures(self.declared, lambda file: self.bench.library.path(file)))  # noqa: PLW0108
+
+        self._owed = OwedImages(gallery=self.gallery, stages=self._stages, sizes=self._sizes, meter=self._meter,
+                                executor=InProcess(worker=self._maker), bench=lambda: self.bench, took=self._took,
+                                halved=self._note_refusals)
+
+    @property
+    def bench(self) -> Workbench:
+        """Where model files are opened, and candidates made by this process."""
+        return self._maker.bench
 
     @cached_property
     def _prompts(self) -> str:
@@ -158,9 +162,7 @@ class SuiteRun:
     def release(self) -> None:
         """Releases all models, so that the next suite's memory figures do not include them. Later stages of this suite load them
         again, and must find the same files."""
-        self.bench = self._new_bench()
-        self._texts.clear()
-        self.gallery.forget_stages()
+        self._maker.release()
         self._clip.release()
         self._poses.release()
         free_memory(self.options.device)
@@ -245,7 +247,8 @@ class SuiteRun:
             if not failures and self.bench.may_widen(candidate) and self._overflowed(candidate):
                 raise Fp16OverflowError(NOT_FINITE)
         if not failures:
-            self._make(candidate, weights, absent, failures)
+            self._owed.make(candidate, weights, absent, failures)
+            self._maker.let_go()
         if not failures:
             # Even if nothing was sampled now: unusable images stay unusable.
             with self._stages.stage(candidate.name, "sample", failures):
@@ -316,57 +319,9 @@ class SuiteRun:
         return self.gallery.derive(candidate, (weights, self.bench.raw_weights(candidate)), post, absent,
                                    partial(self._took, candidate, sampled=False))
 
-    def _make(self, candidate: Candidate, weights: Weights, absent: Sequence[Cell], failures: list[Failure]) -> None:
-        """Materialises the candidate if anything is missing, and samples the absent cells, one group of prompts that bring the
-        same adapters after the other. Returns when all images are written and measured."""
-        floor = candidate.name == self.suite.baseline and self.suite.grid.images_per_batch > 1 and not self.ledger.has_floor(
-            candidate.name, weights.identity, self.suite.grid.images_per_batch)
-        untried = any(gate.value == "identities" for gate in self.suite.gates) and not self.ledger.tried(candidate.name)
-        uncovered, rows = not self.ledger.covered(candidate.name), list[Coverage]()
-        groups = groups_of(candidate, self.suite.grid.prompts)
-        for number, group in enumerate(groups):
-            own = frozenset(group.prompts)
-            cells = [cell for cell in absent if cell.prompt in own]
-            # The noise floor is measured with the last group: only then are all images there.
-            last = number == len(groups) - 1
-            if not (cells or uncovered or (last and (floor or untried))):
-                continue
-            with self._stages.stage(candidate.name, "materialise", failures):
-                with self._room.making(candidate), loading(may_widen=self.bench.may_widen(candidate)):
-                    prepared = self.bench.prepare(candidate, number) if number else self.bench.prepare(candidate)
-                    texts = self._embeddings(prepared, run_grid(self.suite, candidate))
-                rows += rows_beside(rows, prepared.coverage, group)
-                if last:
-                    self.ledger.cover(candidate.name, rows)
-                if last and untried:
-                    self.ledger.add(identities_of(candidate, self.bench.library))
-            if failures:
-                free_memory(self.options.device)
-                return
-            with self._stages.stage(candidate.name, "sample", failures):
-                ready = PreparedCandidate(candidate=candidate, weights=weights, phases=prepared.phases, texts=texts,
-                                          stages=prepared.stages, may_widen=self.bench.may_widen(candidate), post=prepared.post,
-                                          raw=self.bench.raw_weights(candidate) if prepared.post else None,
-                                          prompts=own if len(groups) > 1 else None, common=self._in_common(candidate))
-                self._meter.begin(candidate.name)
-                try:
-                    self.gallery.make(ready, cells, partial(self._took, candidate))
-                finally:
-                    self._note_refusals()
-                if floor and last:
-                    self.gallery.measure_floor(ready)
-            self._meter.settle()
-            if failures:
-                return
-
-    def _in_common(self, candidate: Candidate) -> tuple[Weights | None, ...]:
-        """For each stage, from the first: the weights up to it, if another candidate has all these stages too."""
-        return tuple(self.bench.weights_up_to(candidate, stage) if shared else None
-                     for stage, shared in enumerate(self.gallery.in_common(candidate)))
-
     def _note_refusals(self) -> None:
         """With a batch size that was fitted: says in run.json with which batches later sessions begin."""
-        if self._fitted is not None and (refusals := self.gallery.refusals) != self._fitted.get(REFUSED, []):
+        if self._fitted is not None and (refusals := self._sizes.refusals) != self._fitted.get(REFUSED, []):
             self._fitted = {**self._fitted, REFUSED: refusals}
             self.run_json.note(**{FITTED_BATCH: self._fitted})
 
@@ -405,8 +360,7 @@ class SuiteRun:
         self._retiming = False
         # They belong to no single candidate, and are made again if more images are sampled.
         self._clip.release()
-        self._texts.clear()
-        self.gallery.forget_stages()
+        self._maker.forget()
         if timed or not (untimed := self.untimed(names)):
             return costs.time(timed)
         failures = costs.try_again([name for name in untimed if self._timeable(name)])
@@ -454,27 +408,6 @@ class SuiteRun:
         given_up = len(self.gallery.wanted(candidate.name)) - max(self._shown, self._counted)
         self.progress.advance(given_up, f"{self.suite.name} {candidate.name} failed")
         return failures
-
-    def _embeddings(self, prepared: Prepared, grid: Grid) -> dict[str, TextState]:
-        """The embeddings of every branch, computed once for each state of the text encoders and, where texts change along the
-        steps, each number of steps. Raises SamplingError for a word of the treatment that appears in no prompt, because it would
-        have no effect."""
-        reading = [(branch, prompts, steps if change_along_steps(prompts) else 1) for branch, prompts, steps in read_by(
-            prepared.phases, grid.prompts, grid.steps, prepared.stages)]
-        keys = {branch.text_identity: (branch.text_identity, steps) for branch, _, steps in reading}
-        if self.options.device != "cpu":
-            # On a GPU only those that are in use: 100 texts of Flux take 0.8 GB.
-            for key in self._texts.keys() - set(keys.values()):
-                del self._texts[key]
-        for branch, prompts, steps in reading:
-            if (key := keys[branch.text_identity]) not in self._texts:
-                self._texts[key] = encode(branch.enter(), prompts, branch.treatment, steps=steps)
-        texts = {identity: self._texts[key] for identity, key in keys.items()}
-        words = {word for branch, *_ in reading for word in named(branch.treatment)}
-        if unused := sorted(words - {word for state in texts.values() for word in state.occurring}):
-            raise SamplingError(f"the word {unused[0]!r} appears in no prompt of the suite, so it has no effect; write it into "
-                                "the prompts as it is spelled here, or remove it from the candidate")
-        return texts
 
     def _run_json(self, suite_file: str) -> RunJson:
         environs = environment(self.options.device) | {

@@ -17,11 +17,10 @@ from harness.materialise import Prepared, Workbench
 from harness.materialise.number_format import computing_of
 from harness.probes.available import device_memory
 from harness.records import Cell
-from harness.run.batch_packing import pack
 from harness.run.fitted_batch import with_fitted_batch
 from harness.run.latency import timed_cell
 from harness.run.preflight import file_problems
-from harness.sampling import embedded, lengths_of, sample, set_determinism, setting, threads_for
+from harness.sampling import embedded, lengths_of, pack, sample, set_determinism, setting, threads_for
 
 if TYPE_CHECKING:
     from harness.sampling import Images

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from harness.check import load_rows, problems
 from harness.declare import Suite
 from harness.declare.load_suite import loaded_suite
+from harness.executors.quiet import own_warnings
 from harness.run.device import device_problem
 from harness.run.progress import Bar, Silent
-from harness.run.quiet import own_warnings
 from harness.session.options import SessionOptions, cache_problem
 from harness.session.own_packages import keep_own_packages
 from harness.session.session import Session

@@ -46,7 +46,7 @@ def seconds_and_steps(suite: Suite, store: StageStore) -> tuple[float, int]:
         advance(run, *args, **options)
         steps += (run.step - before) * (len(run.cells) == BATCH)
 
-    harness.run.images.StageStore = lambda: store  # type: ignore[misc, assignment]
+    harness.executors.maker.StageStore = lambda: store  # type: ignore[misc, assignment]
     Denoising.advance = counted  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
         run = SuiteRun(suite, "", Options(root=Path(folder), runs=Path(folder)), Quiet())  # type: ignore[arg-type]

@@ -34,7 +34,6 @@ import numpy as np
 from harness import Candidate, Grid, Merge, Prompt, Suite, read_prompts
 from harness.probes.clock import device_wait
 from harness.records import Cell, Failure, Sample
-from harness.run.batch_packing import pack
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
 from harness.run_folder.ledger import Ledger
@@ -45,6 +44,7 @@ from harness.sampling import (
     encode,
     from_png,
     initial_noise,
+    pack,
     pool_of_single_threads,
     side_by_side,
     threads_for,

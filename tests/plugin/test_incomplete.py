@@ -55,7 +55,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, painted: None) -> None:
                     spoil(cell, "NaN in the latents")
             yield cells, images
 
-    monkeypatch.setattr("harness.run.images.sample", paint_broken)
+    monkeypatch.setattr("harness.executors.maker.sample", paint_broken)
 
 
 @pytest.mark.parametrize(("limit", "failed"), [(None, True), (0.9, False), (0.0, True)])

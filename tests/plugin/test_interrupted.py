@@ -62,7 +62,7 @@ def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, type[BaseException] 
 
     def after(batches: int, raised: type[BaseException] | None) -> None:
         left["batches"], kind[0] = batches, raised
-        monkeypatch.setattr("harness.run.images.sample", paint)
+        monkeypatch.setattr("harness.executors.maker.sample", paint)
 
     return after
 
@@ -154,7 +154,7 @@ def test_a_file_of_the_suite_that_changes_during_the_run_counts_from_the_next_ru
             yield batch
             (suites / name).write_text(FILES[name].replace(*CHANGES[name]))
 
-    monkeypatch.setattr("harness.run.images.sample", paint)
+    monkeypatch.setattr("harness.executors.maker.sample", paint)
     assert run(pytester).ret == 0
     assert (suites / name).read_text() != FILES[name]
     assert values(folder(pytester)) == values(pytester.path / "old" / "tiny")

@@ -95,7 +95,7 @@ def test_a_librarys_warning_is_no_candidates_failure(pytester: pytest.Pytester, 
         warnings.warn("of a library", DeprecationWarning, stacklevel=2)
         return painting.paint(*given, **named)
 
-    monkeypatch.setattr("harness.run.images.sample", warning)
+    monkeypatch.setattr("harness.executors.maker.sample", warning)
     write_suite(pytester)
     result = run(pytester, "-W", "error", "-p", "no:cacheprovider")
     assert set(result.parseoutcomes()) <= {"passed", "warnings"}

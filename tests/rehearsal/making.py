@@ -11,8 +11,7 @@ from harness import Adapter, Candidate, Merge
 from harness.declare import Grid
 from harness.materialise import Phase, Workbench
 from harness.records import Cell
-from harness.run.batch_packing import pack
-from harness.sampling import embedded, sample
+from harness.sampling import embedded, pack, sample
 from tests.fakes import tiny_grid
 
 MIDDLE = Merge(a="zoo:photo", b="zoo:anime", alpha=0.5)

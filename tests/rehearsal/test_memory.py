@@ -17,11 +17,10 @@ from harness.declare import Grid, Prompt
 from harness.materialise import Workbench
 from harness.materialise.shape_model import shape_model
 from harness.records import Cell
-from harness.run.batch_packing import pack
 from harness.run.memory_plan import Footprint
 from harness.run.memory_problems import memory_problems, memory_remarks
 from harness.samplers import FLOW_FAMILIES
-from harness.sampling import embedded, sample
+from harness.sampling import embedded, pack, sample
 from tests.fakes import tiny_suite
 from tests.rehearsal.full_configs import full_configs
 from tests.rehearsal.full_size import sparse_folder

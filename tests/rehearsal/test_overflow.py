@@ -202,7 +202,7 @@ def test_a_race_in_which_a_candidate_overflows_makes_all_of_it_in_bf16(late: boo
     monkeypatch.setattr("harness.race.elimination.confirm_plan", lambda *_: (("a", "hot"), (3.0,)))
     suite, prompts = declared("warm" if late else "hot"), tiny_grid().prompts
     if late:
-        monkeypatch.setattr("harness.run.images.sample", overflowing_at(prompts[1].id))
+        monkeypatch.setattr("harness.executors.maker.sample", overflowing_at(prompts[1].id))
     suite = replace(suite, grid=replace(suite.grid, prompts=prompts, batch_size=1), gates=(),
                     budget=Budget(first_prompts=1, step_prompts=1), **BY_SATURATION)
     options = SessionOptions(root=root, runs=tmp_path, baselines=tmp_path / "b", device="cuda")

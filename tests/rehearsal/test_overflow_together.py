@@ -80,7 +80,7 @@ def made_of(run: Any, name: str) -> list[tuple[Any, ...]]:
 
 def test_prompts_with_their_own_adapters_are_all_made_in_bf16_where_those_of_the_last_group_overflow(
         root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.run.images.sample", overflowing_at(PROMPTS[1].id))
+    monkeypatch.setattr("harness.executors.maker.sample", overflowing_at(PROMPTS[1].id))
     prompts = (PROMPTS[0], replace(PROMPTS[1], adapters=(Adapter(path="style.safetensors"),)))
     candidate = Candidate(name="x", model="warm")
     run, done = ran(suite(candidate, replace(candidate, name="asked", precision="bf16"), prompts=prompts), root, tmp_path)
@@ -93,7 +93,7 @@ def test_prompts_with_their_own_adapters_are_all_made_in_bf16_where_those_of_the
 def test_raw_pictures_of_both_formats_are_never_mixed(post_first: bool, root: Path, tmp_path: Path,
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     """A candidate that asks for fp16 keeps its overflow as a defect; one with post-steps that asks for nothing is in bf16."""
-    monkeypatch.setattr("harness.run.images.sample", overflowing_at(PROMPTS[1].id))
+    monkeypatch.setattr("harness.executors.maker.sample", overflowing_at(PROMPTS[1].id))
     narrow = Candidate(name="narrow", model="warm", precision="fp16")
     larger = Candidate(name="x", model="warm", post=(Upscale(factor=2),))
     asked = replace(larger, name="asked", precision="bf16")

@@ -8,8 +8,8 @@ import pytest
 
 from harness import Grid
 from harness.records import Cell, sample_key
-from harness.run.batch_packing import GridKeys, pack
-from harness.sampling import Denoising, alone, batches, decode, encode, setting, threads_for
+from harness.run.batch_packing import GridKeys
+from harness.sampling import Denoising, alone, batches, decode, encode, pack, setting, threads_for
 from tests.fakes import PROMPTS, plain_candidate, tiny_grid
 
 

@@ -66,7 +66,7 @@ def test_a_sweep_of_strengths_costs_the_first_stage_once_and_makes_the_images_th
     together = images(tmp_path / "together", *sweep)
     assert evaluations == {"first": 5, "later": 1 + 2 + 3 + 4 + 5}
     assert len(together) == 2 * 6 + 2 * 5
-    monkeypatch.setattr("harness.run.images.StageStore", lambda: StageStore(latents=Pool(0), pictures=Pool(0)))
+    monkeypatch.setattr("harness.executors.maker.StageStore", lambda: StageStore(latents=Pool(0), pictures=Pool(0)))
     assert images(tmp_path / "alone", *sweep) == together
     assert evaluations["first"] == 5 + 6 * 5
 

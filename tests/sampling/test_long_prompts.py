@@ -13,8 +13,7 @@ from harness import Grid, Prompt, Sampling
 from harness.declare.syntax import plain_text
 from harness.materialise import Prepared, Workbench
 from harness.records import Cell
-from harness.run.batch_packing import pack
-from harness.sampling import Denoising, SamplingError, alone, embedded, encode, lengths_of, sample, threads_for
+from harness.sampling import Denoising, SamplingError, alone, embedded, encode, lengths_of, pack, sample, threads_for
 from tests.fakes import PROMPTS, plain_candidate, tiny_grid
 
 WORDS = "a red ball on the green grass, a blue car, "

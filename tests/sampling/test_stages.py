@@ -17,9 +17,8 @@ from harness.declare import Stage, Temperature
 from harness.materialise import Prepared, Workbench
 from harness.probes.clock import Stopwatch
 from harness.records import Cell
-from harness.run.batch_packing import pack
 from harness.samplers import SAMPLERS, begin_at, build_scheduler, set_steps
-from harness.sampling import Denoising, Later, alone, batches, embedded, encode, generators, lengths_of, sample, time_one
+from harness.sampling import Denoising, Later, alone, batches, embedded, encode, generators, lengths_of, pack, sample, time_one
 from harness.sampling.denoise import Start
 from harness.sampling.hand_over import from_latents, from_pictures, resized_pictures
 from harness.weights import Pipeline

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from harness.run import libraries
-from harness.run.libraries import SLOWEST, load_libraries
+from harness.executors import libraries
+from harness.executors.libraries import SLOWEST, load_libraries
 
 
 @pytest.fixture
