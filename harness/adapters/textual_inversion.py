@@ -40,15 +40,14 @@ def place_of(stored: Stored, key: str) -> InversionKey | None:
     """The meaning of a textual inversion's key; None for other keys."""
     if key.startswith(BUNDLE):
         return _bundled(key)
-    stem = file_word(stored)
     name = stored.extras.get("name", "")
     if key in _PARTS and _is_vectors(stored.entries[key]):
-        return InversionKey(part=_PARTS[key], token=name or stem)
+        return InversionKey(part=_PARTS[key], token=name or file_word(stored))
     if key in _OUTPUTS:
-        return _of_output(key, stem)
+        return _of_output(key, file_word(stored))
     if key.startswith(("string_to_param.", "string_to_token.")):
         named = name or key[len("string_to_param."):]
-        return InversionKey(part="text_encoder", token=stem if named == "*" else named,
+        return InversionKey(part="text_encoder", token=file_word(stored) if named == "*" else named,
                             status="applied" if key.startswith("string_to_param.") else "consumed")
     # diffusers saves only {token: vectors}; cloneofsimo's trainer saves <tokens> together with factors.
     alone = len(stored.entries) == 1 and not stored.bare and "." not in key and not _is_misspelt(key)

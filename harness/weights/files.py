@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.records.file_version import FileVersion, refuse_other_version, version_of
 from harness.weights.content import GGUF, PICKLE, SAFETENSORS, content_of, trouble_of
 from harness.weights.gguf_header import read_gguf_header
-from harness.weights.pickles import load_pickle
+from harness.weights.pickles import TORCH_NAMES, load_pickle
 from harness.weights.pickles import torch_word as _torch_dtype
 from harness.weights.safetensors_header import DTYPE_BYTES, ModelFileError, StoredTensor, read_header
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["DTYPE_BYTES", "ModelFileError", "StoredTensor", "TensorFile", "_torch_dtype", "open_tensors",
            "read_header", "read_json"]
 
+_TORCH_OF: Final = {word: name for name, word in TORCH_NAMES.items()}
 _FEW: Final = 4
 _SMALL: Final = 2 ** 24
 """The most tensors and bytes that are read without the file's header."""
@@ -77,16 +78,18 @@ def _are_few(entries: Mapping[str, StoredTensor]) -> bool:
 
 def _few(path: Path, entries: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
     """Some tensors by their place in the file: safetensors itself reads the whole header again for each call, which takes longer
-    than a small tensor. It still makes the tensors, of files in memory that hold one each."""
-    from safetensors.torch import load
+    than a small tensor."""
+    import torch
 
     tensors = {}
     with path.open("rb") as file:
         for name, entry in entries.items():
+            data, dtype = bytearray(entry.bytes), getattr(torch, _TORCH_OF[entry.dtype])
             file.seek(entry.offset or 0)
-            header = json.dumps({"it": {"dtype": entry.dtype, "shape": entry.shape, "data_offsets": [0, entry.bytes]}}).encode()
-            header += b" " * (-len(header) % 8)
-            tensors[name] = load(len(header).to_bytes(8, "little") + header + file.read(entry.bytes))["it"]
+            if file.readinto(data) != entry.bytes:
+                raise OSError(f"it ends within {name!r}")
+            # torch makes no tensor of an empty buffer.
+            tensors[name] = (torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)).reshape(entry.shape)
     return tensors
 
 

@@ -17,7 +17,7 @@ from harness.weights.safetensors_header import ModelFileError, StoredTensor
 if TYPE_CHECKING:
     from torch import Tensor
 
-_TORCH_NAMES: Final = {
+TORCH_NAMES: Final = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
     "int16": "I16", "uint16": "U16", "float16": "F16", "bfloat16": "BF16", "int32": "I32", "uint32": "U32",
     "float32": "F32", "int64": "I64", "uint64": "U64", "float64": "F64",
@@ -120,8 +120,8 @@ def _described(path: Path, name: str, tensor: Tensor) -> StoredTensor:
 def torch_word(path: Path, name: str, tensor: Tensor) -> str:
     """A tensor's dtype as safetensors spells it. Raises ModelFileError for a dtype that the format lacks."""
     word = str(tensor.dtype).removeprefix("torch.")
-    if word not in _TORCH_NAMES:
-        raise ModelFileError(f"{path}: {name!r} has the dtype {word}; expected one of {', '.join(_TORCH_NAMES)}. "
+    if word not in TORCH_NAMES:
+        raise ModelFileError(f"{path}: {name!r} has the dtype {word}; expected one of {', '.join(TORCH_NAMES)}. "
                              "Convert the model to float16 or float32.")
-    return _TORCH_NAMES[word]
+    return TORCH_NAMES[word]
 

@@ -24,10 +24,13 @@ _AVERAGED: Final = "model_ema."
 
 def without_wrapping(name: str) -> str:
     """The name of a tensor without the words of training tools and without a second prefix of its component."""
-    plain = _PARALLEL.sub(r"\1", _ANYWHERE.sub("", name))
+    # Asked of every tensor each time a file is opened, and nearly always there is nothing to remove.
+    plain = _PARALLEL.sub(r"\1", _ANYWHERE.sub("", name)) if "module." in name or "_orig_mod" in name else name
     if plain.startswith(_AVERAGED):
         return plain.replace("_orig_mod", "")
-    return _DENOISER_TWICE.sub("model.diffusion_model.", _TWICE.sub(r"\1", plain))
+    if twice := _TWICE.match(plain):
+        plain = twice[1] + plain[twice.end():]
+    return _DENOISER_TWICE.sub("model.diffusion_model.", plain) if plain.count("diffusion_model.") > 1 else plain
 
 
 def plain_name(name: str, wrapper: str) -> str:

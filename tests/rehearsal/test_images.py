@@ -12,13 +12,13 @@ import torch
 
 from harness import Emphasis, Merge
 from harness.declare import Adapter
-from harness.materialise import Workbench
+from harness.materialise import Phase, Workbench
 from harness.merge import MERGE_METHODS, merge_tensor
 from harness.samplers import SAMPLERS
 from tests.adapters.test_hypernetwork import pairs, stored
 from tests.merge.test_methods import call, inputs
 from tests.rehearsal.gpu import Machine
-from tests.rehearsal.making import MIDDLE, candidate, images, sketch
+from tests.rehearsal.making import MIDDLE, candidate, images, images_of, sketch
 from tests.rehearsal.simulated_cuda import resumed, simulated
 from tests.run.test_any_family import grid_of
 from tests.weights.pipelines import FAMILIES, SAMPLED, folder_of, theirs
@@ -148,12 +148,22 @@ def test_a_merge_of_any_family_makes_the_images_of_the_cpu(family: str, folders:
     assert np.abs(usual - here).mean() < 8
 
 
+@pytest.fixture(scope="module")
+def either(folders: Path, machine: Machine) -> tuple[tuple[Phase, ...], tuple[Phase, ...]]:
+    """A tiny model on the device and on the CPU."""
+    of = candidate(model="sd1-a")
+    with resumed(machine):
+        there = Workbench(device="cuda", root=folders, steps=4).prepare(of).phases
+    return there, Workbench(device="cpu", root=folders, steps=4).prepare(of).phases
+
+
 @pytest.mark.parametrize("sampler", [name for name, row in SAMPLERS.items() if not row.flow])
-def test_every_sampler_makes_the_images_of_the_cpu(sampler: str, folders: Path) -> None:
-    grid, of = grid_of("sd1", batch_size=2, steps=4, sampler=sampler), candidate(model="sd1-a")
-    with simulated():
-        there = images(Workbench(device="cuda", root=folders, steps=4), of, grid)
-    assert np.array_equal(there, images(Workbench(device="cpu", root=folders, steps=4), of, grid))
+def test_every_sampler_makes_the_images_of_the_cpu(
+        sampler: str, either: tuple[tuple[Phase, ...], tuple[Phase, ...]], machine: Machine) -> None:
+    grid, (device, cpu) = grid_of("sd1", batch_size=2, steps=4, sampler=sampler), either
+    with resumed(machine):
+        there = images_of(device, grid)
+    assert np.array_equal(there, images_of(cpu, grid))
 
 
 @pytest.mark.parametrize("name", MERGE_METHODS)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from harness.sensitivity.gauges import gauge_of, spread
 from harness.sensitivity.measuring import _finite
 from harness.sensitivity.swapping import in_mode, swapped, weight_paths
 from tests.fakes import tiny_grid
-from tests.weights.pipelines import folder_of, theirs
+from tests.weights.pipelines import folder_of, shallow, theirs
 
 PROMPTS = (Prompt(id="star", text="a"), Prompt(id="car", text="b"), Prompt(id="cup", text="c", split="confirm"))
 MODE = "int4_weight_only"
@@ -28,7 +31,7 @@ MODE = "int4_weight_only"
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     for family in ("sd1", "flux"):
-        folder_of(theirs(family), root / family)
+        folder_of(shallow() if family == "sd1" else theirs(family), root / family)
     return root
 
 
@@ -43,6 +46,29 @@ def subject(root: Path, model: str = "sd1", **changes: Any) -> Subject:
     return subject_of(suite_of(Candidate(name="c", model=model, **changes), sampler=sampler), "c", "cpu", root)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A measurement of all layers on one prompt, its file, and the denoiser's tensors and modules before it and after."""
+
+    found: Measured
+    file: Path
+    tensors: tuple[dict[str, bytes], dict[str, bytes]]
+    modules: tuple[dict[str, Any], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def run(root: Path) -> Callable[[str, str], Run]:
+    """The measurement of a family's model in MODE by a kind of error, made once."""
+    def made(family: str, kind: str) -> Run:
+        of, file = subject(root, family), root / f"{family}-{kind}.json"
+        live = of.prepared().pipeline.denoiser
+        tensors, modules = bits_of(live), dict(live.named_modules())
+        found = measured(of, [MODE], Gauging(kind=kind, prompts=("star",)), file, Silent())
+        assert of.prepared().pipeline.denoiser is live
+        return Run(found=found, file=file, tensors=(tensors, bits_of(live)), modules=(modules, dict(live.named_modules())))
+    return cache(made)
+
+
 def errors_of(of: Measured, mode: str = MODE) -> dict[str, float]:
     return {layer.name: layer.options[mode].error for layer in of.layers}
 
@@ -53,26 +79,24 @@ def bits_of(module: Any) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("family", ["sd1", "flux"])
 @pytest.mark.parametrize("kind", [PROBE, PICTURES])
-def test_every_layer_has_an_error_and_the_denoiser_is_as_it_was(root: Path, family: str, kind: str) -> None:
-    of = subject(root, family)
-    live = of.prepared().pipeline.denoiser
-    before, layers = bits_of(live), dict(live.named_modules())
-    found = measured(of, [MODE], Gauging(kind=kind, prompts=("star",)), None, Silent())
-    assert list(errors_of(found)) == list(weight_paths(live))
-    assert sum(error > 0 for error in errors_of(found).values()) > len(found.layers) / 2
-    assert bits_of(live) == before
-    assert all(layer is layers[path] for path, layer in live.named_modules())
+def test_every_layer_has_an_error_and_the_denoiser_is_as_it_was(run: Callable[[str, str], Run], family: str, kind: str) -> None:
+    made = run(family, kind)
+    errors, (before, after) = errors_of(made.found), made.modules
+    assert list(errors) == list(weight_paths(after[""]))
+    assert sum(error > 0 for error in errors.values()) > len(errors) / 2
+    assert made.tensors[0] == made.tensors[1]
+    assert before.keys() == after.keys()
+    assert all(layer is before[path] for path, layer in after.items())
 
 
-def test_the_error_of_a_layer_is_that_of_a_mixed_with_this_layer_alone(root: Path) -> None:
+def test_the_error_of_a_layer_is_that_of_a_mixed_with_this_layer_alone(root: Path, run: Callable[[str, str], Run]) -> None:
     """The candidate that a suite would run makes the very pictures that the measurement makes."""
     of, name = subject(root), "mid_block.attentions.0.proj_in.weight"
     cells = of.cells(("star",), (1,))
     before = of.pictures(of.prepared(), cells)
     mixed = of.pictures(of.prepared(Mixed(default="fp32", keys={name: MODE})), cells)
-    found = measured(of, [MODE], Gauging(kind=PICTURES, prompts=("star",)), None, Silent())
     apart = (mixed[cells[0]].astype(float) - before[cells[0]]) / 255
-    assert errors_of(found)[name] == pytest.approx(float((apart ** 2).mean()), rel=1e-12)
+    assert errors_of(run("sd1", PICTURES).found)[name] == pytest.approx(float((apart ** 2).mean()), rel=1e-12)
 
 
 @pytest.mark.parametrize("kind", [PROBE, PICTURES])
@@ -114,7 +138,8 @@ def test_a_layer_that_a_mode_keeps_has_no_error_and_all_its_bytes(root: Path) ->
     assert all(layer.options["fp8_scaled"].bytes == 4 * layer.parameters == found.plain[layer.name] for layer in convolutions)
 
 
-def test_the_same_command_gives_the_same_errors_and_a_stopped_one_goes_on(root: Path, tmp_path: Path) -> None:
+def test_the_same_command_gives_the_same_errors_and_a_stopped_one_goes_on(
+        root: Path, tmp_path: Path, run: Callable[[str, str], Run]) -> None:
     class Stopping(Silent):
         done = 0
 
@@ -132,8 +157,8 @@ def test_the_same_command_gives_the_same_errors_and_a_stopped_one_goes_on(root: 
     content = json.loads(out.read_text())
     content["errors"][MODE]["layers"][name] = 0.75  # a value of its own shows that it is taken over
     out.write_text(json.dumps(content))
-    resumed, whole = (errors_of(measured(subject(root), [MODE], gauging, path, Silent())) for path in (out, None))
-    assert resumed == whole | {name: 0.75}
+    resumed = errors_of(measured(subject(root), [MODE], gauging, out, Silent()))
+    assert resumed == errors_of(run("sd1", PROBE).found) | {name: 0.75}
 
 
 @pytest.mark.parametrize("content", ["[", "[]", "{}", '{"format": 1}', '{"format": 1, "key": {}}', "[" * 100_000])
@@ -146,27 +171,28 @@ def test_a_file_of_something_else_is_refused_and_stays(root: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("value", ["NaN", "-1", '"0"', "true", "null", "1e999"])
-def test_a_value_in_a_file_that_no_measurement_wrote_is_measured_again(root: Path, tmp_path: Path, value: str) -> None:
-    out, gauging = tmp_path / "out.json", Gauging(kind=PROBE, prompts=("star",))
-    found = measured(subject(root), [MODE], gauging, out, Silent())
-    name = max(errors_of(found), key=lambda of: errors_of(found)[of])
-    written = json.dumps(errors_of(found)[name])
-    assert written in out.read_text()
-    out.write_text(out.read_text().replace(f'"{name}": {written}', f'"{name}": {value}'))
-    assert errors_of(measured(subject(root), [MODE], gauging, out, Silent())) == errors_of(found)
+def test_a_value_in_a_file_that_no_measurement_wrote_is_measured_again(
+        root: Path, tmp_path: Path, run: Callable[[str, str], Run], value: str) -> None:
+    made, out = run("sd1", PROBE), tmp_path / "out.json"
+    errors, text = errors_of(made.found), made.file.read_text()
+    name = max(errors, key=lambda of: errors[of])
+    written = json.dumps(errors[name])
+    assert text.count(f'"{name}": {written}') == 1
+    out.write_text(text.replace(f'"{name}": {written}', f'"{name}": {value}'))
+    assert errors_of(measured(subject(root), [MODE], Gauging(kind=PROBE, prompts=("star",)), out, Silent())) == errors
 
 
-def test_other_prompts_are_another_measurement(root: Path, tmp_path: Path) -> None:
+def test_other_prompts_are_another_measurement(root: Path, tmp_path: Path, run: Callable[[str, str], Run]) -> None:
     out = tmp_path / "out.json"
-    measured(subject(root), [MODE], Gauging(kind=PROBE, prompts=("star",)), out, Silent())
+    shutil.copy(run("sd1", PROBE).file, out)
     with pytest.raises(SubjectError, match="another measurement"):
         measured(subject(root), [MODE], Gauging(kind=PROBE, prompts=("car",)), out, Silent())
 
 
-def test_a_file_keeps_the_modes_of_earlier_commands(root: Path, tmp_path: Path) -> None:
-    out, gauging = tmp_path / "out.json", Gauging(kind=PROBE, prompts=("star",))
-    for modes in (["nf4"], [MODE, "int8_weight_only"]):
-        measured(subject(root), modes, gauging, out, Silent())
+def test_a_file_keeps_the_modes_of_earlier_commands(root: Path, tmp_path: Path, run: Callable[[str, str], Run]) -> None:
+    out = tmp_path / "out.json"
+    shutil.copy(run("sd1", PROBE).file, out)
+    measured(subject(root), ["nf4", "int8_weight_only"], Gauging(kind=PROBE, prompts=("star",)), out, Silent())
     assert set(json.loads(out.read_text())["errors"]) == {"nf4", MODE, "int8_weight_only"}
 
 

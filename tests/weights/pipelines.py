@@ -130,17 +130,28 @@ def _flux(guidance: bool = True) -> Any:
 def refiner() -> Any:
     """A pipeline of the family of Stable Diffusion XL's refiner: the larger text encoder alone, and an aesthetic score."""
     base = theirs("sdxl")
-    with torch.random.fork_rng():
-        torch.manual_seed(4)
-        config = unet_config("sdxl_refiner", cross_attention_dim=20, projection_class_embeddings_input_dim=22 + 5 * 4)
-        unet = diffusers.UNet2DConditionModel(**config).eval().requires_grad_(False)
-        for parameter in unet.parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.3)
+    unet = _drawn(unet_config("sdxl_refiner", cross_attention_dim=20, projection_class_embeddings_input_dim=22 + 5 * 4))
     pipe = diffusers.StableDiffusionXLImg2ImgPipeline(
         vae=base.vae, text_encoder=None, tokenizer=None, text_encoder_2=base.text_encoder_2, tokenizer_2=base.tokenizer_2,
         unet=unet, scheduler=base.scheduler, requires_aesthetics_score=True, add_watermarker=False)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def shallow() -> Any:
+    """As `theirs` of Stable Diffusion 1, with one layer in each block, for what is done with every layer."""
+    pipe = theirs("sd1")
+    pipe.register_modules(unet=_drawn(unet_config("sd1", layers_per_block=1)))
+    return pipe
+
+
+def _drawn(config: dict[str, Any]) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        unet = diffusers.UNet2DConditionModel(**config).eval().requires_grad_(False)
+        for parameter in unet.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.3)
+    return unet
 
 
 _TRANSFORMERS = {"sd3": _sd3, "flux": _flux, "flux-schnell": lambda: _flux(guidance=False)}

@@ -7,6 +7,8 @@ import math
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from harness.adapters.adapter_file import Stored
@@ -91,14 +93,52 @@ def _number(stored: Stored, config: Mapping[str, Any], module: str, pattern: str
     patterns = config.get(pattern) or {}
     if not isinstance(patterns, dict):
         raise AdapterError(f"{stored.name}: {pattern} of its settings is a {type(patterns).__name__}, expected an object")
-    for given, value in patterns.items():
-        if fits(stored, str(given), module):
-            declared = value
-            break
+    if (given := _first_fitting(stored, patterns, module)) is not None:
+        declared = patterns[given]
     # Compared, not converted: an integer in JSON may have thousands of digits.
     if isinstance(declared, bool) or not isinstance(declared, int | float) or not abs(declared) <= sys.float_info.max:
         raise AdapterError(f"{stored.name}: {name} or {pattern} of its settings is {str(declared)[:60]!a}, expected a number")
     return float(declared)
+
+
+def _first_fitting(stored: Stored, patterns: Mapping[str, Any], module: str) -> str | None:
+    """The first pattern that fits a module, as by `fits`. Plain paths are looked up: a file has one for each of its modules."""
+    names = tuple(patterns)
+    index = _index_of(names)
+    ends = (module[dot + 1:] for dot, letter in enumerate(module) if letter == ".")
+    plain = min((place for place in (index.whole.get(module), *map(index.ends.get, (module, *ends))) if place is not None),
+                default=len(names))
+    return next((names[place] for place in index.expressions if place < plain and fits(stored, names[place], module)),
+                names[plain] if plain < len(names) else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Index:
+    """Places of patterns: of plain paths that are whole names (after ^), of those that may be the end of one, and of others."""
+
+    whole: Mapping[str, int]
+    ends: Mapping[str, int]
+    expressions: tuple[int, ...]
+
+
+@lru_cache(maxsize=2)
+def _index_of(patterns: tuple[str, ...]) -> _Index:
+    whole: dict[str, int] = {}
+    ends: dict[str, int] = {}
+    expressions = []
+    for place, pattern in enumerate(patterns):
+        if (plain := _plain(pattern)) is None:
+            expressions.append(place)
+        else:
+            (whole if pattern.startswith("^") else ends).setdefault(plain, place)
+    return _Index(whole=whole, ends=ends, expressions=tuple(expressions))
+
+
+def _plain(pattern: str) -> str | None:
+    """The path that a pattern without other signs of a regular expression is. Nearly always it is one, for which none needs to
+    be compiled or run."""
+    plain = pattern.removeprefix("^").replace("\\.", ".")
+    return plain if _PLAIN.fullmatch(plain) else None
 
 
 def flag(stored: Stored, config: Mapping[str, Any], name: str) -> bool:
@@ -112,10 +152,8 @@ def flag(stored: Stored, config: Mapping[str, Any], name: str) -> bool:
 def fits(stored: Stored, pattern: str, module: str) -> bool:
     """Whether a pattern matches a module, by PEFT's rule: a regular expression for the whole name, or for its end after a
     dot."""
-    plain = pattern.removeprefix("^").replace("\\.", ".")
-    if _PLAIN.fullmatch(plain):
-        # Nearly always a plain path, for which no expression needs to be compiled or run.
-        return module == plain or (plain == pattern.replace("\\.", ".") and module.endswith(f".{plain}"))
+    if (plain := _plain(pattern)) is not None:
+        return module == plain or (not pattern.startswith("^") and module.endswith(f".{plain}"))
     # A repeated group, or many repetitions, can take forever on a name that does not match.
     if len(pattern) > 300 or re.search(r"\)\s*[+*{]", pattern) or len(re.findall(r"[+*{]", pattern)) > 4:
         raise AdapterError(f"{stored.name}: pattern {pattern[:80]!a} of its settings is too complex to be evaluated safely")
