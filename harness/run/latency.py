@@ -128,7 +128,7 @@ def time_batches(candidate: str, prepared: Prepared, suite: Suite, key: str,
     texts = embedded(phases, prompts, steps=grid.steps, stages=prepared.stages)
 
     def make(size: int) -> None:
-        for _ in sample(phases, grid, [(cell,) * size], texts, later=Later(stages=prepared.stages)):
+        for _ in sample(phases, grid, [(cell,) * size], texts, later=Later(stages=prepared.stages, quick=False)):
             pass
 
     gpu = find_gpu(device)

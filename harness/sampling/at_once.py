@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
@@ -15,6 +16,7 @@ from harness.sampling.branches import LiveBranch, entered
 from harness.sampling.denoise import Denoising
 from harness.sampling.text import TextState
 from harness.savers.attention import chooses_kernel
+from harness.weights.linear_kernels import quick_linears
 
 if TYPE_CHECKING:
     from harness.materialise import Phase
@@ -34,11 +36,18 @@ def workers_of(pipeline: Pipeline, grid: Grid) -> int:
 
 
 def run_phases(phases: Sequence[Phase], steps: int, under_way: Sequence[Denoising], texts: Mapping[str, TextState],
-         workers: int) -> None:
+               workers: int, *, quick: bool = True) -> None:
     """Runs batches that have begun through all phases together."""
     for phase, stop in zip(phases, [*(later.first for _, later in pairwise(phases)), steps], strict=True):
-        for _ in ahead_of(partial(_advance, branches=entered(phase, texts), until=stop), under_way, workers):
-            pass
+        branches = entered(phase, texts)
+        with quick_denoisers(branches) if quick else nullcontext():
+            for _ in ahead_of(partial(_advance, branches=branches, until=stop), under_way, workers):
+                pass
+
+
+def quick_denoisers(branches: Sequence[LiveBranch]) -> AbstractContextManager[None]:
+    """Within the block the denoisers' linear layers use the faster of two libraries on a CPU, with the same bits."""
+    return quick_linears(*(branch.pipeline.denoiser for branch in branches if branch.pipeline.device.type == "cpu"))
 
 
 def _advance(run: Denoising, branches: Sequence[LiveBranch], until: int) -> None:

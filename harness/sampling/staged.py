@@ -48,6 +48,8 @@ class Later:
     beside: Beside | None = None
     broken: Broken | None = None
     common: Common | None = None
+    quick: bool = True
+    """Whether linear layers may use the faster of two libraries. Not where torch's own operations are timed."""
 
     def keep(self, cells: Batch, number: int, arriving: Arriving) -> Images:
         """The pictures of a stage, `number` from 0, once they are there. They and its latents are kept for others that have the
@@ -103,7 +105,7 @@ def staged(phases: Sequence[Phase], grid: Grid, group: Sequence[Batch], texts: M
             pipeline = own[0].enter()
             workers = workers_of(pipeline, grid)
             runs = list(ahead_of(partial(_begun_or_new, pipeline, stage, grid), sampled, workers))
-            run_phases(own, steps, runs, texts, workers)
+            run_phases(own, steps, runs, texts, workers, quick=later.quick)
             for one, run in zip(sampled, runs, strict=True):
                 one.latents = run.latents
         for one in batches:

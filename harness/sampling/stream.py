@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Final
@@ -13,7 +13,7 @@ from harness.post import PostProcess
 from harness.probes.clock import Stopwatch
 from harness.records import Cell
 from harness.sampling.arriving import Arriving, Images, arrived
-from harness.sampling.at_once import ahead_of, workers_of
+from harness.sampling.at_once import ahead_of, quick_denoisers, workers_of
 from harness.sampling.branches import entered
 from harness.sampling.denoise import Denoising, called, decode
 from harness.sampling.hand_over import StagePictures, needs_first_stage, needs_pictures
@@ -57,7 +57,8 @@ def sample(phases: Sequence[Phase], grid: Grid, todo: Iterable[Batch], texts: Ma
         run.advance(branches)
         return cells, decode(pipeline, run.latents)
 
-    yield from arrived(ahead_of(make, todo, workers_of(pipeline, grid)), collect)
+    with quick_denoisers(branches) if through.quick else nullcontext():
+        yield from arrived(ahead_of(make, todo, workers_of(pipeline, grid)), collect)
 
 
 def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch, stages: Sequence[LiveStage] = (),
