@@ -5,6 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from harness.metrics import METRICS, ImageSet
+from harness.metrics import palette as palette_module
 from harness.metrics.colour_names import NAMED, nearest_name
 from harness.metrics.lab import ciede2000, lab_from_srgb
 from harness.metrics.palette import farthest_first, palette, palette_drift, share_units
@@ -85,6 +86,17 @@ def test_drift_counts_the_moved_share_only():
 def test_drift_does_not_care_where_the_colours_are():
     picture = drawn(COLOURS["green"], BACKGROUNDS["white"])
     assert palette_drift(palette(picture), palette(picture[::-1].copy())) == pytest.approx(0.0, abs=0.5)
+
+
+def test_a_baselines_picture_is_clustered_once_for_all_that_are_compared_with_it(monkeypatch):
+    clustered = []
+    monkeypatch.setattr(palette_module, "palette", lambda image: clustered.append(image) or palette(image))
+    reference = drawn((12, 34, 56), BACKGROUNDS["white"], "rectangle")
+    own = [drawn(COLOURS[name], BACKGROUNDS["white"]) for name in ("red", "green")]
+    drifts = [METRICS["palette"].measure(ImageSet(images=image[None], texts=("",), references=reference[None]))[0]
+              .values["palette_drift"] for image in own]
+    assert [sum(np.array_equal(image, one) for image in clustered) for one in (reference, *own)] == [1, 1, 1]
+    assert drifts == [palette_drift(palette(image), palette(reference)) for image in own]
 
 
 def test_clusters_are_reported_by_falling_share():
