@@ -13,7 +13,7 @@ from harness.cache.folder import FolderCache
 from harness.cache.redis import RedisCache, connect
 from harness.records.harmless_text import without_credentials
 
-__all__ = ["SECRET_VARIABLE", "CacheAddressError", "CacheFacts", "ImageCache", "open_cache", "shared_key"]
+__all__ = ["SECRET_VARIABLE", "CacheAddressError", "CacheFacts", "ImageCache", "NoCache", "open_cache", "shared_key"]
 
 SECRET_VARIABLE: Final = "SWEETSPOT_CACHE_SECRET"
 _EXPECTED: Final = ('"folder:/path?max_bytes=10000000000", "redis://host:6379/0?ttl=604800&max_entry_bytes=67108864" '

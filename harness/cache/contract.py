@@ -1,4 +1,4 @@
-"""The two words of an image cache, the counts that it keeps, and the key under which runs share. Each kind of cache implements
+"""The words of an image cache, the counts that it keeps, and the key under which runs share. Each kind of cache implements
 ImageCache."""
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class CacheFacts:
 
 
 class ImageCache(Protocol):
-    """PNG bytes by key, shared between runs. Neither method raises for a faulty or unreachable cache."""
+    """PNG bytes and notes by key, shared between runs. No method raises for a faulty or unreachable cache."""
 
     def get(self, key: str, size: tuple[int, int] | None = None) -> bytes | None:
         """The verified PNG, or None. A damaged or foreign entry gives None and is counted as refused. `size` is (width, height)
@@ -42,8 +42,17 @@ class ImageCache(Protocol):
     def put(self, key: str, data: bytes) -> None:
         """Offers an image. A full or unreachable cache is counted, and reported once."""
 
+    def has(self, key: str) -> bool:
+        """Whether there is an entry for an image. Only `get` verifies it."""
+
+    def note(self, key: str) -> dict[str, Any] | None:
+        """The verified content of a note, or None. A damaged or foreign one gives None and is counted as refused."""
+
+    def put_note(self, key: str, content: Mapping[str, Any]) -> None:
+        """Offers a note: JSON of a few kilobytes, in place of an earlier one."""
+
     def facts(self) -> CacheFacts:
-        """The counts so far."""
+        """The counts so far, of images; refusals and errors are those of notes too."""
 
 
 @dataclass(kw_only=True)
@@ -87,6 +96,17 @@ class NoCache:
         return None
 
     def put(self, key: str, data: bytes) -> None:
+        """Stores nothing."""
+
+    def has(self, key: str) -> bool:  # noqa: ARG002
+        """Always False."""
+        return False
+
+    def note(self, key: str) -> dict[str, Any] | None:  # noqa: ARG002
+        """Always None."""
+        return None
+
+    def put_note(self, key: str, content: Mapping[str, Any]) -> None:
         """Stores nothing."""
 
     def facts(self) -> CacheFacts:

@@ -4,12 +4,15 @@ is opened."""
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 from harness.cache.contract import CacheFacts, Tally, checked_key
 from harness.cache.entry import EntryError, largest, seal, unseal
+from harness.cache.note import LARGEST_NOTE, seal_note, unseal_note
 
 _PREFIX: Final = "sweetspot:image:"
+_NOTES: Final = "sweetspot:note:"
 _PATIENCE: Final = 3
 """After this many errors in a row the server is not asked for a while, so that a dead one does not cost a timeout per image."""
 _REST_SECONDS: Final = 30.0
@@ -48,6 +51,25 @@ class RedisCache:
             self._tally.refuse(f"more than {self.max_entry_bytes} bytes")
         elif self._ask("SETEX", _PREFIX + checked_key(key), self.ttl_seconds, entry):
             self._tally.stored += 1
+
+    def has(self, key: str) -> bool:
+        """Whether the server has an entry for the image."""
+        return bool(self._ask("EXISTS", _PREFIX + checked_key(key)))
+
+    def note(self, key: str) -> dict[str, Any] | None:
+        """The verified content of a note, or None."""
+        entry = self._ask("GETRANGE", _NOTES + checked_key(key), 0, LARGEST_NOTE)
+        if not isinstance(entry, bytes) or not entry:
+            return None
+        try:
+            return unseal_note(key, entry, self.secret)
+        except EntryError as error:
+            self._tally.refuse(str(error))
+            return None
+
+    def put_note(self, key: str, content: Mapping[str, Any]) -> None:
+        """Stores the note for its time to live."""
+        self._ask("SETEX", _NOTES + checked_key(key), self.ttl_seconds, seal_note(key, content, self.secret))
 
     def facts(self) -> CacheFacts:
         """The counts so far."""

@@ -36,11 +36,17 @@ def signed_text(data: Mapping[str, Any]) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises ValueError, saying what is wrong but not naming the file, for anything else."""
     try:
-        data = json.loads(read_regular(path, LARGEST_BYTES).decode("utf-8"), parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        return object_of(read_regular(path, LARGEST_BYTES))
     except OSError as error:
         raise ValueError(error.strerror or type(error).__name__) from error
+
+
+def object_of(text: bytes) -> dict[str, Any]:
+    """The JSON object in a text. Raises ValueError, saying what is wrong, for anything else."""
+    try:
+        data = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     if not isinstance(data, dict):
         raise ValueError(f"holds a {type(data).__name__} where an object was expected")  # noqa: TRY004  like every other
     return data

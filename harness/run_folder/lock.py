@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
-import secrets
-import socket
 import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
-from typing import IO, Any, Final
+from typing import IO, Final
 
-from harness.records.regular_files import read_regular
+from harness.records.owner import Owner, myself, read_owner, started
 
 BEAT_SECONDS: Final = 10.0
-LARGEST_OWNER: Final = 1 << 16
 STALE_SECONDS: Final = 60.0
 """A holder on another machine that has not touched the owner file for this long counts as dead."""
 _TAKEN: Final = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
@@ -27,21 +22,6 @@ _TAKEN: Final = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 class TakenError(RuntimeError):
     """Another process holds the lock; the message says which, as far as is known."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Owner:
-    """The holder of a lock. `boot` is the kernel's id of its boot, the same in all containers of a machine; `start` is the
-    process's start in clock ticks after boot, so that a reused process id is not mistaken for the old process."""
-
-    host: str
-    boot: str
-    pid: int
-    start: str
-    token: str
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
 
 
 class FolderLock:
@@ -69,12 +49,12 @@ class FolderLock:
         if not self._closed.is_set():
             self._closed.set()
             with suppress(OSError):
-                if _read(self._owner_file) == self.owner:
+                if read_owner(self._owner_file) == self.owner:
                     self._owner_file.unlink(missing_ok=True)
             self._lock_file.close()
 
     def _take(self) -> None:
-        acquired, before = _flock(self._lock_file), _read(self._owner_file)
+        acquired, before = _flock(self._lock_file), read_owner(self._owner_file)
         if acquired is False:
             raise TakenError(str(before or "another process"))
         if before is not None and not self._gone(before, flocked=acquired is True):
@@ -84,9 +64,9 @@ class FolderLock:
     def _claim(self) -> None:
         """Writes the owner file and reads it back: if two processes claim at once without flock, the last one gets the lock."""
         temporary = self._owner_file.with_name(f".owner.{self.owner.token}.tmp")
-        temporary.write_text(json.dumps(vars(self.owner)), encoding="utf-8")
+        temporary.write_text(self.owner.text, encoding="utf-8")
         temporary.replace(self._owner_file)
-        if _read(self._owner_file) != self.owner:
+        if read_owner(self._owner_file) != self.owner:
             raise TakenError("a process that started at the same moment")
 
     def _gone(self, owner: Owner, *, flocked: bool) -> bool:
@@ -130,23 +110,6 @@ class FolderLock:
                 os.utime(self._owner_file)
 
 
-def myself() -> Owner:
-    """This process as an owner, with a new token."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    with suppress(OSError):
-        return Owner(host=socket.gethostname(), boot=boot.read_text(encoding="ascii").strip(), pid=os.getpid(),
-                     start=started(os.getpid()), token=secrets.token_hex(8))
-    return Owner(host=socket.gethostname(), boot="", pid=os.getpid(), start="", token=secrets.token_hex(8))
-
-
-def started(pid: int) -> str:
-    """The start of a process in clock ticks after boot, as the kernel prints it; empty if there is no such process."""
-    with suppress(OSError, IndexError):
-        # The second field is the program's name and may hold blanks and brackets; the 22nd of all is the start.
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
-    return ""
-
-
 def _flock(file: IO[str]) -> bool | None:
     """True if the lock was acquired, False if another process holds it, None if the file system has no such locks."""
     if sys.platform == "win32":
@@ -166,17 +129,3 @@ def _lock_file(path: Path) -> IO[str]:
         if not S_ISREG(path.lstat().st_mode):
             raise OSError(errno.EINVAL, f"its {path.name} is not a regular file", str(path))
     return path.open("a")
-
-
-def _read(path: Path) -> Owner | None:
-    """The owner recorded in a file; None if there is none, or no valid one."""
-    for _ in range(3):  # a network file system may show the moment between two contents
-        try:
-            data: Any = json.loads(read_regular(path, LARGEST_OWNER))
-            return Owner(host=str(data["host"]), boot=str(data["boot"]), pid=int(data["pid"]), start=str(data["start"]),
-                         token=str(data["token"]))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            time.sleep(0.01)
-    return None

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.records.owner import Owner, myself, started
 from harness.run_folder import lock as folder_lock
 from harness.run_folder.folder import RunInUseError, lock, sweep
 from harness.run_folder.ledger import RunFolderError
-from harness.run_folder.lock import Owner, myself, started
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
