@@ -23,7 +23,7 @@ class RedisCache:
 
     def __init__(self, client: Any, where: str, *, size: tuple[int, int], secret: bytes, limits: tuple[int, int]) -> None:
         """`limits` are the time to live in seconds and the largest entry in bytes."""
-        self._client, self.size, self.secret = client, size, secret
+        self.client, self.where, self.size, self.secret = client, where, size, secret
         self.ttl_seconds, self.max_entry_bytes = limits[0], min(limits[1], largest(size))
         self._tally = Tally(where=where)
         self._errors_in_a_row, self._rest_until = 0, 0.0
@@ -82,7 +82,7 @@ class RedisCache:
         if time.monotonic() < self._rest_until:
             return None
         try:
-            answer = self._client.execute_command(command, *values)
+            answer = self.client.execute_command(command, *values)
         except (RedisError, OSError) as error:
             self._tally.fail(f"{type(error).__name__} at {command}")
             self._errors_in_a_row += 1
