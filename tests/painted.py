@@ -82,11 +82,11 @@ def _without_encoders(of: _Opened, config: Path | None) -> Pipeline:
     return replace(shape_pipeline(of.model, config), encoders=())
 
 
-def paint_runs(patch: pytest.MonkeyPatch, bench: type = PaintedBench) -> None:
-    """From here on every run of this process is painted."""
+def paint_runs(patch: pytest.MonkeyPatch, bench: type = PaintedBench, painting: Callable[..., Any] = paint) -> None:
+    """From here on every run of this process is painted, by `painting` in place of `paint`."""
     patch.setattr("harness.run.suite_run.Workbench", bench)
     patch.setattr("harness.materialise.workbench.shape_pipeline", without_encoders)
-    patch.setattr("harness.executors.maker.sample", paint)
+    patch.setattr("harness.executors.maker.sample", painting)
     patch.setattr("harness.executors.maker.lengths_of", lambda *_: lambda _: ())
     patch.setattr("harness.run.latency.time_one", pass_time)
     patch.setattr("harness.run.latency.free_memory", lambda _: None)

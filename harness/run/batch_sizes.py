@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from harness.records import Fit
+from harness.run.shared_images import Refusal, smallest
 
 Shape: TypeAlias = "tuple[int, int]"
 """Width and height of a candidate's pictures."""
@@ -43,15 +45,24 @@ class BatchSizes:
         """The batch size of a candidate that has begun."""
         return self._sizes[name, guided]
 
+    def learn(self, name: str, shape: Shape, refusals: Sequence[Refusal]) -> None:
+        """Takes up what memory refused elsewhere for a candidate: the rest of its images, and candidates that begin later, have
+        smaller batches."""
+        for guided in (False, True):
+            fit = smallest(refusals, guided=guided)
+            known = self._refused.get((shape, guided))
+            if fit is not None and (known is None or fit.batch_size < known.batch_size):
+                self._refused[shape, guided] = fit
+        if refusals and (name, True) not in self._sizes:
+            self._begin(name, shape)
+
     def begin(self, name: str, shape: Shape) -> Fit | None:
         """Sets the batch sizes with which a candidate begins. Returns a record where they are the smaller ones of an earlier
         candidate: that larger ones are not tried."""
         if (name, True) in self._sizes:
             return None
-        for guided in (False, True):
-            fit = self._refused.get((shape, guided))
-            self._sizes[name, guided] = self.largest if fit is None else fit.batch_size // 2
-        if fit is None:
+        self._begin(name, shape)
+        if (fit := self._refused.get((shape, True))) is None:
             return None
         return replace(fit, candidate=name, asked_bytes=None, free_bytes=None,
                        why=f"not tried with {fit.batch_size} images, because {fit.candidate!r} had no room for them: {fit.why}")
@@ -62,3 +73,8 @@ class BatchSizes:
         for kind in {guided, True}:
             if fit.batch_size // 2 < self._sizes[name, kind]:
                 self._sizes[name, kind], self._refused[shape, kind] = fit.batch_size // 2, fit
+
+    def _begin(self, name: str, shape: Shape) -> None:
+        for guided in (False, True):
+            fit = self._refused.get((shape, guided))
+            self._sizes[name, guided] = self.largest if fit is None else fit.batch_size // 2

@@ -89,9 +89,13 @@ class ImageMaking:
     def _defects(self, cell: Cell, keys: Sequence[str], why: str) -> tuple[Defect, ...]:
         return tuple(Defect(candidate=self.candidate, cell=cell, sample=key, why=why) for key in keys) if why else ()
 
+    def sampled_key(self, cell: Cell) -> str:
+        """The key of what is sampled: of the raw picture where there are post-steps, and else of the image."""
+        return self.raw_keys.get(cell, self.keys[cell])
+
     def stage_key(self, cell: Cell, name: str) -> str:
         """The key of the picture of an earlier stage."""
-        return short_hash([self.raw_keys.get(cell, self.keys[cell]), name])
+        return short_hash([self.sampled_key(cell), name])
 
     def fetched(self, cell: Cell, data: bytes, stages: Mapping[str, bytes]) -> list[tuple[Sample | Intermediate, bytes]]:
         """What is written of a finished image that a shared cache has, and of the pictures of its earlier stages by name."""

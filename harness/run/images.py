@@ -3,7 +3,7 @@ how new ones are put on record."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -11,17 +11,17 @@ import numpy as np
 
 from harness.cache import ImageCache
 from harness.declare import Candidate, Suite
-from harness.declare.effective_grid import picture_size, run_grid, sampling_block, stage_grids
+from harness.declare.effective_grid import picture_size, run_grid, sampling_block
 from harness.declare.picture_uses import PICTURES, names_of, parts_in_key
 from harness.declare.same_text import prompts_hash
-from harness.declare.stages import stage_name
 from harness.executors.contract import Picture
 from harness.post import PostProcess
-from harness.records import Cell, Sample, Weights
+from harness.records import Cell, Defect, Fit, Sample, Weights
 from harness.records.reusable import smaller_batches
 from harness.run.common_stages import Beginnings
 from harness.run.grid_cells import CellsOfGrid
 from harness.run.image_making import FIRST, RAW, ImageMaking, Written
+from harness.run.shared_images import Refusal, SharedImages
 from harness.run_folder.ledger import Ledger
 from harness.runtimes import packages_of
 from harness.sampling import from_png
@@ -51,6 +51,8 @@ class Gallery:
         self._prompts = prompts_hash(suite.grid.prompts)
         self.take(suite)
         self._parts: dict[str, tuple[Cell, ...]] = {}
+        self._shared = SharedImages(cache, suite)
+        self._learned: dict[str, list[Refusal]] = {}
 
     def take(self, suite: Suite) -> None:
         """Takes the suite with the candidates that it has now. Its grid must be the same as before."""
@@ -131,9 +133,7 @@ class Gallery:
             self.ledger.add(bad)
         self.ledger.store([file for image in images for file in image.files])
         for image in images:
-            for record, data in image.files if not image.defects else ():
-                if data:
-                    self.cache.put(of_grid.shared_key(record.key), data)
+            self._shared.put(of_grid, image)
         return [image.sample for image in images]
 
     def derive(self, candidate: Candidate, weights: tuple[Weights, Weights], post: PostProcess, absent: Sequence[Cell],
@@ -142,14 +142,17 @@ class Gallery:
         candidate, of this one before its post-steps were changed, or in the shared cache. `weights` are those of the candidate
         and of its raw pictures."""
         name, remaining = candidate.name, list(absent)
-        for size in (self.suite.grid.images_per_batch, *self._smaller(name)):
+        for size, refusals in self._to_try(candidate, weights[1]):
             making = self.making(candidate, weights[0], size, raw=weights[1], post=post)
             for start in range(0, len(remaining), DERIVED_AT_ONCE):
                 part = [self._derived(making, cell) for cell in remaining[start:start + DERIVED_AT_ONCE]]
                 if images := [image for image in part if image is not None]:
+                    self._learn(candidate, refusals)
                     done(self.store(making, images), np.stack([image.pixels for image in images]))
             present = {cell for cell in remaining if not self.ledger.missing(name, [(cell, making.keys[cell])])}
             remaining = [cell for cell in remaining if cell not in present]
+            if not remaining:
+                break
         self.ledger.flush()
         return remaining
 
@@ -157,13 +160,11 @@ class Gallery:
         key, raw_key = making.keys[cell], making.raw_keys[cell]
         raw = self.ledger.picture(raw_key)
         if raw is None:
-            candidate = self._candidates[making.candidate]
-            data = self.cache.get(self._of(making.candidate).shared_key(raw_key), picture_size(self.suite, replace(
-                candidate, post=())))
-            if data is None or (shared := self._shared_stages(candidate, making, cell)) is None:
-                return None
-            return making.of(Picture(cell=cell, image=from_png(data), stages={
-                name: from_png(picture) for name, picture in shared.items()}))
+            candidate = replace(self._candidates[making.candidate], post=())
+            shared = self._shared.image(candidate, self._of(making.candidate), cell, making)
+            return None if shared is None else making.of(Picture(
+                cell=cell, image=from_png(shared.data), why=shared.why,
+                stages={name: from_png(picture) for name, picture in shared.stages.items()}))
         stages = tuple(one for one in self.ledger.made_of(raw.key if isinstance(raw, Sample) else raw.sample)
                        if one.name != RAW and one.sample != key)
         first = next((one for one in stages if one.name == FIRST), None)
@@ -175,31 +176,59 @@ class Gallery:
     def _fetched(self, candidate: Candidate, weights: Weights, missing: Sequence[Cell]) -> list[Cell]:
         """The cells that are still missing after adopting the images that the shared cache has, with the pictures of their
         earlier stages. An image with post-steps is made of its raw picture there, which is kept beside it (`derive`)."""
-        if candidate.post:
-            return list(missing)
-        of_grid, size = self._of(candidate.name), self.shape(candidate.name)
-        making = self.making(candidate, weights, self.suite.grid.images_per_batch)
-        absent: list[Cell] = []
-        for cell in missing:
-            data = self.cache.get(of_grid.shared_key(making.keys[cell]), size)
-            stages = None if data is None else self._shared_stages(candidate, making, cell)
-            if data is None or stages is None:
-                absent.append(cell)
-            else:
-                self.ledger.store(making.fetched(cell, data, stages))
-        return absent
+        remaining = list(missing)
+        if candidate.post or not self._shared.active:
+            return remaining
+        for size, refusals in self._to_try(candidate, weights):
+            making = self.making(candidate, weights, size)
+            adopted = {cell for cell in remaining if self._adopted(candidate, making, cell, refusals)}
+            remaining = [cell for cell in remaining if cell not in adopted]
+            if not remaining:
+                break
+        return remaining
 
-    def _shared_stages(self, candidate: Candidate, making: ImageMaking, cell: Cell) -> dict[str, bytes] | None:
-        """The pictures of a candidate's earlier stages that the shared cache has, by name; None unless all are there. An image
-        without them is sampled again."""
-        of_grid, pictures = self._of(candidate.name), dict[str, bytes]()
-        for number, grid in enumerate(stage_grids(self.suite, candidate)[:-1]):
-            name = stage_name(number)
-            data = self.cache.get(of_grid.shared_key(making.stage_key(cell, name)), (grid.width, grid.height))
-            if data is None:
-                return None
-            pictures[name] = data
-        return pictures
+    def _adopted(self, candidate: Candidate, making: ImageMaking, cell: Cell, refusals: list[Refusal]) -> bool:
+        """Whether the shared cache has the image of a cell, which is then on record here."""
+        image = self._shared.image(candidate, self._of(candidate.name), cell, making)
+        if image is None:
+            return False
+        self._learn(candidate, refusals)
+        if image.why:
+            self.ledger.add([Defect(candidate=candidate.name, cell=cell, sample=making.keys[cell], why=image.why)])
+        self.ledger.store(making.fetched(cell, image.data, image.stages))
+        return True
+
+    def _to_try(self, candidate: Candidate, weights: Weights) -> Iterator[tuple[int, list[Refusal]]]:
+        """The batch sizes at which images of these weights may have been made, with the refusals in the shared cache that explain
+        smaller ones."""
+        largest = self.suite.grid.images_per_batch
+        yield largest, []
+        refusals = self._shared.refusals(self._of(candidate.name), weights.identity, largest)
+        fits = [*(refusal.fit for refusal in refusals), *self.ledger.fits(candidate.name)]
+        yield from ((size, refusals) for size in smaller_batches(largest, fits))
+
+    def _learn(self, candidate: Candidate, refusals: list[Refusal]) -> None:
+        """Records, once, the refusals of memory elsewhere that images of smaller batches in the shared cache are due to."""
+        if refusals and candidate.name not in self._learned:
+            self._learned[candidate.name] = refusals
+            self.ledger.add([replace(refusal.fit, candidate=candidate.name, setting=self.ledger.setting(candidate.name))
+                             for refusal in refusals])
+
+    def learned(self, name: str) -> Sequence[Refusal]:
+        """The refusals of memory elsewhere that images of a candidate are due to."""
+        return self._learned.get(name, ())
+
+    def share_refusal(self, candidate: Candidate, identity: str, fit: Fit, *, guided: bool) -> None:
+        """Lets others know that memory for a batch of a candidate was refused; `identity` is that of what is sampled."""
+        self._shared.refuse(self._of(candidate.name), identity, [Refusal(fit=fit, guided=guided)])
+
+    def overflowed_elsewhere(self, candidate: Candidate, weights: Weights) -> str:
+        """Why a candidate with these weights, in fp16, was made in bf16 by others; empty if it was not."""
+        return self._shared.overflow(self._of(candidate.name), weights.identity)
+
+    def share_overflow(self, candidate: Candidate, weights: Weights, why: str) -> None:
+        """Lets others know that a candidate with these weights overflows in fp16."""
+        self._shared.put_overflow(self._of(candidate.name), weights.identity, why)
 
     def _keys(self, name: str, weights: Weights, size: int) -> dict[Cell, str]:
         """The key of each cell's image of a candidate with these weights, in batches of this size."""

@@ -78,6 +78,7 @@ class OwedImages:
             candidate.name, weights.identity, suite.grid.images_per_batch)
         untried = any(gate.value == "identities" for gate in suite.gates) and not ledger.tried(candidate.name)
         uncovered, groups = not ledger.covered(candidate.name), groups_of(candidate, suite.grid.prompts)
+        self.sizes.learn(candidate.name, self.gallery.shape(candidate.name), self.gallery.learned(candidate.name))
         for number, prompts in enumerate(groups):
             # The noise floor is measured with the last group: only then are all images there.
             last = number == len(groups) - 1
@@ -104,7 +105,7 @@ class OwedImages:
         post = bench.post(group.candidate)
         raw = bench.raw_weights(group.candidate) if post else None
         if (fit := self.sizes.begin(name, self.gallery.shape(name))) is not None:
-            self._record(fit)
+            self._share(group, self._record(fit), guided=True)
             cells = self._absent(group)
         ready = False
         for guided in (False, True):
@@ -155,6 +156,7 @@ class OwedImages:
         name = group.candidate.name
         fit = self._record(end.fit)
         self.sizes.halve(name, self.gallery.shape(name), fit, guided=guided)
+        self._share(group, fit, guided=guided)
         self.halved()
         return True
 
@@ -163,6 +165,12 @@ class OwedImages:
         fit = replace(fit, setting=ledger.setting(fit.candidate))
         ledger.add([fit])
         return fit
+
+    def _share(self, group: Group, fit: Fit, *, guided: bool) -> None:
+        """Lets other runs know that memory for a batch was refused."""
+        bench, candidate = self.bench(), group.candidate
+        sampled = bench.raw_weights(candidate) if candidate.post else group.weights
+        self.gallery.share_refusal(candidate, sampled.identity, fit, guided=guided)
 
     def _absent(self, group: Group) -> list[Cell]:
         return [cell for cell in self.gallery.absent(group.candidate, group.weights) if group.makes(cell)]

@@ -214,6 +214,7 @@ class SuiteRun:
     def _widen(self, candidate: Candidate, why: str) -> None:
         """Forgets what was made of a candidate in fp16, which then runs in bf16: all its images are of one format."""
         self._meter.settle()
+        self.gallery.share_overflow(candidate, self.bench.weights(candidate), why)
         self.bench.widen(candidate, why)
         self.ledger.forget(candidate.name)
         self.progress.advance(-max(self._shown, self._counted),
@@ -236,6 +237,9 @@ class SuiteRun:
             return self._give_up(candidate, failures)
         if self.bench.may_widen(candidate) and self._overflowed(candidate):
             raise Fp16OverflowError(NOT_FINITE)
+        if absent and not fresh and self.bench.may_widen(candidate) and (
+                why := self.gallery.overflowed_elsewhere(candidate, weights)):
+            raise Fp16OverflowError(why)
         reused = len(self.gallery.wanted(candidate.name)) - len(absent)
         # Images that an earlier look requested were counted then.
         self._shown = max(reused, self._counted)

@@ -126,6 +126,14 @@ def test_the_next_session_makes_nothing_again_and_other_weights_are_tried_in_fp1
     assert in_bf16(fresh) == in_bf16(first)
 
 
+def test_another_run_finds_what_was_made_in_bf16_in_a_shared_cache(root: Path, tmp_path: Path) -> None:
+    address = f"folder:{tmp_path / 'shared'}"
+    first, _ = ran(declared(), root, tmp_path / "one", cache=address)
+    second, done = ran(declared(), root, tmp_path / "two", cache=address)
+    assert [one.sampled for one in done.values() if isinstance(one, Finished)] == [0, 0]
+    assert in_bf16(first) == in_bf16(second) != {}
+
+
 def test_costs_are_taken_in_the_format_of_the_images(root: Path, tmp_path: Path) -> None:
     run = SuiteRun(replace(declared(), latency_rounds=1), "", Options(root=root, runs=tmp_path, device="cuda"), Silent())
     try:
