@@ -11,19 +11,17 @@ import numpy as np
 
 from harness.cache import ImageCache
 from harness.declare import Candidate, Suite
-from harness.declare.effective_grid import picture_size, run_grid, sampling_block
-from harness.declare.picture_uses import PICTURES, names_of, parts_in_key
+from harness.declare.effective_grid import picture_size
 from harness.declare.same_text import prompts_hash
 from harness.executors.contract import Picture
 from harness.post import PostProcess
 from harness.records import Cell, Defect, Fit, Sample, Weights
 from harness.records.reusable import smaller_batches
 from harness.run.common_stages import Beginnings
-from harness.run.grid_cells import CellsOfGrid
+from harness.run.image_keys import ImageKeys
 from harness.run.image_making import FIRST, RAW, ImageMaking, Written
 from harness.run.shared_images import Refusal, SharedImages
 from harness.run_folder.ledger import Ledger
-from harness.runtimes import packages_of
 from harness.sampling import from_png
 
 if TYPE_CHECKING:
@@ -44,10 +42,7 @@ class Gallery:
     def __init__(self, suite: Suite, ledger: Ledger, cache: ImageCache, head: Mapping[str, Any]) -> None:
         """`head` is the run's: its sampling block, and the environment, which determines last bits in a shared cache."""
         self.ledger, self.cache = ledger, cache
-        self._setting: Mapping[str, Any] = head["sampling"]
-        self._environment: Mapping[str, Any] = head["environment"]
-        self._contents: Mapping[str, str] = head.get(PICTURES, {})
-        self._grids: dict[tuple[object, ...], CellsOfGrid] = {}
+        self._image_keys = ImageKeys(suite, head)
         self._prompts = prompts_hash(suite.grid.prompts)
         self.take(suite)
         self._parts: dict[str, tuple[Cell, ...]] = {}
@@ -58,6 +53,7 @@ class Gallery:
         """Takes the suite with the candidates that it has now. Its grid must be the same as before."""
         self.suite, self._beginnings = suite, Beginnings.of(suite)
         self._candidates = {candidate.name: candidate for candidate in suite.candidates}
+        self._image_keys.take(suite)
 
     def in_common(self, candidate: Candidate) -> tuple[bool, ...]:
         """For each stage of a candidate, from the first: whether another one has it too, and all before it."""
@@ -76,7 +72,7 @@ class Gallery:
 
     def cells(self, name: str) -> tuple[Cell, ...]:
         """All cells of a candidate's grid, in the order in which cells are listed everywhere."""
-        return self._of(name).cells
+        return self._image_keys.of(name).cells
 
     def wanted(self, name: str) -> tuple[Cell, ...]:
         """The wanted cells of a candidate, in the grid's order."""
@@ -127,7 +123,7 @@ class Gallery:
 
     def store(self, making: ImageMaking, images: Sequence[Written]) -> list[Sample]:
         """Puts images on record, with what they were made of, and into the shared cache."""
-        of_grid = self._of(making.candidate)
+        of_grid = self._image_keys.of(making.candidate)
         if bad := [defect for image in images for defect in image.defects]:
             # Defects are written before the images: an image must never be on record without its defect.
             self.ledger.add(bad)
@@ -161,7 +157,7 @@ class Gallery:
         raw = self.ledger.picture(raw_key)
         if raw is None:
             candidate = replace(self._candidates[making.candidate], post=())
-            shared = self._shared.image(candidate, self._of(making.candidate), cell, making)
+            shared = self._shared.image(candidate, self._image_keys.of(making.candidate), cell, making)
             return None if shared is None else making.of(Picture(
                 cell=cell, image=from_png(shared.data), why=shared.why,
                 stages={name: from_png(picture) for name, picture in shared.stages.items()}))
@@ -189,7 +185,7 @@ class Gallery:
 
     def _adopted(self, candidate: Candidate, making: ImageMaking, cell: Cell, refusals: list[Refusal]) -> bool:
         """Whether the shared cache has the image of a cell, which is then on record here."""
-        image = self._shared.image(candidate, self._of(candidate.name), cell, making)
+        image = self._shared.image(candidate, self._image_keys.of(candidate.name), cell, making)
         if image is None:
             return False
         self._learn(candidate, refusals)
@@ -203,7 +199,7 @@ class Gallery:
         smaller ones."""
         largest = self.suite.grid.images_per_batch
         yield largest, []
-        refusals = self._shared.refusals(self._of(candidate.name), weights.identity, largest)
+        refusals = self._shared.refusals(self._image_keys.of(candidate.name), weights.identity, largest)
         fits = [*(refusal.fit for refusal in refusals), *self.ledger.fits(candidate.name)]
         yield from ((size, refusals) for size in smaller_batches(largest, fits))
 
@@ -220,35 +216,19 @@ class Gallery:
 
     def share_refusal(self, candidate: Candidate, identity: str, fit: Fit, *, guided: bool) -> None:
         """Lets others know that memory for a batch of a candidate was refused; `identity` is that of what is sampled."""
-        self._shared.refuse(self._of(candidate.name), identity, [Refusal(fit=fit, guided=guided)])
+        self._shared.refuse(self._image_keys.of(candidate.name), identity, [Refusal(fit=fit, guided=guided)])
 
     def overflowed_elsewhere(self, candidate: Candidate, weights: Weights) -> str:
         """Why a candidate with these weights, in fp16, was made in bf16 by others; empty if it was not."""
-        return self._shared.overflow(self._of(candidate.name), weights.identity)
+        return self._shared.overflow(self._image_keys.of(candidate.name), weights.identity)
 
     def share_overflow(self, candidate: Candidate, weights: Weights, why: str) -> None:
         """Lets others know that a candidate with these weights overflows in fp16."""
-        self._shared.put_overflow(self._of(candidate.name), weights.identity, why)
+        self._shared.put_overflow(self._image_keys.of(candidate.name), weights.identity, why)
 
     def _keys(self, name: str, weights: Weights, size: int) -> dict[Cell, str]:
         """The key of each cell's image of a candidate with these weights, in batches of this size."""
-        of_grid, chunked = self._of(name), self.ledger.chunked(name, self._prompts)
-        if not weights.by_prompt:
-            return of_grid.keys(weights.identity, size, chunked)
-        return {cell: of_grid.keys(weights.of(cell.prompt), size, chunked)[cell] for cell in of_grid.cells}
-
-    def _of(self, name: str) -> CellsOfGrid:
-        """The cells of a candidate. What a search only tries is sampled as the grid says."""
-        candidate = self._candidates.get(name)
-        packages = () if candidate is None else packages_of(candidate.runtime)
-        place = (None, (), None, ()) if candidate is None else (
-            candidate.sampling, names_of(candidate), candidate.inpaint, packages)
-        if place not in self._grids:
-            grid = run_grid(self.suite, candidate)
-            block = self._setting if candidate is None else sampling_block(self._setting, self.suite, candidate)
-            self._grids[place] = CellsOfGrid(grid, block, self._environment, lambda prompt, chunked: parts_in_key(
-                candidate, prompt, chunked, self._contents), packages)
-        return self._grids[place]
+        return self._image_keys.keys(name, weights, size, self.ledger.chunked(name, self._prompts))
 
     def _smaller(self, name: str) -> list[int]:
         return smaller_batches(self.suite.grid.images_per_batch, self.ledger.fits(name))
