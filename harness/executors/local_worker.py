@@ -58,6 +58,7 @@ def main() -> None:
         outbox.put(Lost(why=f"{type(error).__name__}: {error}"))
         outbox.close()
         os._exit(1)
+    last = ""
     while True:
         try:
             message = unpacked(inbox.get())
@@ -65,6 +66,9 @@ def main() -> None:
             outbox.put(Failed.of(MATERIALISE, error))
             continue
         if isinstance(message, Unit):
+            if message.candidate.name != last:  # if this one ends the process, nothing of another one is lost with it
+                outbox.flush()
+            last = message.candidate.name
             make(worker, message, outbox.put)
         else:
             worker.release()
@@ -113,28 +117,34 @@ class Outbox:
         """Sends an event after those before it."""
         self._queue.put(event)
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Returns when all is sent."""
+        self._queue.join()
+
+    def close(self) -> None:
+        """Returns when all is sent, and nothing can be any more."""
         self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         while (event := self._queue.get()) is not None:
+            self._send(event)
+            self._queue.task_done()
+
+    def _send(self, event: About | Event | Done | Lost) -> None:
+        failed = False
+        try:
+            data = packed(as_files(event) if isinstance(event, Batch) else event)
+        except Exception as error:  # what cannot be encoded or sent ends the unit, as what cannot be made
+            failed = True
+            data = packed(Lost(why=f"{type(error).__name__}: {error}") if isinstance(event, About) else Failed.of(SAMPLE, error))
+        if not self._failed:
             try:
-                data = packed(as_files(event) if isinstance(event, Batch) else event)
-            except Exception as error:  # what cannot be encoded or sent ends the unit, as what cannot be made
-                data = packed(Lost(why=f"{type(error).__name__}: {error}") if isinstance(event, About) else Failed.of(
-                    SAMPLE, error))
-                failed = True
-            else:
-                failed = False
-            if not self._failed:
-                try:
-                    self._connection.sendall(data)
-                except OSError:
-                    os._exit(0)
-            # Nothing more of a unit that could not be sent; it ends with the first of these.
-            self._failed = (self._failed or failed) and not isinstance(event, Done | Refused | Overflowed | Failed | Unfit)
+                self._connection.sendall(data)
+            except OSError:
+                os._exit(0)
+        # Nothing more of a unit that could not be sent; it ends with the first of these.
+        self._failed = (self._failed or failed) and not isinstance(event, Done | Refused | Overflowed | Failed | Unfit)
 
 
 def _listen(connection: socket.socket, inbox: queue.SimpleQueue[bytes]) -> None:

@@ -76,7 +76,11 @@ def side_by_side(grid: Grid, device: str) -> int:
 
 
 def cores() -> int:
-    """The number of cores that this process may use."""
+    """The number of cores that this process may use. The variable is Python's own since 3.13; processes that share the cores of
+    a machine are told their share by it."""
+    share = os.environ.get("PYTHON_CPU_COUNT", "")
+    if share.isascii() and share.isdigit() and int(share):
+        return int(share)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
