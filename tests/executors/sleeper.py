@@ -22,12 +22,13 @@ ENVIRONMENT = {"packages": {"torch": "1", "sweetspot": "0"}, "device_name": "CPU
 
 
 class Sleeper:
-    """The job's `sampling` holds instructions: "seconds" that a batch takes, "bytes" of a picture, "prepare" seconds, and by
-    prompt id what happens before the batch with that prompt: see `_act`. "start" is the same before it says what it is, "other"
-    replaces facts of its environment, "unfit" lists candidates whose files are others, "log" writes down what it does."""
+    """The "acts" of the job's environment are instructions: "seconds" that a batch takes, "bytes" of a picture, "prepare"
+    seconds, and by prompt id what happens before the batch with that prompt: see `_act`. "start" is the same before it says what
+    it is, "other" replaces facts of its environment, "unfit" lists candidates whose files are others, "log" writes down what it
+    does."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.behave, self.folder = job, job.sampling, Path(job.root)
+        self.job, self.behave, self.folder = job, job.environment["acts"], Path(job.root)
         self._last: tuple[str, int] | None = None
         self._act(self.behave.get("start", ""), "start")
 
@@ -109,7 +110,7 @@ def job(folder: Path, **behave: Any) -> Job:
     """A job for sleepers, who do as `behave` says."""
     suite = Suite(name="asleep", candidates=(Candidate(name="a", model="zoo:photo"),), baseline="a", metrics=(),
                   grid=Grid(prompts=(Prompt(id="p", text="a star"),), seeds=(1,), guidance_scales=(4,)))
-    return Job(suite=suite, suite_file="", root=str(folder), device="cpu", environment=ENVIRONMENT, sampling=behave)
+    return Job(suite=suite, suite_file="", root=str(folder), device="cpu", environment={**ENVIRONMENT, "acts": behave})
 
 
 def units(candidates: int, cells: int, batch_size: int = 4, prompts: Sequence[str] = ("p",), first: int = 0) -> list[Unit]:
