@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 BATCHES_AT_ONCE: Final = 8
 """The most batches of a piece: what is lost with a worker, and how often a driver must be quick."""
-DEATHS: Final = 2
-"""A unit that ends so many workers at one and the same batch is at fault itself."""
+DEATHS: Final = 3
+"""A unit that ends so many workers at one and the same batch is at fault itself. Two may be chance: of fifty random kills in a
+sweep of two thousand batches, one on average meets a batch that was lost before."""
 
 _Batch: TypeAlias = "tuple[Cell, ...]"
 
@@ -183,8 +184,8 @@ class Plan:
         return self._complete(piece)
 
     def lost(self, worker: int) -> tuple[Unit | None, list[Unit]]:
-        """Takes a worker out. What it had and did not bring is owed again. Returns the unit that is at fault itself, if this is
-        not the first worker that ended at one and the same batch of it; and the units of which all is here."""
+        """Takes a worker out. What it had and did not bring is owed again. Returns the unit that is at fault itself, if it
+        ended DEATHS workers at one and the same batch; and the units of which all is here."""
         pieces = self._out.pop(worker, deque())
         blamed = self._blamed(pieces[0]) if pieces else None
         self._leave(worker)

@@ -113,7 +113,7 @@ def test_an_image_that_kills_every_worker_is_its_candidates_failure(sweeps: Any)
     sweep = sweeps(2, q="kill")
     sweep.run(owed)
     (failed,) = sweep.of(Failed)
-    assert failed.message.count("SIGKILL") == 2
+    assert failed.message.count("SIGKILL") == 3
     assert sweep.pictures == all_of([owed[0], owed[2]])
 
 

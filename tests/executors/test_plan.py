@@ -91,9 +91,10 @@ def test_what_a_lost_worker_did_not_bring_is_the_first_that_is_made_again() -> N
     assert taken(plan, 1).cells[0] == piece.cells[8]
 
 
-def test_a_unit_is_at_fault_that_ends_two_workers_at_one_batch() -> None:
-    plan = with_workers(3, units(1, 64))
-    for worker in range(2):
+def test_a_unit_is_at_fault_that_ends_three_workers_at_one_batch() -> None:
+    plan, blamed = with_workers(4, units(1, 64)), None
+    for worker in range(3):
+        assert blamed is None
         piece = taken(plan, worker)
         plan.arrived(worker, piece.cells[:4] if worker == 0 else [])
         blamed, _ = plan.lost(worker)
@@ -101,8 +102,8 @@ def test_a_unit_is_at_fault_that_ends_two_workers_at_one_batch() -> None:
 
 
 def test_no_unit_is_at_fault_that_loses_workers_at_different_batches() -> None:
-    plan = with_workers(4, units(1, 32))
-    for worker in range(3):
+    plan = with_workers(7, units(1, 64))
+    for worker in range(6):
         plan.arrived(worker, taken(plan, worker).cells[:4])
         assert plan.lost(worker)[0] is None
 
