@@ -154,7 +154,9 @@ class FolderClaims:
         try:
             owner, sign = self._read(key)
         except FileNotFoundError:
-            return True
+            if not os.path.lexists(self._path(key)):
+                return True
+            owner, sign = None, None  # a link to nowhere
         since = self._seen.get(key)
         if since is None or since[0] != sign:
             self._seen[key] = since = sign, self._now()
@@ -171,11 +173,12 @@ class FolderClaims:
             if not aside.exists():
                 return True
         try:
-            if self._owner_of(aside)[0] == lapsed:
-                return True
-            with suppress(OSError):
-                os.link(aside, path)
-            return False
+            with suppress(FileNotFoundError):
+                if self._owner_of(aside)[0] != lapsed:
+                    with suppress(OSError):
+                        os.link(aside, path)
+                    return False
+            return True
         finally:
             with suppress(OSError):
                 aside.unlink(missing_ok=True)

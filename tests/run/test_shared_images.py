@@ -21,7 +21,7 @@ from harness.run.progress import Silent
 from harness.run.shared_images import SharedImages
 from harness.run.suite_run import Options, SuiteRun
 from tests.fakes import PROMPTS, plain_candidate, tiny_suite
-from tests.painted import paint, paint_runs
+from tests.painted import PaintedBench, paint, paint_runs
 
 STAGED = plain_candidate("staged", stages=(Stage(strength=0.5, through="pixels"),))
 WARMER = plain_candidate("warmer", post=(Temperature(max_kelvin=5000),))
@@ -46,9 +46,18 @@ class Painting:
             for cell in set(cells):
                 if cell.prompt in self.bad and note:
                     note(cell, "NaN or infinite latents")
-            if later.beside:
+            if later.beside and phases[0].staged:
                 later.beside(cells, "stage 1", 255 - images)
             yield cells, images
+
+
+class Bench(PaintedBench):
+    """Lets the painting know which candidates have stages."""
+
+    def prepare(self, candidate: Candidate, group: int = 0) -> Any:
+        prepared = super().prepare(candidate, group)
+        prepared.phases[0].staged = bool(candidate.stages)
+        return prepared
 
 
 def suite(*candidates: Candidate) -> Suite:
@@ -78,7 +87,7 @@ def of(journal: list[Any], *kinds: type) -> set[Any]:
     largest=1, bad=(PROMPTS[0].id,))], ids=["all is well", "defects", "half of a batch", "a quarter, with defects"])
 def test_an_ordinary_run_finds_all_that_another_made(candidates: tuple[Candidate, ...], painting: Painting, tmp_path: Path,
                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    paint_runs(monkeypatch, painting=painting)
+    paint_runs(monkeypatch, Bench, painting)
     declared = suite(*candidates)
     _, first = go(declared, tmp_path / "one", tmp_path / "shared")
     made = painting.batches
@@ -104,7 +113,7 @@ ROW: dict[str, Any] = {"candidate": "photo", "batch_size": 4, "guided": True, "w
 def test_a_planted_refusal_that_no_image_is_due_to_changes_nothing(rows: Any, tmp_path: Path,
                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     painting = Painting(largest=2)
-    paint_runs(monkeypatch, painting=painting)
+    paint_runs(monkeypatch, Bench, painting)
     go(suite(PLAIN), tmp_path / "one", tmp_path / "shared")
     (note,) = notes(tmp_path / "shared")
     for image in (tmp_path / "shared").rglob("*.image"):
@@ -117,7 +126,7 @@ def test_a_planted_refusal_that_no_image_is_due_to_changes_nothing(rows: Any, tm
 
 def test_a_note_of_a_defect_without_its_image_is_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     painting = Painting(bad=(PROMPTS[0].id,))
-    paint_runs(monkeypatch, painting=painting)
+    paint_runs(monkeypatch, Bench, painting)
     go(suite(PLAIN), tmp_path / "one", tmp_path / "shared")
     for note in notes(tmp_path / "shared"):
         assert not note.with_suffix(".image").exists(), "no version may take it for a usable image"
@@ -131,7 +140,7 @@ def test_a_note_of_a_defect_without_its_image_is_no_image(tmp_path: Path, monkey
 def test_images_that_are_missing_of_a_halved_batch_are_made_in_halves_too(tmp_path: Path,
                                                                           monkeypatch: pytest.MonkeyPatch) -> None:
     painting = Painting(largest=2)
-    paint_runs(monkeypatch, painting=painting)
+    paint_runs(monkeypatch, Bench, painting)
     both = suite(PLAIN, replace(PLAIN, name="next", model="zoo:anime"))
     _, first = go(both, tmp_path / "one", tmp_path / "shared")
     by_key = {sample.key for sample in first if isinstance(sample, Sample)}
