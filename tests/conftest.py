@@ -2,6 +2,9 @@
 
 import gc
 import os
+from collections.abc import Iterator
+
+import pytest
 
 os.environ.pop("GITHUB_STEP_SUMMARY", None)
 
@@ -19,3 +22,11 @@ def pytest_collection_finish() -> None:
     each time; none of these objects ever goes, so the collector need not look at them."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _unsynced() -> Iterator[None]:
+    """No power fails during tests, so nothing of them waits for the disk. Tests of what is synced note the calls themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield

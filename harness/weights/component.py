@@ -65,7 +65,8 @@ def read_component(path: Path, expected: Expected, places: Mapping[str, Place]) 
     for key, spot in spots.items():
         info = _info(f"{path}: {component}", spot, places[spot.name])
         scale = _scale(path, places, spot.name, scales[spot.name]) if spot.name in scales else ""
-        infos[key] = replace(info, shape=_diffusers_shape(component, expected.family, key, info.shape), scale=scale)
+        shape = _diffusers_shape(component, expected.family, key, info.shape)
+        infos[key] = info if not scale and shape == info.shape else replace(info, shape=shape, scale=scale)
     used = {spot.name for spot in spots.values()}
     return Component(infos=infos, unread=tuple(name for name in places if name not in used), odd=odd)
 

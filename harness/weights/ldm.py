@@ -183,9 +183,9 @@ def _rename(keys: Iterable[str], modules: Mapping[str, str], component: str) -> 
     """Replaces the longest leading module path that is in `modules`; the rest (`.weight`, ...) stays."""
     renamed = {}
     for key in keys:
-        parts = key.split(".")
-        known = (".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1))
-        module = next((m for m in known if m in modules), "")
+        module = key.rpartition(".")[0]
+        while module and module not in modules:
+            module = module.rpartition(".")[0]
         leaf = _IN_TRANSFORMER if module.endswith("transformer_blocks") else _LEAF
         if not module or not leaf.fullmatch(key, len(module)):
             raise KeyError(f"{key!r} is not a tensor of a Stable Diffusion {component}")

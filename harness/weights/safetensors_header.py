@@ -7,7 +7,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import Any, Final
@@ -76,13 +76,12 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     if len(header) > MAX_TENSORS:
         raise ModelFileError(f"{path}: declares {len(header)} tensors; expected at most {MAX_TENSORS}, more than any model has. "
                              "Give the model itself.")
-    spans = {name: _span(path, name, entry) for name, entry in header.items()}
+    spans = {name: _span(path, name, entry, 8 + length) for name, entry in header.items()}
     ordered = dict(sorted(spans.items(), key=lambda item: item[1][1]))
     _refuse_bad_layout(path, {name: span for name, (_, span) in ordered.items()}, size - 8 - length)
     if any(entry.keys() != _FIELDS for entry in header.values()):
         _refuse_what_the_library_refuses(path)
-    stored = {name: replace(tensor, offset=8 + length + begin) for name, (tensor, (begin, _)) in ordered.items()}
-    return stored, metadata
+    return {name: tensor for name, (tensor, _) in ordered.items()}, metadata
 
 
 def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
@@ -140,8 +139,9 @@ def _refuse_what_the_library_refuses(path: Path) -> None:
                              f"({' '.join(str(error).split())[:200]!a}). Download it again.") from None
 
 
-def _span(path: Path, name: str, entry: Any) -> tuple[StoredTensor, tuple[int, int]]:
-    """The tensor of one header entry, and the range of its bytes. Raises ModelFileError for an invalid entry."""
+def _span(path: Path, name: str, entry: Any, start: int) -> tuple[StoredTensor, tuple[int, int]]:
+    """The tensor of one header entry, and the range of its bytes in the data, which begin at `start` in the file. Raises
+    ModelFileError for an invalid entry."""
     try:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         numbers = (*shape, begin, end)
@@ -161,7 +161,7 @@ def _span(path: Path, name: str, entry: Any) -> tuple[StoredTensor, tuple[int, i
     if end - begin != expected:
         raise ModelFileError(f"{path}: {name!r} takes {end - begin} bytes, but {dtype} {list(shape)} needs {expected}. "
                              "Download the file again.")
-    return StoredTensor(dtype=dtype, shape=shape), (begin, end)
+    return StoredTensor(dtype=dtype, shape=shape, offset=start + begin), (begin, end)
 
 
 def _refuse_bad_layout(path: Path, spans: Mapping[str, tuple[int, int]], data_bytes: int) -> None:
