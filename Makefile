@@ -37,8 +37,9 @@ gpu-benchmark: $(VENV)/.installed  ## the GPU tests, an SD1.5-size pipeline and 
 	$(BIN)/pytest suites/ --benchmark --device cuda --runs-dir runs-cuda || failed="$$failed suites"; \
 	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
-chaos: $(VENV)/.installed  ## kill a sweep fifty times and compare what is left with an unbroken one (about ten minutes)
+chaos: $(VENV)/.installed  ## kill a sweep fifty times, and one with two workers, and compare what is left with an unbroken one (half an hour)
 	$(BIN)/python tests/chaos/kill.py --kills 50
+	$(BIN)/python tests/chaos/kill.py --kills 50 --workers local:2
 
 zoo: $(VENV)/.installed  ## draw the pictures and train the embedded models again (about an hour on two cores)
 	$(BIN)/python -m harness.zoo.training

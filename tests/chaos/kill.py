@@ -1,7 +1,8 @@
 """Kills a sweep of the built-in models over and over (signal 9, at random moments), resumes it each time, and compares
 what is left with an unbroken sweep. `python tests/chaos/kill.py --kills 50` runs it, with `--race` a sweep that spends a budget
-and adds candidates, with `--painted` one that samples nothing, and so spends its time on writing; tests/chaos/test_kill.py a
-short one of each kind.
+and adds candidates, with `--painted` one that samples nothing, and so spends its time on writing, with `--workers local:2` one
+whose images are made by workers, of which any may be killed as well as their driver; tests/chaos/test_kill.py a short one of each
+kind.
 
 Everything heavy is imported once: a parent that computes nothing forks a child for every life, and the child is killed.
 """
@@ -19,7 +20,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -75,7 +80,7 @@ def paint() -> None:
     patch.setattr("reports.page.build.FIGURES", {})
 
 
-def life(home: Path) -> int:
+def life(home: Path, *options: str) -> int:
     """Starts `pytest suites/ --benchmark` in a child process and gives its number."""
     child = os.fork()
     if child:
@@ -88,15 +93,15 @@ def life(home: Path) -> int:
         out = os.open(home / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(out, 1)
         os.dup2(out, 2)
-        status = int(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "suites/", "--benchmark"]))
+        status = int(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "suites/", "--benchmark", *options]))
     finally:
         os._exit(status)
 
 
-def whole(home: Path) -> float:
+def whole(home: Path, *options: str) -> float:
     """Runs to the end; seconds that it took. Raises RuntimeError with the output when anything failed."""
     started = time.monotonic()
-    _, status = os.waitpid(life(home), 0)
+    _, status = os.waitpid(life(home, *options), 0)
     if status != 0:
         raise RuntimeError(f"the sweep ended with status {status}: {(home / 'output.txt').read_text()[-3000:]}")
     return time.monotonic() - started
@@ -138,46 +143,103 @@ def state(home: Path) -> tuple[dict[str, str], dict[object, object], tuple[objec
 def await_pictures(home: Path, goal: int, child: int) -> None:
     """Returns when the child has brought the pictures to `goal`, or has ended."""
     while len(list((home / "runs").rglob("*.png"))) < goal:
-        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if over(child):
             return
         time.sleep(0.001)
 
 
-def chaos(kills: int, seed: int, root: Path, race: bool = False, painted: bool = False) -> str:
-    """Spends `kills` kills on as many sweeps as it takes and compares each with the unbroken one; one sentence of figures. A
-    sweep that samples is killed at a random moment, a painted one at a random count of pictures: it makes them in no time."""
+def workers_of(driver: int) -> list[int]:
+    """The processes of a driver's workers that are alive."""
+    found = []
+    for place in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            state, parent = (place / "stat").read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == driver and state != "Z" and b"local_worker" in (place / "cmdline").read_bytes():
+                found.append(int(place.name))
+    return found
+
+
+def shoot(driver: int, draw: random.Random) -> bool:
+    """Kills a driver or one of its workers, if it has any. Returns whether it was the driver; its workers must end with it."""
+    workers = workers_of(driver)
+    victim = draw.choice([driver, *workers])
+    os.kill(victim, signal.SIGKILL)
+    until = time.monotonic() + 20
+    while victim == driver and any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < until, "workers outlive their driver"
+        time.sleep(0.01)
+    return victim == driver
+
+
+def over(child: int) -> bool:
+    """Whether a child has ended."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def shot_life(home: Path, draw: random.Random, kills: int, wait: Callable[[int], None], options: Sequence[str]) -> list[int]:
+    """One life of a sweep that ends with the death of its driver, or by itself. Returns how many pictures were there at each of
+    at most so many kills; ends with -1 if the sweep came to its end before."""
+    child, counts = life(home, *options), list[int]()
+    while len(counts) < kills:
+        wait(child)
+        if over(child):
+            break
+        was_driver = shoot(child, draw)
+        counts.append(pictures_in(home))
+        if was_driver:
+            os.waitpid(child, 0)
+            return counts
+    _, status = os.waitpid(child, 0)
+    assert status == 0, f"the sweep ended with status {status}: {(home / 'output.txt').read_text()[-3000:]}"
+    return [*counts, -1]
+
+
+def pictures_in(home: Path) -> int:
+    """How many pictures are there."""
+    return len(list((home / "runs").rglob("*.png")))
+
+
+def chaos(kills: int, seed: int, root: Path, race: bool = False, painted: bool = False, options: Sequence[str] = ()) -> str:
+    """Spends `kills` kills on as many sweeps as it takes and compares each with the unbroken one, which one process makes; one
+    sentence of figures. A sweep that samples is killed at a random moment, a painted one at a random count of pictures: it makes
+    them in no time."""
     draw = random.Random(seed)
     unbroken = prepare(root / "unbroken", race)
     took = whole(unbroken)
     expected = state(unbroken)
-    spent, sweeps, lives = 0, 0, []
+    spent, sweeps, lives = 0, 0, list[int]()
+
+    def wait(home: Path, child: int) -> None:
+        there = pictures_in(home)
+        if painted and there + 2 < len(expected[0]):
+            await_pictures(home, draw.randint(there + 1, (there + len(expected[0])) // 2), child)
+        elif options:  # workers that are killed again and again before they make anything would be their candidate's failure
+            await_pictures(home, there + draw.randint(1, 12), child)
+        else:
+            time.sleep(draw.uniform(0, took * 0.8))
+
     while spent < kills:
-        home = prepare(root / f"sweep{sweeps}", race)
+        home, counts = prepare(root / f"sweep{sweeps}", race), list[int]()
         sweeps += 1
-        while spent < kills:
-            there = len(list((home / "runs").rglob("*.png")))
-            child = life(home)
-            if painted and there + 2 < len(expected[0]):
-                await_pictures(home, draw.randint(there + 1, (there + len(expected[0])) // 2), child)
-            else:
-                time.sleep(draw.uniform(0, took * 0.8))
-            os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-            if not os.WIFSIGNALED(status):
-                break  # it came to its end before
-            spent += 1
-            lives.append(len(list((home / "runs").rglob("*.png"))))
-        whole(home)
-        found = state(home)
-        assert found[0] == expected[0], "other pictures than the unbroken sweep's"
-        assert found[1] == expected[1], "other measurements than the unbroken sweep's"
-        assert found[2] == expected[2], "other looks or another verdict than the unbroken sweep's"
+        while spent < kills and -1 not in counts:
+            counts = shot_life(home, draw, kills - spent, partial(wait, home), options)
+            lives += [count for count in counts if count >= 0]
+            spent = len(lives)
+        whole(home, *options)
+        compare(state(home), expected)
         shutil.rmtree(home)
         print(f"{spent} kills, {sweeps} sweeps: all as unbroken ({took:.1f} s)", file=sys.stderr, flush=True)
     looks = f", {len(expected[2]) - 3} looks" if race else ""
     return (f"{spent} kills in {sweeps} sweeps of {len(expected[0])} pictures, {len(expected[1])} measurements{looks} "
             f"({took:.1f} s unbroken), at {min(lives)} to {max(lives)} pictures, {len(set(lives))} different counts: "
             "every sweep ended with the unbroken one's pictures and values, nothing lost, nothing doubled")
+
+
+def compare(here: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
+    """Raises AssertionError where a sweep that was killed is not as the unbroken one."""
+    assert here[0] == expected[0], "other pictures than the unbroken sweep's"
+    assert here[1] == expected[1], "other measurements than the unbroken sweep's"
+    assert here[2] == expected[2], "other looks or another verdict than the unbroken sweep's"
 
 
 def main() -> None:
@@ -187,13 +249,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=9)
     parser.add_argument("--race", action="store_true", help="a sweep that spends a budget")
     parser.add_argument("--painted", action="store_true", help="paint the images instead of sampling them")
+    parser.add_argument("--workers", help="who makes the images, as pytest's option says it: local:2")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="chaos-"))
     os.environ.update(SWEETSPOT_CACHE=str(root / "zoo"), OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
     import_everything()
     if options.painted:
         paint()
-    print(chaos(options.kills, options.seed, root, options.race, options.painted), flush=True)
+    workers = ("--workers", options.workers) if options.workers else ()
+    print(chaos(options.kills, options.seed, root, options.race, options.painted, workers), flush=True)
     shutil.rmtree(root)
 
 
