@@ -252,21 +252,21 @@ def rss() -> float:
 
 
 def slept(given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Processes that sleep so long that all sweeps take about 20 seconds; of 8 and 64 workers."""
+    """Processes that sleep a tenth of a second for a batch, 20 seconds each; with 64 of them it is 100,000 cells."""
     figures = []
     for count in (1, 8, 64):
-        cells = 20_000
-        pause = 20.0 * count * BATCH / cells
-        with crew_of(given.folder, count, seconds=pause) as crew:
+        cells = given.cells * count // 64 // CANDIDATES * CANDIDATES
+        with crew_of(given.folder, count, seconds=0.1) as crew:
             crew.owe(units(CANDIDATES, cells // CANDIDATES, batch_size=BATCH))
             took = seconds(lambda of=crew: [None for _ in drained(of)])
-        figures.append({"workers": count, "images": cells, "efficiency": round(20.0 / took, 4)})
+        batches = CANDIDATES * -(-cells // CANDIDATES // BATCH)
+        figures.append({"workers": count, "images": cells, "efficiency": round(batches * 0.1 / count / took, 4)})
     return figures
 
 
 def kills(given: argparse.Namespace) -> dict[str, Any]:
     """As many random kills as asked for, each after some progress since the last one."""
-    draw, owed, killed = random.Random(9), units(20, 800, batch_size=BATCH), 0
+    draw, owed, killed = random.Random(9), units(20, min(16_000, given.cells) // 20, batch_size=BATCH), 0
     arrived: Counter[tuple[int, bytes]] = Counter()
     ends: Counter[int] = Counter()
     due = 64
