@@ -27,6 +27,7 @@ from harness.check.sizes import size_problem
 from harness.check.stages import first_stage_problems, later_stage_problems
 from harness.declare import Adapter, Candidate, Checkpoint, Control, Ensemble, Fused, Merge, Model, Reference, Relay, Suite
 from harness.declare.candidate import NOT_QUANTIZED, NUMBER_FORMATS
+from harness.declare.component_runtimes import runtimes_in
 from harness.declare.mixed import of_denoiser
 from harness.declare.models import models_of
 from harness.declare.nearest import closest
@@ -51,7 +52,7 @@ def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
         return
     yield from _sampled_model(candidate.model, root)
     yield from quantization_problems(candidate)
-    yield from filter(None, [RUNTIMES.why_not(candidate.runtime)])
+    yield from filter(None, map(RUNTIMES.why_not, runtimes_in(candidate.runtime)))
     yield from _precision(candidate)
     yield from saver_problems(candidate)
     yield from runtime_problems(candidate)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import Final
 
 from harness.check.phrases import doubles, number, unknown
 from harness.declare import Candidate, DeepCache, FirstBlock, Grid, Suite
+from harness.declare.component_runtimes import EAGER, denoiser_runtime, runtime_of
 from harness.declare.effective_grid import run_grids, stage_grids
-from harness.savers import DENOISER, SAVERS
+from harness.savers import DENOISER, SAVERS, VAE
 from harness.savers.decoding import decoding_of
-
-EAGER: Final = "eager"
 
 
 def saver_problems(candidate: Candidate) -> Iterator[str]:
@@ -27,8 +25,12 @@ def saver_problems(candidate: Candidate) -> Iterator[str]:
         if other in SAVERS[name].excludes or name in SAVERS[other].excludes:
             yield f"savers {name!r} and {other!r} both say how attention is computed; give one of them"
     acting = [name for name in known if SAVERS[name].part == DENOISER and not SAVERS[name].refused]
-    if acting and candidate.runtime != EAGER:
-        yield (f"saver {acting[0]!r} changes layers of the denoiser, which runtime={candidate.runtime!r} does not execute; "
+    runtime, of_vae = denoiser_runtime(candidate.runtime), runtime_of(candidate.runtime, VAE)
+    if acting and runtime != EAGER:
+        yield (f"saver {acting[0]!r} changes layers of the denoiser, which runtime={runtime!r} does not execute; "
+               "remove one of them")
+    if of_vae != EAGER and (decoding := [name for name in known if SAVERS[name].part == VAE]):
+        yield (f"saver {decoding[0]!r} changes how the VAE takes pictures, and runtime {of_vae!r} executes it as one graph; "
                "remove one of them")
     yield from _step_cache(candidate)
 
@@ -37,8 +39,8 @@ def _step_cache(candidate: Candidate) -> Iterator[str]:
     cache = candidate.step_cache
     if cache is None:
         return
-    if candidate.runtime != EAGER:
-        yield (f"step_cache leaves out layers of the denoiser at some steps, which runtime={candidate.runtime!r} cannot; remove "
+    if (runtime := denoiser_runtime(candidate.runtime)) != EAGER:
+        yield (f"step_cache leaves out layers of the denoiser at some steps, which runtime={runtime!r} cannot; remove "
                "one of them")
     if isinstance(cache, DeepCache):
         if cache.interval < 1:

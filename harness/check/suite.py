@@ -44,6 +44,7 @@ from harness.check.together import together
 from harness.check.values import COLUMNS, value_for_metric
 from harness.declare import Budget, Candidate, Gate, Grid, Objective, Search, Suite, grid_of, short_hash
 from harness.declare.candidate_names import hint
+from harness.declare.component_runtimes import EAGER, denoiser_runtime, runtime_of
 from harness.declare.effective_grid import sampled_as, stage_grids, whole_grid
 from harness.declare.grid import FIT, LOW_MEMORY
 from harness.declare.listing import brief
@@ -385,9 +386,12 @@ def _grid(grid: Grid) -> Iterator[str]:
 def _beside_the_grid(candidate: Candidate, grid: object) -> Iterator[str]:
     yield from batched_cache_problems(candidate, grid) if isinstance(grid, Grid) else ()
     measures = grid.low_memory if isinstance(grid, Grid) and isinstance(grid.low_memory, tuple) else ()
-    if "denoiser_on_host" in measures and candidate.runtime != "eager":
-        yield (f"runtime is {candidate.runtime!r}, but the grid's low_memory lends single layers to the GPU, which only 'eager' "
+    if "denoiser_on_host" in measures and (runtime := denoiser_runtime(candidate.runtime)) != EAGER:
+        yield (f"runtime is {runtime!r}, but the grid's low_memory lends single layers to the GPU, which only 'eager' "
                "can run; remove 'denoiser_on_host' from low_memory, or the runtime")
+    if "tiled_decoding" in measures and (runtime := runtime_of(candidate.runtime, "vae")) != EAGER:
+        yield (f"runtime of vae is {runtime!r}, but the grid's low_memory decodes in tiles, which only 'eager' can; remove "
+               "'tiled_decoding' from low_memory, or the runtime of vae")
 
 
 def _listed(items: object, kind: type[_Kind]) -> list[_Kind]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.declare import Candidate, Ensemble, Fused, Merge, Relay, Search, Suite
+from harness.declare.component_runtimes import runtimes_in
 from harness.declare.mixed import modes_in
 from harness.declare.rows import RowError, Rows
 from harness.merge import MERGE_METHODS
@@ -37,7 +38,7 @@ def _named(declared: object) -> Iterator[tuple[Rows[Any], object]]:
             yield from _named(declared.search.merge)
     elif isinstance(declared, Candidate):
         yield from ((QUANTIZATION_MODES, mode) for mode in modes_in(declared.quantization))
-        yield RUNTIMES, declared.runtime
+        yield from ((RUNTIMES, runtime) for runtime in runtimes_in(declared.runtime))
         yield from _named(declared.model)
     elif isinstance(declared, Fused):
         yield from _named(declared.model)

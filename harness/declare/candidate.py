@@ -51,8 +51,9 @@ class Candidate:
     """The number format of the denoiser's weights and arithmetic: "fp32", "bf16" or "fp16". By default it is fp32 on a CPU; on a
     GPU it is fp16 for U-Nets and bf16 for transformers, see docs/gpu.md. quantization="fp16" asks for the same as
     precision="fp16"."""
-    runtime: str = "eager"
-    """What executes the denoiser, see docs/api.md#runtimes."""
+    runtime: str | Mapping[str, str] = "eager"
+    """What executes the denoiser, see docs/api.md#runtimes, or each component: {"unet": "onnxruntime", "vae": "openvino"}. What
+    is not named runs in eager."""
     emphasis: Emphasis | None = None
     """How strongly single words of the prompts count. Negative prompts are embedded plainly."""
     aesthetic: AestheticGradient | None = None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from harness.declare.candidate import Candidate
+from harness.declare.component_runtimes import spelled_runtime
 from harness.declare.suite import Suite
 
 AXES: Final = ("alpha", "weight")
@@ -31,7 +32,7 @@ def varies_fidelity(suite: Suite) -> bool:
 
 def mode_of(candidate: Candidate) -> tuple[object, ...]:
     """How the same weights are run: number format, runtime, savers and step cache."""
-    return candidate.number_format, candidate.runtime, candidate.savers, candidate.step_cache
+    return candidate.number_format, spelled_runtime(candidate.runtime), candidate.savers, candidate.step_cache
 
 
 def asks_for_the_cheapest(suite: Suite) -> bool:

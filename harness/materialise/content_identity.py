@@ -23,7 +23,7 @@ from harness.post import POST_STEPS, files_of
 from harness.post.colour_transfer import COLOUR_TRANSFER_VERSION
 from harness.quantize.declared import identity_of, made_on_host
 from harness.records import Weights
-from harness.runtimes import RUNTIMES
+from harness.runtimes import identity_of as runtime_identity
 from harness.samplers import FLOW_FAMILIES
 from harness.savers import SAVERS
 from harness.text import WEIGHTINGS
@@ -61,7 +61,7 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
     declared = {k: v for k, v in content.items() if k not in ("name", "axes", "precision", "sampling")}
     return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
         declared, sorted(inputs.values()), _versions(candidate, library), identity_of(candidate.quantization),
-        RUNTIMES.identity(candidate.runtime), *([words] if words else [])]))
+        runtime_identity(candidate.runtime), *([words] if words else [])]))
 
 
 def _weights_of_stages(candidate: Candidate, library: Library) -> Weights:

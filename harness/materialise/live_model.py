@@ -96,6 +96,9 @@ class Frame:
     def _attach(self, adapter: Working, plan: AdapterPlan) -> bool:
         """Puts an adapter on the layers with its weights. Returns whether it has a part for live layers."""
         modules, name = self._adapted(), _name(adapter.path)
+        before = self.attached.get(adapter.path)
+        if before is not None and before.factors.keys() != plan.factors.keys():  # other components are graphs now
+            self.detach(self.attached.keys() - {adapter.path})
         if plan.factors and adapter.path not in self.attached:
             try:
                 attach(plan, modules, name, 1.0)

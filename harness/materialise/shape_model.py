@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from harness.declare import Candidate, short_hash
+from harness.declare.component_runtimes import denoiser_runtime, runtimes_beside, spelled_runtime
 from harness.declare.mixed import beside_denoiser, of_denoiser, spelled
 from harness.materialise.library import MaterialiseError, frame_of
 from harness.materialise.live_inpainting import live_inpaint
@@ -67,7 +68,7 @@ def shape_key(candidate: Candidate, bench: Workbench) -> tuple[object, ...]:
     bases = [frame_of(single.model) for single in bench.singles(candidate)]
     turns = [(leg.first, len(leg.singles)) for leg in bench.legs(candidate)] if len(bases) > 1 else []
     return (*((bench.library.path(base.path), base.config, base.ema) for base in bases), *turns, spelled(candidate.quantization),
-            candidate.precision, candidate.runtime, candidate.savers, candidate.step_cache,
+            candidate.precision, spelled_runtime(candidate.runtime), candidate.savers, candidate.step_cache,
             tuple((adapter.path, adapter.start, adapter.end) for adapter in candidate.adapters),
             tuple(control.path for control in candidate.controls if control.weight), candidate.inpaint is not None,
             tuple((reference.path, encoder_of(reference), reference.picture, repr(reference.blocks))
@@ -120,9 +121,12 @@ def _shape_model(candidate: Candidate, bench: Workbench, phases: int) -> ShapeMo
     if candidate.savers or candidate.step_cache is not None:
         pipeline, unshared = _saved(candidate, pipeline)
         copies |= {f"{denoiser} of savers": max(phases, 1) * unshared} if unshared else {}
-    further = max(phases - 1, 0) if not only_casts(mode) else phases if RUNTIMES[candidate.runtime].private else 0
-    if RUNTIMES[candidate.runtime].exported and RUNTIMES[candidate.runtime].copies:
+    runtime = RUNTIMES[denoiser_runtime(candidate.runtime)]
+    further = max(phases - 1, 0) if not only_casts(mode) else phases if runtime.private else 0
+    if runtime.exported and runtime.copies:
         copies[f"{denoiser} of the runtime"] = own
+    copies |= {f"{component} of the runtime": weights[component]
+               for component, name in runtimes_beside(candidate.runtime).items() if RUNTIMES[name].copies}
     if further:
         copies[f"{denoiser} of other phases or the runtime"] = further * own
     controls = bench.controls_without_values(candidate, pipeline)

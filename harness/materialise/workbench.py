@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,7 @@ from harness.adapters.kinds import is_additive
 from harness.control.maps import map_identity
 from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Fused, Grid, Merge, Model, Relay, Search, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
+from harness.declare.component_runtimes import denoiser_runtime, runtime_of, runtimes_beside, runtimes_in
 from harness.declare.effective_grid import grid_of, stage_grids
 from harness.declare.mixed import of_denoiser, spelled
 from harness.declare.models import models_of
@@ -27,7 +29,14 @@ from harness.materialise.content_identity import references_of, weights_of_candi
 from harness.materialise.denoiser_kind import foreign_prediction, kind_of_result, refuse_foreign_kind
 from harness.materialise.equal_candidates import equality_problems, problems_of_contents
 from harness.materialise.equal_weights import changes_nothing, same_component
-from harness.materialise.executing import Executing, exported_of, in_the_weights, refuse_what_graphs_lack
+from harness.materialise.executing import (
+    Executing,
+    graphs_of,
+    in_the_weights,
+    refuse_unknown_components,
+    refuse_what_graphs_lack,
+    runtimes_of_texts,
+)
 from harness.materialise.idle_blocks import idle_blocks
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
 from harness.materialise.live_controls import ControlNets
@@ -36,6 +45,7 @@ from harness.materialise.live_model import Frame, Working
 from harness.materialise.live_references import ReferenceNets, identity_of
 from harness.materialise.live_savers import refuse_savers, with_savers
 from harness.materialise.live_stages import (
+    PIXELS,
     LiveStage,
     asks_for_latents,
     handed_over,
@@ -202,12 +212,15 @@ class Workbench:
         self.library.refuse_changed(references_of(candidate))
         if isinstance(candidate.quantization, Mapping):
             refuse_unknown(candidate, self._shape(frame_of(models_of(candidate.model)[0])).parts)
+        if isinstance(candidate.runtime, Mapping):
+            refuse_unknown_components(candidate, self._shape(frame_of(models_of(candidate.model)[0])).parts)
         candidate = self.in_its_format(candidate)
         for asked in (candidate.quantization, candidate.precision or NOT_QUANTIZED):
             for problem in problems(asked, self.device):
                 raise MaterialiseError(problem)
-        if reason := RUNTIMES[candidate.runtime].why_not(self.device):
-            raise MaterialiseError(f"runtime {candidate.runtime!r} on {self.device}: {reason}")
+        for runtime in runtimes_in(candidate.runtime):
+            if reason := RUNTIMES[runtime].why_not(self.device):
+                raise MaterialiseError(f"runtime {runtime!r} on {self.device}: {reason}")
         self._inspect_stages(candidate)
         self.legs(candidate)
         for number, model in enumerate(models_of(candidate.model)):
@@ -366,7 +379,7 @@ class Workbench:
     def may_widen(self, candidate: Candidate) -> bool:
         """Whether the candidate runs in fp16 without asking for it, and could run in bf16."""
         in_format = in_its_format(candidate, self.family(candidate), self.device)
-        executed = RUNTIMES[candidate.runtime].quantizations
+        executed = RUNTIMES[denoiser_runtime(candidate.runtime)].quantizations
         wider = None if candidate in self.wider else in_wider_format(candidate, in_format, self.device)
         return wider is not None and (executed is None or of_denoiser(wider.quantization) in executed)
 
@@ -430,15 +443,16 @@ class Workbench:
         return (sum(self._loading[place] for place in places),) if places <= self._loading.keys() else ()
 
     def runtime_seconds(self, candidate: Candidate) -> dict[str, tuple[float, ...]]:
-        """Seconds that the candidate's runtime took in this session, by what it did: "export", "open", "refresh". Empty for one
-        that takes the live module itself."""
-        seconds: dict[str, tuple[float, ...]] = {}
-        if in_the_weights(candidate):
+        """Seconds that the candidate's runtimes took in this session, by what they did: "export", "open", "refresh", those of all
+        its components together. Empty for one that takes the live modules themselves."""
+        seconds: dict[str, list[float]] = {}
+        if any(RUNTIMES[name].exported for name in runtimes_in(candidate.runtime)):
             for place in set(self._places([self.in_its_format(candidate)]).values()) & self._frames.keys():
-                if exported := exported_of(candidate, self._frames[place]):
-                    for what, taken in exported.seconds.get(candidate.name, {}).items():
-                        seconds[what] = (*seconds.get(what, ()), *taken)
-        return seconds
+                graphs = graphs_of(candidate, self._frames[place])
+                for what in dict.fromkeys(what for graph in graphs for what in graph.seconds.get(candidate.name, {})):
+                    taken = [graph.seconds.get(candidate.name, {}).get(what, []) for graph in graphs]
+                    seconds[what] = [*seconds.get(what, ()), *map(sum, zip_longest(*taken, fillvalue=0.0))]
+        return {what: tuple(taken) for what, taken in seconds.items()}
 
     def content(self, reference: str) -> str:
         """The BLAKE3 of the file or folder of a path or `zoo:` name."""
@@ -471,7 +485,10 @@ class Workbench:
         for frame in frames.values():
             self._executing.begin(frame)
         grids = (None,) * len(own) if self._grid is None else stage_grids(self._grid, candidate)
-        (phases, coverage), *later = [self._phases(stage, frames, grid) for stage, grid in zip(own, grids, strict=True)]
+        begins = ("", *(self.handed_over(candidate, [grid for grid in grids if grid is not None]) if "vae" in runtimes_beside(
+            candidate.runtime) and self._grid is not None else [""] * (len(own) - 1)))
+        (phases, coverage), *later = [self._phases(stage, frames, grid, of) for stage, grid, of in zip(
+            own, grids, begins, strict=True)]
         coverage = (*coverage, *(replace(row, stage=f"{stage_name(number)}: {row.stage}")
                                  for number, (_, rows) in enumerate(later, 1) for row in rows))
         stages = self._live_stages(candidate, [phases, *(of for of, _ in later)]) if later else ()
@@ -495,17 +512,18 @@ class Workbench:
         return live_stages(candidate, self._grid, phases, same,
                            lambda steps: process_of(steps, self.library.path, self.library.content))
 
-    def _phases(self, candidate: Candidate, frames: Mapping[str, Frame],
-                grid: Grid | None) -> tuple[tuple[Phase, ...], tuple[Coverage, ...]]:
+    def _phases(self, candidate: Candidate, frames: Mapping[str, Frame], grid: Grid | None,
+                begins: str = "") -> tuple[tuple[Phase, ...], tuple[Coverage, ...]]:
         """The phases of a candidate, or of one of its stages, whose models have `frames`, by their declaration, and the coverage
-        of every model. `grid` says how large its images are, where that is known."""
+        of every model. `grid` says how large its images are, where that is known, and `begins` what a later stage begins from."""
+        encodes = begins == PIXELS
         phases, covered = [], dict[str, tuple[Candidate, tuple[QuantizedPart, ...], tuple[Coverage, ...]]]()
         numbers = {repr(model): number for number, model in reversed([*enumerate(models_of(candidate.model), 1)])}
         for leg in self.legs(candidate):
             branches = []
             for single, weight in leg.singles:
                 name = repr(single.model)
-                branch, parts = self._branch(single, frames[name], numbers[name], grid)
+                branch, parts = self._branch(single, frames[name], numbers[name], grid, encodes=encodes)
                 branch, saved = with_savers(single, self._sharing(branch, single, leg, frames))
                 branches.append(replace(branch, weight=weight))
                 covered.setdefault(name, (replace(candidate, model=single.model), parts, saved))
@@ -536,10 +554,11 @@ class Workbench:
         return replace(branch, enter=enter, treatment=self._treatment(reading[0], of_reading),
                        text_identity=self._text_identity(*reading, of_reading))
 
-    def _branch(self, candidate: Candidate, frame: Frame, number: int,
-                grid: Grid | None) -> tuple[Branch, tuple[QuantizedPart, ...]]:
+    def _branch(self, candidate: Candidate, frame: Frame, number: int, grid: Grid | None, *,
+                encodes: bool) -> tuple[Branch, tuple[QuantizedPart, ...]]:
         """The branch of a candidate's one model with the adapters of one leg, and how its components are quantized. `number`
-        tells the models apart that are live together, and `grid` says how large the images are, where that is known."""
+        tells the models apart that are live together, `grid` says how large the images are, where that is known, and `encodes`
+        that the picture of a stage before is encoded."""
         pipeline = self._enter(candidate, frame)
         if candidate.references:  # before the denoiser is copied
             self._image_prompts.show(candidate, pipeline.unet, self._shape(frame_of(candidate.model)))
@@ -549,7 +568,8 @@ class Workbench:
         if self._lends_layers:
             lend_layers(pipeline.denoiser, pipeline.device)
         size = None if grid is None else latent_shape(pipeline, grid.width, grid.height)[1:]
-        run, refresh = self._executing.executed(candidate, frame, pipeline, number, size)
+        run, refresh = self._executing.executed(candidate, frame, pipeline, number, size,
+                                                encodes=encodes or candidate.inpaint is not None)
         run = self._guided(candidate, run)
 
         def enter() -> Pipeline:
@@ -609,6 +629,7 @@ class Workbench:
             if reading.embeddings or any(component.startswith("text_encoder") for component, _ in reading.changes)),
             plain(candidate.emphasis), plain(candidate.aesthetic), *([] if skipped is None else [skipped]),
             *(["quantized", texts] if (texts := plain(quantized_texts(candidate))) else []),
+            *(["runtimes", executed] if (executed := runtimes_of_texts(candidate)) else []),
             *(["controls", *(map_identity(control.picture) for control in candidate.controls)] if candidate.controls else []),
             *(["references", *map(identity_of, candidate.references)] if candidate.references else [])])
 
@@ -619,7 +640,8 @@ class Workbench:
             raise MaterialiseError(f"candidate {candidate.name!r} ({spelled(candidate.quantization)}) is no longer live on "
                                    f"{self.device}: its model was freed when one of another architecture or number format was "
                                    "prepared. Prepare the candidate again")
-        name = short_hash([candidate.model, candidate.adapters, *(["in the weights"] if in_the_weights(candidate) else [])])
+        name = short_hash([candidate.model, candidate.adapters, *(["in the weights", written] if (
+            written := [part for part in frame.live if in_the_weights(candidate, part)]) else [])])
         if frame.entered != name:
             frame.entered = ""
             plan = self._plan(candidate.model)
@@ -644,9 +666,9 @@ class Workbench:
         yield from self._nets.coverage(candidate)
         yield from self._image_prompts.coverage(candidate, () if self._grid is None else self._grid.prompts)
         yield from (part.coverage(candidate.name) for part in parts)
-        if exported := exported_of(candidate, frame):
-            yield Coverage(candidate=candidate.name, stage=f"runtime {candidate.runtime}", component=frame.denoiser, keys={},
-                           notes=(exported.note,))
+        for component, graphs in groupby(graphs_of(candidate, frame), lambda graph: graph.component or frame.denoiser):
+            yield Coverage(candidate=candidate.name, stage=f"runtime {runtime_of(candidate.runtime, component)}",
+                           component=component, keys={}, notes=tuple(graph.note for graph in graphs))
 
     def _arithmetic(self, frame: Frame, part: str) -> Iterator[str]:
         """What a part beside the denoiser computes in, on a GPU, where tools differ."""
@@ -664,7 +686,7 @@ class Workbench:
         live, holds = frame.live[part.component], frame.holds[part.component]
         keys = surveyed(part.keys, self._reader(live), self._limits)
         targets = {key: (keys[key], part.stored[key].dtype) for key in live}
-        if in_the_weights(candidate):  # what layers would be beside is rounded as it is stored
+        if in_the_weights(candidate, part.component):  # what layers would be beside is rounded as it is stored
             beside = {weight_key(path, keys) for number in range(len(candidate.adapters))
                       for of, path in self._on_layers(candidate, number) if of == part.component}
             keys |= {key: as_stored(keys[key], part.stored[key].dtype) for key in beside}
@@ -716,7 +738,7 @@ class Workbench:
 
     def working(self, candidate: Candidate) -> list[Working]:
         """The candidate's adapters in order, with the parts that live layers apply."""
-        if in_the_weights(candidate):
+        if RUNTIMES[denoiser_runtime(candidate.runtime)].exported:
             return []
         return [self._working(candidate, number) for number in range(len(candidate.adapters))]
 
@@ -725,15 +747,17 @@ class Workbench:
         adapter, model = candidate.adapters[number], candidate.model
         if net := self.library.hypernetwork(adapter.path):
             return Working(path=adapter.path, net=net, weights=float(adapter.weight))
-        live = self._live(candidate, number)
-        return Working(path=adapter.path, plan=self._layers(adapter, model), weights={
+        live, plan = self._live(candidate, number), self._layers(adapter, model)
+        # A graph is made of layers that nothing wraps.
+        factors = {place: of for place, of in plan.factors.items() if not in_the_weights(candidate, place[0])}
+        return Working(path=adapter.path, plan=replace(plan, factors=factors), weights={
             place: weight if place in live else 0.0 for place, weight in self._weights(adapter, model).items()})
 
     def _live(self, candidate: Candidate, number: int) -> frozenset[Places]:
         """The modules in which live layers apply one of the candidate's adapters. A module is excluded if a later adapter's
         change depends on its weight, such as a DoRA: the earlier change must then be in the weight. So are all changes where
         the layers are not executed."""
-        return frozenset() if in_the_weights(candidate) else self._on_layers(candidate, number)
+        return frozenset(place for place in self._on_layers(candidate, number) if not in_the_weights(candidate, place[0]))
 
     def _on_layers(self, candidate: Candidate, number: int) -> frozenset[Places]:
         """As `_live`, of layers that are executed."""

@@ -17,6 +17,7 @@ from harness.declare.candidate_words import (
     saver_phrases,
     stage_phrases,
 )
+from harness.declare.component_runtimes import EAGER, denoiser_runtime, runtimes_beside
 from harness.declare.effective_grid import grid_of, picture_size, sampler_of, stage_grids
 from harness.declare.guiding import Control
 from harness.declare.post_steps import Upscale
@@ -115,8 +116,10 @@ def _format(_: Suite, candidate: Candidate) -> Iterator[str]:
 
 
 def _runtime(_: Suite, candidate: Candidate) -> Iterator[str]:
-    if candidate.runtime != "eager":
-        yield f"the denoiser was run by {candidate.runtime!r}, which A1111 does not have, and rounds otherwise"
+    if (runtime := denoiser_runtime(candidate.runtime)) != EAGER:
+        yield f"the denoiser was run by {runtime!r}, which A1111 does not have, and rounds otherwise"
+    for component, runtime in runtimes_beside(candidate.runtime).items():
+        yield f"{component} was run by {runtime!r}, which A1111 does not have, and rounds otherwise"
 
 
 def _savers(_: Suite, candidate: Candidate) -> Iterator[str]:

@@ -153,7 +153,7 @@ def _record(evidence: Evidence, policy: str, weighed: Weighed, file: Path,
     prompts = [[p.id, *texts_in_key(p), p.split, *([pictures[p.id]] if p.id in pictures else [])] for p in suite.grid.prompts]
     return {
         "format": RECORD_FORMAT, "kind": PROMOTION, "date": now(), "sweetspot": __version__, "candidate": declared.name,
-        "axes": dict(declared.axes), "runtime": declared.runtime,
+        "axes": dict(declared.axes), "runtime": plain(declared.runtime),
         **({"run_with": run_with} if (run_with := [*saver_phrases(declared), *cache_phrases(declared)]) else {}),
         "suite": {"name": suite.name, "hash": short_hash(plain(suite)),
                   "prompts_blake3": blake3(repr(prompts).encode(errors="replace")).hexdigest(),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from harness.declare import Candidate, Grid
+from harness.declare.component_runtimes import Runtimes
 from harness.declare.picture_uses import PICTURES, parts_in_key
 from harness.declare.same_text import prompts_hash
 from harness.materialise import Workbench
@@ -20,7 +21,7 @@ from harness.records import Cell, Sample, sample_key
 from harness.records.regular_files import lies_below
 from harness.records.reusable import chunked_places
 from harness.run_folder.ledger import Ledger
-from harness.runtimes import RUNTIMES
+from harness.runtimes import packages_of
 from harness.sampling import pack
 
 if TYPE_CHECKING:
@@ -140,13 +141,13 @@ def _stored(folder: Path, ledger: Ledger, sample: Sample) -> Images:
     return from_png(ledger.read(sample))
 
 
-def _differing(head: Mapping[str, Any], device: str, runtime: str) -> list[str]:
+def _differing(head: Mapping[str, Any], device: str, runtime: Runtimes) -> list[str]:
     """The facts of the environment that can change pixels in a runtime, and are not what they were in the run."""
     from harness.probes.environment import deciding_pixels, environment
 
     facts = head.get("environment", {})
     here = environment(device) | {"threads_per_operation": facts.get("threads_per_operation")}
-    packages = RUNTIMES[runtime].packages
+    packages = packages_of(runtime)
     then, now = deciding_pixels(facts, packages), deciding_pixels(here, packages)
     return sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
 

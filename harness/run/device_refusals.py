@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.declare import Candidate
 from harness.declare.candidate import NOT_QUANTIZED
+from harness.declare.component_runtimes import runtimes_in
 from harness.declare.mixed import modes_in, of_denoiser
 from harness.quantize import QUANTIZATION_MODES
 from harness.quantize.declared import made_on_host
@@ -16,7 +17,7 @@ def refusal(candidate: Candidate, device: str) -> str:
     formats = modes_in(candidate.quantization) if candidate.quantization != NOT_QUANTIZED else (
         candidate.precision or NOT_QUANTIZED,)
     asked = (*((mode, QUANTIZATION_MODES[mode].why_not(device)) for mode in formats), _arithmetic(candidate, device),
-             (candidate.runtime, RUNTIMES[candidate.runtime].why_not(device)),
+             *((runtime, RUNTIMES[runtime].why_not(device)) for runtime in runtimes_in(candidate.runtime)),
              *((f"saver {name!r}", SAVERS[name].lacks(device)) for name in candidate.savers))
     return next((f"{name} is not offered on {device}: {reason}" for name, reason in asked if reason), "")
 

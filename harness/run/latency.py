@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.declare import Candidate, Grid, Suite, grid_of, short_hash
 from harness.declare.effective_grid import run_grid
 from harness.declare.prompt_texts import texts_in_key
+from harness.materialise.executing import executing
 from harness.probes.batch_size_curve import CurveLimits, batch_curve
 from harness.probes.clock import Stopwatch, device_wait
 from harness.probes.environment import deciding_seconds
@@ -272,8 +273,7 @@ def stored_readings(prepared: Prepared | None) -> tuple[Reading, ...]:
         *(part for pipeline in pipelines for part in pipeline.parts.values()), *networks,
         *(module for reference in references for module in reference.modules()),
         tensors=[tensor for reference in references for tensor in (*reference.keys, *reference.values)])
-    executors = {id(pipeline.denoiser): getattr(pipeline.denoiser, "copied_bytes", 0) for pipeline in pipelines}
-    whole += sum(executors.values())
+    whole += sum({id(one): getattr(one, "copied_bytes", 0) for pipeline in pipelines for one in executing(pipeline)}.values())
     # What executes a graph holds the live module, of which it was given the weights.
     denoisers = [getattr(pipeline.denoiser, "live_module", pipeline.denoiser) for pipeline in pipelines]
     denoiser = stored_bytes(*denoisers)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare import Candidate, Grid, Prompt, Suite
+from harness.declare.component_runtimes import spelled_runtime
 from harness.declare.effective_grid import picture_size, run_grids
 from harness.declare.grid import LOW_MEMORY
 from harness.declare.mixed import spelled
@@ -407,8 +408,8 @@ def planned(suite: Suite, candidates: Sequence[Candidate], bench: Workbench) -> 
                 shapes = [shape_model(stage, bench) for stage in stages]
                 number_format = spelled(bench.in_its_format(candidate).quantization)
                 # Other files of one architecture take the same.
-                known[files] = key = (number_format, candidate.runtime, tuple(shape.key for shape in shapes), sampled, together,
-                                      begun)
+                known[files] = key = (number_format, spelled_runtime(candidate.runtime), tuple(shape.key for shape in shapes),
+                                      sampled, together, begun)
                 pictures = picture_size(suite, candidate)
                 size = "" if pictures == (suite.grid.width, suite.grid.height) else f"{pictures[0]} x {pictures[1]}"
                 parts = [Footprint(shape, grid, bench.device, scorer=0 if number else scorer, encodes=encodes)

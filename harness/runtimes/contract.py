@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from harness.declare.mixed import DENOISERS
+from harness.declare.models import DENOISER
 from harness.declare.rows import error_text
 
 if TYPE_CHECKING:
     import torch
 
     from harness.runtimes.graph import Graph
+
+
+EVERY_COMPONENT: Final = frozenset({DENOISER, "vae", "text_encoder"})
 
 
 class Executor(Protocol):
@@ -47,6 +52,8 @@ class Runtime:
     """The number formats that it executes, as `Candidate.quantization` names them; None for all."""
     tolerance: float = 0.0
     """With `open`: by how much of its largest value one forward in float32 may differ from eager."""
+    components: frozenset[str] = frozenset({DENOISER})
+    """What of a model it executes: "denoiser", "vae" and "text_encoder", which stands for all of them."""
     copies: bool = True
     """With `open`: whether it holds a copy of the weights beside the live ones."""
     packages: tuple[str, ...] = ()
@@ -63,6 +70,11 @@ class Runtime:
         """Whether it executes an exported graph."""
         return self.open is not None
 
+    def executes(self, component: str) -> bool:
+        """Whether it executes a component, by its name in `Candidate.runtime`."""
+        kind = DENOISER if component in DENOISERS else "text_encoder" if component.startswith("text_encoder") else component
+        return kind in self.components
+
 
 class RuntimeRowError(ValueError):
     """A runtime of a user's own that failed; the text says which one and how."""
@@ -75,6 +87,10 @@ def adopt_runtime(name: str, row: Runtime) -> Runtime:
         raise ValueError("expected either apply or open, and not both")
     if not callable(row.apply or row.open) or not callable(row.why_not):
         raise TypeError("apply, open or why_not is not a function")
+    if not row.components or row.components - EVERY_COMPONENT:
+        raise ValueError(f"components are {sorted(row.components)}; expected some of {sorted(EVERY_COMPONENT)}")
+    if row.apply is not None and row.components != {DENOISER}:
+        raise ValueError("a runtime with apply executes the denoiser alone; remove components")
     if row.version < 1:
         raise ValueError(f"version is {row.version!r}; expected a whole number of at least 1")
 

@@ -1,4 +1,4 @@
-"""A denoiser as a graph of ONNX without weights: they are given to it when it is opened, so that it cannot hold those of another
+"""A component as a graph of ONNX without weights: they are given to it when it is opened, so that it cannot hold those of another
 candidate."""
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "weight:"
 """Begins the names of weights among a graph's inputs. What follows is the weight's name in the module's state_dict."""
-SAMPLE: Final = "sample"
 OUTPUT: Final = "out"
 _ELEMENT_TYPES: Final = {1: "float32", 10: "float16", 16: "bfloat16"}
 """By ONNX's number of an element type, torch's name."""
@@ -27,18 +26,23 @@ class WeightsError(ValueError):
 @dataclass(frozen=True, kw_only=True)
 class Graph:
     """`data` is an ONNX model whose weights are inputs, and holds the value of none. `weights` are their shapes by their names in
-    the module's state_dict, `inputs` the other inputs in order. Weights, texts and latents are given in `dtype` ("float32"); time
-    steps and sizes are always float32, and so is the output, "out". `architecture` is the hash of everything that the graph
-    depends on."""
+    the module's state_dict, `inputs` the shapes of the other inputs, in order; a word in them is a size that varies, and `output`
+    is the shape of the output, "out", in the same words. Weights, texts and latents are given in `dtype` ("float32"); time
+    steps and sizes are always float32, and so is the output. `architecture` is the hash of everything that the graph depends
+    on."""
 
     data: bytes
     weights: Mapping[str, tuple[int, ...]]
-    inputs: tuple[str, ...]
+    inputs: Mapping[str, tuple[int | str, ...]]
+    output: tuple[int | str, ...]
     dtype: str
-    channels: int
     architecture: str
-    added: tuple[int, int] = (0, 0)
-    """The width of the pooled text embedding and the number of sizes, where these are inputs."""
+
+    def made(self, inputs: Mapping[str, Tensor]) -> tuple[int, ...]:
+        """The shape of the output for these inputs."""
+        sizes = {size: inputs[name].shape[axis] for name, shape in self.inputs.items() for axis, size in enumerate(shape)
+                 if isinstance(size, str)}
+        return tuple(sizes[size] if isinstance(size, str) else size for size in self.output)
 
     def with_initializers(self) -> bytes:
         """The model with its weights as external initializers of a file that does not exist. What opens it must be given each."""
@@ -66,16 +70,16 @@ def read_graph(data: bytes, architecture: str) -> Graph:
 
     model = onnx.load_from_string(data)
     types = {value.name: value.type.tensor_type for value in model.graph.input}
-    shapes = {name.removeprefix(PREFIX): tuple(size.dim_value for size in of.shape.dim)
-              for name, of in types.items() if name.startswith(PREFIX)}
-    return Graph(data=data, weights=shapes, inputs=tuple(name for name in types if not name.startswith(PREFIX)),
-                 dtype=_ELEMENT_TYPES[types[SAMPLE].elem_type], architecture=architecture,
-                 added=(_last(types, "text_embeds"), _last(types, "time_ids")),
-                 channels=model.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
+    weights = {name: of for name, of in types.items() if name.startswith(PREFIX)}
+    return Graph(data=data, architecture=architecture, dtype=_ELEMENT_TYPES[next(iter(weights.values())).elem_type],
+                 weights={name.removeprefix(PREFIX): tuple(size.dim_value for size in of.shape.dim)
+                          for name, of in weights.items()},
+                 inputs={name: _sizes(of) for name, of in types.items() if name not in weights},
+                 output=_sizes(model.graph.output[0].type.tensor_type))
 
 
-def _last(types: Mapping[str, Any], name: str) -> int:
-    return int(types[name].shape.dim[-1].dim_value) if name in types else 0
+def _sizes(of: Any) -> tuple[int | str, ...]:
+    return tuple(size.dim_param or size.dim_value for size in of.shape.dim)
 
 
 def fitting(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

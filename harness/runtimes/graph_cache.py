@@ -11,8 +11,10 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from harness.records.atomic import write_atomically
-from harness.runtimes.exporting import Size, architecture_of, export, versions_of_exporting
+from harness.runtimes.entry import Entry, Size
+from harness.runtimes.exporting import architecture_of, export, versions_of_exporting
 from harness.runtimes.graph import Graph, read_graph
+from harness.runtimes.unet_entry import UNET
 
 if TYPE_CHECKING:
     import torch
@@ -37,12 +39,12 @@ class Graphs:
     _open: dict[str, Graph] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
-    def of(self, module: torch.nn.Module, dtype: str, size: Size) -> Graph:
-        """The graph of a U-Net for latents of this size: from the disk, or exported now. What is damaged is made again."""
-        name = architecture_of(module, dtype, size)
+    def of(self, module: torch.nn.Module, dtype: str, size: Size, entry: Entry = UNET) -> Graph:
+        """The graph of a component for this size: from the disk, or exported now. What is damaged is made again."""
+        name = architecture_of(module, dtype, size, entry)
         with self._lock:
             if name not in self._open:
-                self._open[name] = self._read(name) or self._export(module, dtype, size, name)
+                self._open[name] = self._read(name) or self._export(module, dtype, size, entry, name)
         return self._open[name]
 
     def _path(self, name: str) -> Path:
@@ -52,9 +54,9 @@ class Graphs:
         data = read_kept(self._path(name), name)
         return None if data is None else read_graph(data, name)
 
-    def _export(self, module: torch.nn.Module, dtype: str, size: Size, name: str) -> Graph:
+    def _export(self, module: torch.nn.Module, dtype: str, size: Size, entry: Entry, name: str) -> Graph:
         started = time.perf_counter()
-        graph = export(module, dtype, size)
+        graph = export(module, dtype, size, entry)
         self.seconds[name] = time.perf_counter() - started
         write_kept(self._path(name), name, graph.data)
         return graph

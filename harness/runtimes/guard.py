@@ -7,32 +7,23 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     import torch
 
+    from harness.runtimes.entry import Entry, Size
     from harness.runtimes.graph import Graph
 
 HALF_TOLERANCE: Final = 2e-2
 """For graphs that compute in 16 bits."""
-_TOKENS: Final = 77
-_TIMESTEP: Final = 500.0
 
 
 class GuardError(RuntimeError):
     """An executor that does not compute what eager does; the text gives the figure."""
 
 
-def guard_inputs(graph: Graph, config: Any, size: tuple[int, int], device: torch.device) -> dict[str, torch.Tensor]:
-    """Two fixed images' inputs."""
+def guard_inputs(graph: Graph, entry: Entry, config: Any, size: Size, device: torch.device) -> dict[str, torch.Tensor]:
+    """The fixed inputs of a component, each in the dtype of the graph."""
     import torch
 
-    generator, dtype = torch.Generator().manual_seed(0), getattr(torch, graph.dtype)
-    width = config.cross_attention_dim
-    texts = (2, _TOKENS, int(width[0] if isinstance(width, list | tuple) else width))
-    inputs = {"sample": torch.randn((2, config.in_channels, *size), generator=generator).to(dtype),
-              "timestep": torch.tensor(_TIMESTEP), "encoder_hidden_states": torch.randn(texts, generator=generator).to(dtype)}
-    if "text_embeds" in graph.inputs:
-        pooled, ids = graph.added
-        inputs |= {"text_embeds": torch.randn((2, pooled), generator=generator).to(dtype),
-                   "time_ids": torch.tensor([512.0, 512.0, 0.0, 0.0, 512.0, 512.0][:ids]).repeat(2, 1)}
-    return {name: tensor.to(device) for name, tensor in inputs.items()}
+    dtypes = {one.name: getattr(torch, one.dtype or graph.dtype) for one in entry.inputs(config, size)}
+    return {name: tensor.to(device, dtypes[name]) for name, tensor in entry.guard(config, size).items()}
 
 
 def distance(executed: torch.Tensor, eager: torch.Tensor) -> float:

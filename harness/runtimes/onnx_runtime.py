@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from threading import local
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.runtimes.graph import OUTPUT, PREFIX, SAMPLE, Graph, fitting
+from harness.runtimes.graph import OUTPUT, PREFIX, Graph, fitting
 from harness.runtimes.installed import lacks_packages
 
 if TYPE_CHECKING:
@@ -120,14 +120,14 @@ def _provider_options(device: str) -> dict[str, str]:
 def _run(session: Any, binding: Any, graph: Graph, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
     import torch
 
-    sample = inputs[SAMPLE]
-    made = torch.empty((len(sample), graph.channels, *sample.shape[2:]), dtype=torch.float32, device=sample.device)
+    device = next(iter(inputs.values())).device
+    made = torch.empty(graph.made(inputs), dtype=torch.float32, device=device)
     for name in graph.inputs:
         _bind(binding.bind_input, name, inputs[name])
     _bind(binding.bind_output, OUTPUT, made)
-    if sample.is_cuda:
+    if device.type == "cuda":
         # The session has a stream of its own, which does not wait for what torch is still computing.
-        torch.cuda.current_stream(sample.device).synchronize()
+        torch.cuda.current_stream(device).synchronize()
     session.run_with_iobinding(binding)
     return made
 

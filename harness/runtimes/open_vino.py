@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from threading import local
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.runtimes.graph import OUTPUT, PREFIX, SAMPLE, Graph, fitting
+from harness.runtimes.graph import OUTPUT, PREFIX, Graph, fitting
 from harness.runtimes.installed import lacks_packages
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ class OpenVino:
 
         if not hasattr(self._requests, "own"):  # a request serves one thread
             self._requests.own = self._compiled.create_infer_request()
-        request, sample = self._requests.own, inputs[SAMPLE]
-        made = torch.empty((len(sample), self._graph.channels, *sample.shape[2:]))
+        request, made = self._requests.own, torch.empty(self._graph.made(inputs))
         for name in self._graph.inputs:
             request.set_tensor(name, openvino.Tensor(inputs[name].numpy(), shared_memory=True))
         request.set_tensor(OUTPUT, openvino.Tensor(made.numpy(), shared_memory=True))

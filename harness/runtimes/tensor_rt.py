@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import short_hash
 from harness.runtimes.exporting import versions_of_exporting
-from harness.runtimes.graph import OUTPUT, SAMPLE, Graph, fitting
+from harness.runtimes.graph import OUTPUT, Graph, fitting
 from harness.runtimes.graph_cache import graph_folder, read_kept, write_kept
 from harness.runtimes.installed import EXPORTING
 from harness.runtimes.tensor_rt_plan import BATCHES, PLAN_VERSION, TOKENS, TensorRtError, build_plan, refit_engine
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SUFFIX: Final = ".plan"
 _OLDEST: Final = 11
 """From this version on a network computes in the number formats of its graph, and in no other."""
+_SAMPLE: Final = "sample"
 _STATES: Final = "encoder_hidden_states"
 
 
@@ -52,10 +53,10 @@ class TensorRt:
         """The output for these inputs, with the weights of the last refresh."""
         import torch
 
-        sample, tokens = inputs[SAMPLE], inputs[_STATES].shape[1]
+        sample, tokens = inputs[_SAMPLE], inputs[_STATES].shape[1]
         if not TOKENS[0] <= tokens <= TOKENS[-1]:
             raise TensorRtError(f"a text has {tokens} tokens; TensorRT's plans serve {TOKENS[0]} to {TOKENS[-1]}")
-        made = torch.empty((len(sample), self._graph.channels, *sample.shape[2:]), dtype=torch.float32, device=sample.device)
+        made = torch.empty(self._graph.made(inputs), dtype=torch.float32, device=sample.device)
         for start in range(0, len(sample), BATCHES[-1]):
             part = slice(start, start + BATCHES[-1])
             self._run({name: tensor[part] if tensor.ndim else tensor for name, tensor in inputs.items()}, made[part])

@@ -47,6 +47,8 @@ def pass_through(encoder: TextEncoder, module: Any, layout: Layout, clip_skip: i
     states: list[Tensor] = []
     skipped = (clip_skip or 1) - 1
     back = skipped + (encoder.layer == "penultimate")
+    if encoder.executed is not None and module is encoder.module:
+        return _executed(encoder, layout, back)
     if back:
         before[_layer_from_the_end(encoder, module, back)] = lambda _, given: states.append(given[0])
     after = row_hooks(module, layout.rows)
@@ -60,6 +62,40 @@ def pass_through(encoder: TextEncoder, module: Any, layout: Layout, clip_skip: i
     if states and encoder.layer == "last":
         chosen = _inner(module)[0].final_layer_norm(chosen)
     return Outputs(states=chosen[0], pooled=out.text_embeds[0] if encoder.pooled else None)
+
+
+def states_by_layer(encoder: TextEncoder, module: Any, layout: Layout) -> Tensor:
+    """The outputs of `module` for a layout in one row (1, numbers): the states of the last layer behind the final norm, those
+    that the layers before it gave, from the last but one to the first, behind the same norm if the encoder takes its last layer,
+    and the pooled embedding if it has one."""
+    import torch
+
+    inner, path = _inner(module)
+    states: list[Tensor] = []
+    note: Hook = lambda _, given: states.append(given[0])  # noqa: E731
+    used = twin(module, {f"{path}encoder.layers.{place}": note for place in range(1, len(inner.encoder.layers))},
+                row_hooks(module, layout.rows))
+    out = used(token_ids(layout, module), return_dict=True, output_hidden_states=False)
+    earlier = [inner.final_layer_norm(one) if encoder.layer == "last" else one for one in reversed(states)]
+    parts = [out.last_hidden_state, *earlier, *([out.text_embeds] if encoder.pooled else [])]
+    return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+
+def _executed(encoder: TextEncoder, layout: Layout, back: int) -> Outputs:
+    """The outputs of what executes an encoder in place of its module, of the layer `back` layers before the last."""
+    import torch
+
+    module, tokens = encoder.module, len(layout.ids)
+    if back:
+        _layer_from_the_end(encoder, module, back)  # raises for one that is not there
+    table, layers = module.get_input_embeddings().weight, len(_inner(module)[0].encoder.layers)
+    vectors, replaced = torch.zeros(1, tokens, table.shape[1]), torch.zeros(1, tokens, 1)
+    for place, word, row in layout.rows:
+        vectors[0, place], replaced[0, place] = word.vectors[row].to(vectors), 1
+    assert encoder.executed is not None
+    every = encoder.executed(token_ids(layout, module), sent(vectors, table.device), sent(replaced, table.device))[0]
+    states, pooled = every.to(table.dtype).tensor_split([layers * tokens * table.shape[1]])
+    return Outputs(states=states.view(layers, tokens, -1)[back], pooled=pooled if encoder.pooled else None)
 
 
 def clip_skip_problem(encoder: TextEncoder, clip_skip: int) -> str:

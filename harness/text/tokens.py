@@ -67,7 +67,7 @@ def as_text(text: Text | str) -> Text:
 
 def room_for_text(encoder: TextEncoder) -> int:
     """How many tokens of a text the encoder reads, besides those that mark its start and end."""
-    return _length(encoder) - sum(map(len, _frame(encoder.tokenizer)))
+    return positions_of(encoder) - sum(map(len, _frame(encoder.tokenizer)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ def _unit(part: int, text: str, piece: Piece) -> tuple[int, int, bool]:
 def _layout(encoder: TextEncoder, pieces: Sequence[Piece], occurring: frozenset[str]) -> Layout:
     """The positions of pieces that fit, between start and end, filled up with padding."""
     start, end = _frame(encoder.tokenizer)
-    padding = _length(encoder) - len(start) - len(pieces) - len(end)
+    padding = positions_of(encoder) - len(start) - len(pieces) - len(end)
     ids = [*start, *(piece.id for piece in pieces), *end, *[encoder.tokenizer.pad_token_id] * padding]
     weights = [*[1.0] * len(start), *(piece.weight for piece in pieces), *[1.0] * (len(end) + padding)]
     rows = tuple((position, piece.word, piece.row) for position, piece in enumerate(pieces, len(start)) if piece.word)
@@ -146,7 +146,7 @@ def _check(word: Word, encoder: TextEncoder) -> None:
         raise ValueError(f"word {word.token!r}: its vectors contain NaN or infinity; download the textual inversion again")
 
 
-def _length(encoder: TextEncoder) -> int:
+def positions_of(encoder: TextEncoder) -> int:
     """Number of positions of the encoder: what it is given, or else from its tokenizer. One without a limit reports 10^30."""
     if encoder.positions is not None:
         return encoder.positions

@@ -35,6 +35,9 @@ class TextEncoder:
     layer: Literal["last", "penultimate"] = "last"
     pooled: bool = False
     positions: int | None = None
+    executed: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    """What executes the encoder in place of `module`: it is given token ids (1, tokens), vectors (1, tokens, width), and where
+    these replace tokens (1, tokens, 1), and gives the states of all layers (see `harness.runtimes.text_entry`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from harness.declare import Candidate
 from harness.declare.candidate_words import cache_phrases
+from harness.declare.component_runtimes import spelled_runtime
 from harness.declare.prompt_texts import shown_text
 from harness.records.harmless_text import printable
 from reports import formatting as words
@@ -142,7 +143,7 @@ def _value(candidate: Candidate, axis: str) -> Any:
     if declared is None and axis == "quantization":
         return candidate.number_format or "default precision"
     if declared is None and axis == "runtime":
-        return candidate.runtime
+        return spelled_runtime(candidate.runtime)
     if declared is None and axis == "savers":
         return ", ".join(candidate.savers) or "no savers"
     if declared is None and axis == "step_cache":

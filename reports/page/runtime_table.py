@@ -10,6 +10,7 @@ from typing import Any, Final
 import pandas as pd
 
 from harness.declare import Candidate
+from harness.declare.component_runtimes import EAGER, spelled_runtime
 from reports import formatting as words
 from reports.page.cost_table import ABSENT, CostText, numbered
 from reports.read.run import Run
@@ -24,7 +25,6 @@ from reports.verdict.costs import (
     weights_size,
 )
 
-EAGER: Final = "eager"
 _OF_GRAPHS: Final = ("export", "open", "refresh")
 """What is timed of runtimes that execute an exported graph."""
 TOLD: Final = "runtime "
@@ -52,7 +52,7 @@ def runtime_section(run: Run) -> dict[str, Any] | None:
     showed. None where all candidates have one runtime."""
     by_runtime: dict[str, list[Candidate]] = {}
     for c in run.suite.candidates:
-        by_runtime.setdefault(c.runtime, []).append(c)
+        by_runtime.setdefault(spelled_runtime(c.runtime), []).append(c)
     if len(by_runtime) < 2:
         return None
     refused = _refused(run)

@@ -38,3 +38,22 @@ def test_a_plain_candidate_is_not_refused(runtime: str) -> None:
 def test_onnx_runtime_computes_no_bf16() -> None:
     [problem] = problems(runtime="onnxruntime", precision="bf16")
     assert "'bf16'" in problem and "fp16 and fp32" in problem
+
+
+@pytest.mark.parametrize(("changes", "fact"), [
+    ({"runtime": {"vae": "compiled"}}, "'compiled' does not execute vae"),
+    ({"runtime": {"text_encoder_2": "tensorrt"}}, "'tensorrt' does not execute text_encoder_2"),
+    ({"runtime": {"unet": "openvino"}, "precision": "bf16"}, "'bf16'"),
+    ({"runtime": {"unet": "onnxruntime"}, "controls": (CONTROL,)}, "'edges.safetensors'"),
+    ({"runtime": {"text_encoder": "openvino"}, "quantization": {"text_encoder": "nf4"}}, "'nf4'")])
+def test_a_component_is_refused_by_name_in_a_runtime_that_cannot_execute_it(changes: dict[str, Any], fact: str) -> None:
+    [problem] = problems(**changes)
+    assert fact in problem
+
+
+@pytest.mark.parametrize("changes", [
+    {"runtime": {"vae": "openvino"}, "controls": (CONTROL,)}, {"runtime": {"vae": "onnxruntime"}, "quantization": "nf4"},
+    {"runtime": {"unet": "openvino"}, "quantization": {"text_encoder": "nf4"}},
+    {"runtime": {"unet": "compiled", "vae": "eager"}}])
+def test_what_a_component_beside_is_executed_by_does_not_concern_the_others(changes: dict[str, Any]) -> None:
+    assert not problems(**changes)

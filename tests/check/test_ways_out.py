@@ -57,6 +57,7 @@ TWICE = (Adapter(path="zoo:sketch", weight=0.5), Adapter(path="zoo:sketch", weig
 BY_STEPS: dict[str, Any] = {"candidates": sampling_sweep("zoo:photo", steps=(4, 8, 20)), "baseline": "steps=20"}
 ALONE = Objective(penalties=())
 AB: dict[str, Any] = {"a": "zoo:photo", "b": "zoo:anime"}
+AVERAGED = Ensemble(models=("zoo:photo", "zoo:anime"), weights=(0.5, 0.5))
 ABC: dict[str, Any] = {**AB, "c": "zoo:base"}
 MANY = [Prompt(id=f"p{n}", text=f"a red star, number {word}", split="confirm" if n > 8 else "select") for n, word in enumerate(
     ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])]
@@ -275,6 +276,19 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
      one(runtime="onnxruntime")),
     (one(references=(Reference(path="zoo:image-prompt", picture="face"),), runtime="onnxruntime"), "or remove references",
      one(runtime="onnxruntime")),
+    (one(runtime={}), "such as {'unet': 'onnxruntime'}", one(runtime={"unet": "onnxruntime"})),
+    (one(runtime={"vea": "onnxruntime"}), "did you mean 'vae'", one(runtime={"vae": "onnxruntime"})),
+    (one(runtime={"vae": "compiled"}), "expected one of 'eager', 'onnxruntime'", one(runtime={"vae": "onnxruntime"})),
+    (one(runtime={"unet": "openvino", "denoiser": "eager"}), "name it once", one(runtime={"unet": "openvino"})),
+    (one(runtime={"vae": "openvino"}, quantization={"vae": "nf4"}), "use the runtime 'eager' for vae",
+     one(quantization={"vae": "nf4"})),
+    (one(runtime={"vae": "openvino"}, model=AVERAGED), "name the denoiser alone",
+     one(runtime={"unet": "openvino"}, model=AVERAGED)),
+    (one(runtime={"text_encoder": "openvino"}, aesthetic=AestheticGradient(path="zoo:sketch")), "or remove aesthetic",
+     one(runtime={"text_encoder": "openvino"})),
+    (one(runtime={"vae": "openvino"}, savers=("vae_slicing",)), "remove one of them", one(runtime={"vae": "openvino"})),
+    (grid(low_memory=("tiled_decoding",)) | one(runtime={"vae": "openvino"}), "or the runtime of vae",
+     grid(low_memory=("tiled_decoding",)) | one()),
     (one(step_cache=DeepCache(), runtime="compiled"), "remove one of them", one(step_cache=DeepCache())),
     (one(step_cache=DeepCache(interval=0)), "expected an integer of at least 1", one(step_cache=DeepCache(interval=1))),
     (one(step_cache=FirstBlock()), "give the grid batch_size=1", one(step_cache=FirstBlock()) | grid(batch_size=1)),

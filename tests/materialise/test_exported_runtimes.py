@@ -124,7 +124,8 @@ class Copying:
         return self
 
     def of(self, *_: object) -> Graph:
-        return Graph(data=b"", weights={}, inputs=("sample",), dtype="float32", channels=4, architecture="")
+        return Graph(data=b"", weights={}, inputs={"sample": ("batch", 4, 8, 8)}, output=("batch", 4, 8, 8), dtype="float32",
+                     architecture="")
 
     def refresh(self, _: object, identity: str) -> None:
         time.sleep(0.05)

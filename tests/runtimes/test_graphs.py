@@ -33,7 +33,7 @@ def test_the_initializers_of_a_graph_are_of_a_file_that_does_not_exist(graph: Gr
     weights = [tensor for tensor in model.graph.initializer if tensor.name.startswith(PREFIX)]
     assert {tensor.name.removeprefix(PREFIX): tuple(tensor.dims) for tensor in weights} == graph.weights
     assert all(tensor.data_location == onnx.TensorProto.EXTERNAL and not tensor.raw_data for tensor in weights)
-    assert tuple(value.name for value in model.graph.input) == graph.inputs
+    assert [value.name for value in model.graph.input] == list(graph.inputs)
 
 
 @pytest.mark.parametrize(("change", "fact"), [

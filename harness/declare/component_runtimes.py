@@ -1,0 +1,45 @@
+"""What executes each component of a candidate, where one word does not say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from harness.declare.mixed import DENOISERS
+
+EAGER: Final = "eager"
+"""The runtime of what is not declared."""
+Runtimes: TypeAlias = str | Mapping[str, str]
+
+
+def denoiser_runtime(runtime: Runtimes) -> str:
+    """What executes the denoiser."""
+    if not isinstance(runtime, Mapping):
+        return runtime
+    return next((name for component, name in runtime.items() if component in DENOISERS), EAGER)
+
+
+def runtimes_beside(runtime: Runtimes) -> dict[str, str]:
+    """What executes the other components, by their names in their order; those in eager are left out."""
+    if not isinstance(runtime, Mapping):
+        return {}
+    return {component: name for component, name in sorted(runtime.items()) if component not in DENOISERS and name != EAGER}
+
+
+def runtime_of(runtime: Runtimes, component: str) -> str:
+    """What executes one component."""
+    return denoiser_runtime(runtime) if component in DENOISERS else runtimes_beside(runtime).get(component, EAGER)
+
+
+def runtimes_in(runtime: Runtimes) -> tuple[str, ...]:
+    """The names of all runtimes, each once; the denoiser's first. The fields may hold any object."""
+    if not isinstance(runtime, Mapping):
+        return (runtime,)
+    return tuple(dict.fromkeys([denoiser_runtime(runtime), *runtime.values()]))
+
+
+def spelled_runtime(runtime: Runtimes) -> str:
+    """In words: "onnxruntime", "unet onnxruntime, vae openvino"."""
+    if isinstance(runtime, Mapping):
+        return ", ".join(f"{component} {name}" for component, name in runtime.items())
+    return runtime
