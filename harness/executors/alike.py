@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.declare import Suite
 from harness.executors.contract import Job
 from harness.probes.environment import deciding_pixels
 from harness.records.harmless_text import printable
@@ -15,7 +14,7 @@ from harness.runtimes import packages_of
 def difference(job: Job, facts: Mapping[str, Any]) -> str:
     """In what a worker differs from the run so that its images could differ, in words; empty if in nothing. `facts` are those of
     `Worker.about`."""
-    packages = sorted({package for runtime in _runtimes(job.suite) for package in packages_of(runtime)})
+    packages = sorted({package for candidate in job.suite.candidates for package in packages_of(candidate.runtime)})
     of_worker = facts.get("environment")
     if not isinstance(of_worker, Mapping):
         return "it does not say what it is"
@@ -28,10 +27,6 @@ def difference(job: Job, facts: Mapping[str, Any]) -> str:
 def name_of(worker: int, facts: Mapping[str, Any]) -> str:
     """A worker in messages: "worker 3 (host gpu-7, process 4711)"."""
     return printable(f"worker {worker} (host {facts.get('host', 'unknown')}, process {facts.get('pid', 'unknown')})")
-
-
-def _runtimes(suite: Suite) -> set[str]:
-    return {candidate.runtime for candidate in suite.candidates}
 
 
 def _version(facts: Mapping[str, Any]) -> object:
