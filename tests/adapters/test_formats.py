@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from harness.adapters import AdapterError, attach, detach, live_plan, read_changes, recognise_file, set_weight
+from harness.adapters.adapter_file import Stored
+from harness.adapters.formats.headers import strength
 from tests.adapters.conftest import (
     forward,
     kohya_tensors,
@@ -177,6 +179,14 @@ def test_alpha_patterns_match_name_ends_as_regular_expressions(modules, write):
     header = {"lora_adapter_metadata": json.dumps(
         {"r": 4, "lora_alpha": 4, "alpha_pattern": {"to_k": 1, r"attn\d\.to_q": 8}})}
     assert planned(write(peft_tensors(factors), header), modules).factors["unet", PATH].alpha == 8.0
+
+
+@pytest.mark.parametrize(("patterns", "alpha"), [
+    ({"to_k": 1, "a.to_k": 2}, 1), ({"a.to_k": 2, "to_k": 1}, 2), ({r"a\.to_k": 2}, 2), ({"o_k": 2, "k": 2}, 4),
+    ({"^to_k": 3, ".*k": 5, "to_k": 1}, 5), ({"to_k": 1, ".*k": 5}, 1), ({"^b.a.to_k": 3, "to_k": 1}, 3)])
+def test_the_first_pattern_that_fits_a_module_counts(patterns, alpha):
+    nothing = Stored(name="a", entries={}, metadata={}, number=float, load=dict)
+    assert strength(nothing, {"r": 4, "lora_alpha": 4, "alpha_pattern": patterns}, "b.a.to_k", 4)[0] == alpha
 
 
 def test_a_name_that_means_two_layers_is_an_error(write):
