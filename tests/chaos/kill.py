@@ -176,22 +176,23 @@ def over(child: int) -> bool:
     return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def shot_life(home: Path, draw: random.Random, kills: int, wait: Callable[[int], None], options: Sequence[str]) -> list[int]:
+def shot_life(home: Path, draw: random.Random, kills: int, wait: Callable[[int], None], options: Sequence[str],
+              ) -> list[tuple[int, str]]:
     """One life of a sweep that ends with the death of its driver, or by itself. Returns how many pictures were there at each of
-    at most so many kills; ends with -1 if the sweep came to its end before."""
-    child, counts = life(home, *options), list[int]()
+    at most so many kills, and of what; the last is of nothing if the sweep came to its end before."""
+    child, counts = life(home, *options), list[tuple[int, str]]()
     while len(counts) < kills:
         wait(child)
         if over(child):
             break
         was_driver = shoot(child, draw)
-        counts.append(pictures_in(home))
+        counts.append((pictures_in(home), "driver" if was_driver else "worker"))
         if was_driver:
             os.waitpid(child, 0)
             return counts
     _, status = os.waitpid(child, 0)
     assert status == 0, f"the sweep ended with status {status}: {(home / 'output.txt').read_text()[-3000:]}"
-    return [*counts, -1]
+    return [*counts, (pictures_in(home), "")]
 
 
 def pictures_in(home: Path) -> int:
@@ -207,7 +208,7 @@ def chaos(kills: int, seed: int, root: Path, race: bool = False, painted: bool =
     unbroken = prepare(root / "unbroken", race)
     took = whole(unbroken)
     expected = state(unbroken)
-    spent, sweeps, lives = 0, 0, list[int]()
+    spent, sweeps, lives = 0, 0, list[tuple[int, str]]()
 
     def wait(home: Path, child: int) -> None:
         there = pictures_in(home)
@@ -219,19 +220,22 @@ def chaos(kills: int, seed: int, root: Path, race: bool = False, painted: bool =
             time.sleep(draw.uniform(0, took * 0.8))
 
     while spent < kills:
-        home, counts = prepare(root / f"sweep{sweeps}", race), list[int]()
+        home, ended = prepare(root / f"sweep{sweeps}", race), False
         sweeps += 1
-        while spent < kills and -1 not in counts:
+        while spent < kills and not ended:
             counts = shot_life(home, draw, kills - spent, partial(wait, home), options)
-            lives += [count for count in counts if count >= 0]
+            ended = not counts[-1][1]
+            lives += [count for count in counts if count[1]]
             spent = len(lives)
         whole(home, *options)
         compare(state(home), expected)
         shutil.rmtree(home)
         print(f"{spent} kills, {sweeps} sweeps: all as unbroken ({took:.1f} s)", file=sys.stderr, flush=True)
     looks = f", {len(expected[2]) - 3} looks" if race else ""
-    return (f"{spent} kills in {sweeps} sweeps of {len(expected[0])} pictures, {len(expected[1])} measurements{looks} "
-            f"({took:.1f} s unbroken), at {min(lives)} to {max(lives)} pictures, {len(set(lives))} different counts: "
+    there, of_workers = [count for count, _ in lives], sum(of == "worker" for _, of in lives)
+    return (f"{spent} kills, {of_workers} of workers, in {sweeps} sweeps of {len(expected[0])} pictures, "
+            f"{len(expected[1])} measurements{looks} "
+            f"({took:.1f} s unbroken), at {min(there)} to {max(there)} pictures, {len(set(there))} different counts: "
             "every sweep ended with the unbroken one's pictures and values, nothing lost, nothing doubled")
 
 
