@@ -88,7 +88,7 @@ def _write(candidate: Candidate, out: Path, title: str) -> WrittenFile:
     load_libraries(clip=False, own_process=True)
     cast = only_casts(of_denoiser(in_format.quantization))  # of the float32 values, as some formats do not run on a CPU
     weights = replace(_weights_alone(candidate), quantization="fp32" if cast else candidate.quantization)
-    live = bench.prepare(weights).pipeline.denoiser
+    live = bench.prepare(weights).pipeline
     return write_quantized(in_format, live, bench.library, out, title)
 
 

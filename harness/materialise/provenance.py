@@ -84,10 +84,7 @@ def metadata(plan: FilePlan, library: Library, hashes: Mapping[str, str], title:
     own = {method: source for method in versions if (source := MERGE_METHODS.source(method))}
     counts = {_without_folders(component, names): {status: len(keys) for status, keys in statuses.items()}
               for component, statuses in plan.coverage.items()}
-    header = {"format": "pt", "modelspec.sai_model_spec": "1.0.1", "modelspec.title": title,
-             "modelspec.architecture": _ARCHITECTURES.get(frame.family, frame.family),
-             "modelspec.implementation": _IMPLEMENTATIONS.get(_layout_written(frame), "diffusers"),
-             "modelspec.merged_from": ", ".join(names.values()),
+    header = {"format": "pt", **modelspec(frame, title, names, kind_of_result(plan.recipe).prediction),
              RECIPE: _json(plain(renamed(model, names))), INPUTS: _json(inputs), "sweetspot.version": __version__,
              "sweetspot.methods": _json(versions),
              "sweetspot.coverage": _json({"keys": counts, "notes": [_without_folders(note, names) for note in plan.notes]})}
@@ -95,9 +92,19 @@ def metadata(plan: FilePlan, library: Library, hashes: Mapping[str, str], title:
         header[SOURCES] = _json(own)
     if codes := header_of_kept(frame.metadata.get(QUANTIZATION, ""), plan.spans):
         header[QUANTIZATION] = codes  # without it, loaders would take the copied codes for values
-    if prediction := kind_of_result(plan.recipe).prediction:
-        header["modelspec.prediction_type"] = _PREDICTIONS.get(prediction, prediction)
     return {key: _written(text) for key, text in header.items()}
+
+
+def modelspec(frame: ModelFile, title: str, names: Mapping[str, str], prediction: str) -> dict[str, str]:
+    """The texts by which other tools know a file that is written in a frame's layout, made of inputs of these names.
+    `prediction` is "epsilon", "v_prediction" or "" if nothing states it."""
+    said = {"modelspec.sai_model_spec": "1.0.1", "modelspec.title": title,
+            "modelspec.architecture": _ARCHITECTURES.get(frame.family, frame.family),
+            "modelspec.implementation": _IMPLEMENTATIONS.get(_layout_written(frame), "diffusers"),
+            "modelspec.merged_from": ", ".join(names.values())}
+    if prediction:
+        said["modelspec.prediction_type"] = _PREDICTIONS.get(prediction, prediction)
+    return {key: _written(text) for key, text in said.items()}
 
 
 def _layout_written(frame: ModelFile) -> str:

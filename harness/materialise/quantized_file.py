@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.declare import Candidate, plain
 from harness.declare.mixed import FULL, Mixed, beside_denoiser, modes_in, of_denoiser, spelled
 from harness.declare.models import Ensemble, Relay, one_recipe
+from harness.materialise.denoiser_kind import kind_of_result
 from harness.materialise.file_layout import layout_of_recipe
 from harness.materialise.library import Library, MaterialiseError
 from harness.materialise.plan_recipe import plan_recipe
-from harness.materialise.provenance import input_names, renamed, size_of
+from harness.materialise.provenance import input_names, modelspec, renamed, size_of
+from harness.materialise.recipe_plan import RecipePlan
 from harness.quantize import LIVE_DTYPES, stored_bytes
 from harness.quantize.by_layer import LAYER_MODES
 from harness.savers import SAVERS, in_order
 from harness.version import __version__
-from harness.weights import ModelFileError, open_tensors
+from harness.weights import ModelFileError, Pipeline, open_tensors
 from harness.weights.gguf_types import PACKED
 from harness.weights.gguf_write import GgufTensor, save_gguf
-from harness.weights.layout import Piece, Placed
+from harness.weights.layout import Piece, Placed, marker_tensors
 from harness.weights.ldm import UNET_PREFIX
 from harness.weights.scaled_codes import HEADER
 from harness.weights.write import save_single_file
@@ -98,40 +100,62 @@ def written_bytes(candidate: Candidate, denoiser: Any) -> int:
     return kept + sum(tensor.nbytes for layer in quantized for tensor in layer.buffers())
 
 
-def write_quantized(candidate: Candidate, denoiser: Any, library: Library, path: Path, title: str) -> WrittenFile:
-    """Writes the live denoiser, read back and compared bit for bit before the file gets its name."""
+def write_quantized(candidate: Candidate, live_model: Pipeline, library: Library, path: Path, title: str) -> WrittenFile:
+    """Writes the live denoiser, read back and compared bit for bit before the file gets its name. The header and the markers say
+    what it predicts: as it was sampled."""
     recipe = plan_recipe(one_recipe(candidate.model), library)
     part = "unet" if "unet" in recipe.parts else "transformer"
     placed = [at for at in layout_of_recipe(recipe) if at.pieces and {piece.component for piece in at.pieces} == {part}]
-    family = recipe.files[next(iter(recipe.files))].family
+    frame = recipe.files[next(iter(recipe.files))]
+    predicts = str(live_model.scheduler_config.get("prediction_type", "epsilon")) if part == "unet" else ""
+    markers = _markers(recipe) if part == "unet" else {}
     mode, said = of_denoiser(candidate.quantization), _provenance(candidate, library)
-    live, dtype = Live(denoiser), LIVE_DTYPES.get(str(mode), "")
+    said |= modelspec(frame, title, input_names(one_recipe(candidate.model), library), predicts)
+    live, dtype = Live(live_model.denoiser), LIVE_DTYPES.get(str(mode), "")
 
     def check(file: Path) -> None:
-        refuse_other_bits(file, {_alone(at.name): at for at in placed}, live, dtype)
+        refuse_other_bits(file, {_alone(at.name): at for at in placed}, live, dtype, markers)
 
     if suffix_for(candidate) == ".gguf":
-        packed = {_alone(at.name): live.gguf(at) for at in placed}
+        packed = {_alone(at.name): live.gguf(at) for at in placed} | {name: _packed(value) for name, value in markers.items()}
         most = next(format_ for format_ in (LAYER_MODES[name].stored_as for name in modes_in(mode) if name in LAYER_MODES))
         backup = save_gguf(path, packed, {
-            "general.architecture": _ARCHITECTURES.get(family, family), "general.name": title, "general.quantization_version": 2,
-            "general.file_type": _FILE_TYPES[most], **said}, check)
-        formats = [tensor.type for tensor in packed.values()]
+            "general.architecture": _ARCHITECTURES.get(frame.family, frame.family), "general.name": title,
+            "general.quantization_version": 2, "general.file_type": _FILE_TYPES[most], **said}, check)
+        formats = [tensor.type for name, tensor in packed.items() if name not in markers]
     else:
         tensors, header = live.safetensors(placed, dtype)
-        backup = save_single_file(path, tensors, {"modelspec.title": title, **said, **header}, check=check, keep_old=True)
+        backup = save_single_file(path, tensors | markers, {**said, **header}, check=check, keep_old=True)
         formats = [_word(tensor) for tensor in tensors.values()]
     return WrittenFile(path=path, formats={kind: formats.count(kind) for kind in dict.fromkeys(formats)},
                        weights=sum(math.prod(at.shape) for at in placed), size=path.stat().st_size, backup=backup)
 
 
-def refuse_other_bits(path: Path, placed: Mapping[str, Placed], live: Live, dtype: str) -> None:
-    """Raises ModelFileError unless a file holds the live values, rounded to `dtype` ("float16") if it is given, and no others."""
+def _markers(recipe: RecipePlan) -> dict[str, Tensor]:
+    """The marker tensors of the model that gives the U-Net: loaders know by their names what it predicts."""
+    import torch
+
+    model = recipe.files[kind_of_result(recipe).giver]
+    stated = {at.name: at.source for at in marker_tensors(model)}
+    return {name: torch.zeros(0) if info is None else model.files[info.file].read([info.source])[info.source]
+            for name, info in stated.items()}
+
+
+def _packed(marker: Tensor) -> GgufTensor:
+    """A marker in a GGUF file. Older ggml reads no file with a tensor without elements, so that it has one, whose value nobody
+    reads."""
+    data = (marker if marker.numel() else marker.new_zeros(1)).float()
+    return GgufTensor(type="F32", shape=tuple(data.shape) or (1,), data=data)
+
+
+def refuse_other_bits(path: Path, placed: Mapping[str, Placed], live: Live, dtype: str, markers: Collection[str]) -> None:
+    """Raises ModelFileError unless a file holds the live values, rounded to `dtype` ("float16") if it is given, the markers, and
+    no others."""
     import torch
 
     file = open_tensors(path)
     scales = {name: f"{name.removesuffix('.weight')}.weight_scale" for name in placed}
-    if wrong := sorted({*placed} - {*file.stored} | {*file.stored} - {*placed, *scales.values()}):
+    if wrong := sorted({*placed, *markers} - {*file.stored} | {*file.stored} - {*placed, *markers, *scales.values()}):
         raise ModelFileError(f"{path}: the written file was read back, and {wrong[0]!r} is missing or unknown. Please report "
                              "this")
     for name, at in placed.items():

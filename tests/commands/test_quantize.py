@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
-from harness import Candidate, Merge, Mixed, zoo
+from harness import Candidate, Checkpoint, Merge, Mixed, zoo
 from harness.cli import main
 from harness.materialise import quantized_file
 from harness.materialise.library import MaterialiseError
 from harness.materialise.workbench import Workbench
 from harness.quantize.by_layer import quantize_layers
 from harness.quantize.layers import QuantizedWeight
-from harness.weights import ModelFileError
+from harness.weights import ModelFileError, open_model
 from harness.weights.gguf_codes import encoded, joined
+from harness.weights.header_claims import said_family
 from harness.weights.layout import Piece, Placed
 from harness.weights.ldm import unet_to_ldm
 
@@ -127,6 +130,52 @@ def test_a_written_file_makes_the_candidate_that_was_measured(suite: Path, bench
     again = read_back(bench, path)
     assert again.keys() == live.keys()
     assert all(torch.equal(again[key], tensor.float()) for key, tensor in live.items())
+
+
+def marked(root: Path, *markers: str) -> Path:
+    """A suite on the photo model with markers among its tensors, and a header that says nothing."""
+    tensors = load_file(zoo.resolve("zoo:photo"))
+    save_file(tensors | {name: torch.zeros(0) for name in markers}, root / "marked.safetensors")
+    (root / "marked.py").write_text(f'''
+from harness import Candidate, Checkpoint, Grid, Prompt, Suite
+
+MODEL = Checkpoint(path={str(root / "marked.safetensors")!r}, config="zoo:config")
+SUITE = Suite(name="bits", baseline="bf16", clip="zoo:clip", grid=Grid(prompts=[Prompt(id="a", text="a red ball")], seeds=[0],
+              guidance_scales=[3.0], steps=2), candidates=[Candidate(name=mode, model=MODEL, quantization=mode)
+                                                           for mode in ("gguf_q4_0", "fp8_scaled", "bf16")])
+''')
+    return root / "marked.py"
+
+
+@pytest.mark.parametrize(("mode", "file"), [("gguf_q4_0", "o.gguf"), ("fp8_scaled", "o.safetensors"), ("bf16", "o.safetensors")])
+def test_a_file_says_what_the_denoiser_predicts_and_of_what_family_it_is(suite: Path, mode: str, file: str) -> None:
+    model = open_model(written(suite, mode, file))
+    assert (model.prediction, model.markers, model.family) == ("v_prediction", (), "sd1")
+    assert model.metadata["modelspec.prediction_type"] == "v"
+    assert said_family(model.metadata)[0] == "sd1"
+    assert model.metadata["modelspec.merged_from"] == "zoo:photo"
+
+
+@pytest.mark.parametrize(("mode", "file"), [("gguf_q4_0", "o.gguf"), ("fp8_scaled", "o.safetensors"), ("bf16", "o.safetensors")])
+def test_markers_of_v_prediction_are_written_and_read_back_as_the_denoiser_of_their_model(
+        tmp_path: Path, bench: Workbench, mode: str, file: str) -> None:
+    path = written(marked(tmp_path, "v_pred", "ztsnr"), mode, file)
+    model, whole = open_model(path), Checkpoint(path=str(tmp_path / "marked.safetensors"), config="zoo:config")
+    assert model.markers == ("v_pred", "ztsnr")
+    assert model.warnings == ()
+    taken = Merge(a=whole, b=whole, alpha=0.0, take={"unet": str(path)}, parts=("vae",), dtype="fp32")
+    config = bench.prepare(Candidate(name="r", model=taken)).pipeline.scheduler_config
+    assert (config["prediction_type"], config["rescale_betas_zero_snr"]) == ("v_prediction", True)
+    with pytest.raises(MaterialiseError, match="v_pred"):  # a frame of another kind, which would sample it wrongly
+        bench.prepare(Candidate(name="r", model=replace(taken, a="zoo:photo", b="zoo:photo")))
+
+
+def test_the_package_gguf_reads_a_file_with_markers(tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf", reason="the package gguf is not installed")
+    reader = gguf.GGUFReader(written(marked(tmp_path, "v_pred"), "gguf_q4_0", "o.gguf"))
+    (marker,) = (tensor for tensor in reader.tensors if tensor.name == "v_pred")
+    assert marker.data.size == 1  # older ggml reads no file with an empty tensor
+    assert reader.fields["modelspec.prediction_type"].contents() == "v"
 
 
 def test_scaled_fp8_codes_are_those_that_were_measured_and_described_as_comfyui_reads_them(suite: Path, bench: Workbench) -> None:
