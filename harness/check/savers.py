@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations
+from typing import Final
 
 from harness.check.phrases import doubles, number, unknown
-from harness.declare import Candidate, DeepCache, FirstBlock, Grid, Suite
+from harness.declare import Candidate, DeepCache, FirstBlock, Grid, MagCache, StepCache, Suite, TaylorSeer
 from harness.declare.component_runtimes import EAGER, denoiser_runtime, runtime_of
 from harness.declare.effective_grid import run_grids, stage_grids
 from harness.savers import DENOISER, SAVERS, VAE
 from harness.savers.decoding import decoding_of
+
+_INTEGERS: Final[Mapping[type[StepCache], Mapping[str, int]]] = {
+    DeepCache: {"interval": 1, "branch": 0}, FirstBlock: {}, TaylorSeer: {"interval": 1, "warm_up": 1, "order": 0},
+    MagCache: {"max_skip_steps": 1}}
+"""The least value of each integer of a step cache."""
 
 
 def saver_problems(candidate: Candidate) -> Iterator[str]:
@@ -42,13 +48,16 @@ def _step_cache(candidate: Candidate) -> Iterator[str]:
     if (runtime := denoiser_runtime(candidate.runtime)) != EAGER:
         yield (f"step_cache leaves out layers of the denoiser at some steps, which runtime={runtime!r} cannot; remove "
                "one of them")
-    if isinstance(cache, DeepCache):
-        if cache.interval < 1:
-            yield f"step_cache: interval is {cache.interval}; expected an integer of at least 1"
-        if cache.branch < 0:
-            yield f"step_cache: branch is {cache.branch}; expected an integer of at least 0"
-    elif not number(cache.threshold) or cache.threshold < 0:
+    for name, least in _INTEGERS[type(cache)].items():
+        if getattr(cache, name) < least:
+            yield f"step_cache: {name} is {getattr(cache, name)}; expected an integer of at least {least}"
+    if isinstance(cache, FirstBlock | MagCache) and (not number(cache.threshold) or cache.threshold < 0):
         yield f"step_cache: threshold is {cache.threshold!r}; expected a number of at least 0"
+    if isinstance(cache, MagCache):
+        if not number(cache.retention_ratio) or not 0 <= cache.retention_ratio <= 1:
+            yield f"step_cache: retention_ratio is {cache.retention_ratio!r}; expected a number from 0 to 1"
+        if wrong := [ratio for ratio in cache.ratios if not number(ratio) or ratio <= 0]:
+            yield f"step_cache: ratios hold {wrong[0]!r}; expected numbers above 0"
 
 
 def idle_saver_problems(suite: Suite) -> Iterator[tuple[str, str]]:
@@ -81,7 +90,10 @@ def most_steps(suite: Suite, candidate: Candidate) -> int:
 
 
 def batched_cache_problems(candidate: Candidate, grid: Grid) -> Iterator[str]:
-    """Why a cache that decides for a whole batch cannot be used with a grid: an image would depend on its neighbours."""
-    if isinstance(candidate.step_cache, FirstBlock) and grid.batch_size != 1:
-        yield ("step_cache FirstBlock decides for a whole batch, so that an image would depend on those beside it; batch_size is "
-               f"{grid.batch_size!r}, give the grid batch_size=1")
+    """Why one of diffusers' caches, which keep one state for a whole batch, cannot be used with a grid."""
+    cache = candidate.step_cache
+    if cache is None or isinstance(cache, DeepCache) or grid.batch_size == 1:
+        return
+    why = ("decides for a whole batch, so that an image would depend on those beside it" if isinstance(cache, FirstBlock) else
+           "keeps one state for a whole batch")
+    yield f"step_cache {type(cache).__name__} {why}; batch_size is {grid.batch_size!r}, give the grid batch_size=1"

@@ -30,7 +30,7 @@ from harness.declare.pose import Pose
 from harness.declare.post_steps import ColourTransfer, Lut, PostStep, Temperature, Upscale
 from harness.declare.sampling import Sampling
 from harness.declare.stages import Stage
-from harness.declare.step_cache import DeepCache, FirstBlock, StepCache
+from harness.declare.step_cache import DeepCache, FirstBlock, MagCache, StepCache, TaylorSeer
 from harness.declare.suite import Suite
 from harness.declare.to_plain import plain, short_hash
 
@@ -65,6 +65,7 @@ __all__ = [
     "Grid",
     "Inpaint",
     "Lut",
+    "MagCache",
     "Merge",
     "Mixed",
     "Model",
@@ -81,6 +82,7 @@ __all__ = [
     "Stage",
     "StepCache",
     "Suite",
+    "TaylorSeer",
     "Temperature",
     "Upscale",
     "grid_of",

@@ -13,7 +13,7 @@ from harness.declare.normalise import settle
 from harness.declare.post_steps import PostStep
 from harness.declare.sampling import Sampling
 from harness.declare.stages import Stage
-from harness.declare.step_cache import DeepCache, FirstBlock
+from harness.declare.step_cache import DeepCache, FirstBlock, MagCache, TaylorSeer
 from harness.declare.to_plain import LEFT_OUT, plain, short_hash
 
 NUMBER_FORMATS: Final = ("fp32", "bf16", "fp16")
@@ -72,7 +72,7 @@ class Candidate:
     """What is done to the finished picture, in this order."""
     savers: tuple[str, ...] = field(default=(), metadata={LEFT_OUT: True})
     """How memory or time is saved, in any order, see docs/api.md#savers: ("attention_slicing", "vae_tiling")."""
-    step_cache: DeepCache | FirstBlock | None = field(default=None, metadata={LEFT_OUT: True})
+    step_cache: DeepCache | FirstBlock | TaylorSeer | MagCache | None = field(default=None, metadata={LEFT_OUT: True})
     """What the denoiser computes at some steps and uses again at others."""
     axes: Mapping[str, AxisValue] = field(default_factory=dict)
     """Its place in a sweep, by axis, as a number or a name: {"alpha": 0.35}."""

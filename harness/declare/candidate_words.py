@@ -13,7 +13,7 @@ from harness.declare.models import Adapter, Checkpoint, Ensemble, Fused, Merge, 
 from harness.declare.post_steps import ColourTransfer, Lut, PostStep, Temperature, Upscale
 from harness.declare.stage_candidates import as_candidates
 from harness.declare.stages import PROMPT, Stage
-from harness.declare.step_cache import DeepCache, FirstBlock
+from harness.declare.step_cache import DeepCache, FirstBlock, MagCache, TaylorSeer
 
 SINGLE: Final = "single model"
 _COUNTS: Final = {2: "two", 3: "three", 4: "four", 5: "five"}
@@ -178,6 +178,12 @@ def cache_phrases(candidate: Candidate) -> Iterator[str]:
             yield f"step cache: DeepCache, whole at every {interval}. step{f', branch {branch}' if branch else ''}"
         case FirstBlock(threshold=threshold):
             yield f"step cache: first block, threshold {threshold:.3g}"
+        case TaylorSeer() as cache:
+            yield (f"step cache: TaylorSeer, whole at the first {cache.warm_up} steps and every {cache.interval} after, order "
+                   f"{cache.order}")
+        case MagCache() as cache:
+            yield (f"step cache: MagCache, threshold {cache.threshold:.3g}, at most {cache.max_skip_steps} steps in a row, none "
+                   f"in the first {cache.retention_ratio:.0%}{', own ratios' if cache.ratios else ''}")
 
 
 def _post_step(step: PostStep) -> str:

@@ -29,14 +29,14 @@ from harness.declare.pose import Pose
 from harness.declare.post_steps import ColourTransfer, Lut, Temperature, Upscale
 from harness.declare.sampling import Sampling
 from harness.declare.stages import Stage
-from harness.declare.step_cache import DeepCache, FirstBlock
+from harness.declare.step_cache import DeepCache, FirstBlock, MagCache, TaylorSeer
 from harness.declare.suite import Suite
 from harness.declare.to_plain import OLD_DENOISER
 
 DECLARATIONS: Final[dict[str, Any]] = {c.__name__: c for c in (
     Checkpoint, Blocks, Gradient, Alphas, Mixed, Merge, Fused, Relay, Ensemble, Adapter, AestheticGradient, Emphasis, Prompt,
     Sampling, Grid, Canny, Control, Reference, Inpaint, ColourTransfer, Lut, Temperature, Upscale, Stage, DeepCache, FirstBlock,
-    Candidate,
+    TaylorSeer, MagCache, Candidate,
     Penalty, Constraint, Desirability, Objective, Gate, Budget, Search, Pose, Suite)}
 
 

@@ -13,6 +13,7 @@ from harness.declare.stages import stage_name
 from harness.materialise.library import MaterialiseError, frame_of
 from harness.materialise.phases import Branch
 from harness.records import Coverage
+from harness.samplers import evaluations
 from harness.savers import SAVERS, VAE, SaverError, SaverReport, Use, in_order
 from harness.savers.decoding import decoding_of
 from harness.savers.step_caches import cache_steps, no_cache
@@ -53,7 +54,8 @@ def _uses(candidate: Candidate, stages: Sequence[Candidate], shape: Callable[[Ch
         for model in models_of(stage.model):
             yield (f"{stage_name(number)}: " if len(stages) > 1 else ""), Use(
                 device=device, candidate=replace(stage, model=model), pipeline=shape(frame_of(model)),
-                decoding=None if own is None else decoding_of(own, device), low_memory=() if own is None else own.low_memory)
+                decoding=None if own is None else decoding_of(own, device), low_memory=() if own is None else own.low_memory,
+                steps=0 if own is None else evaluations(own.sampler, own.steps))
 
 
 def with_savers(candidate: Candidate, branch: Branch) -> tuple[Branch, tuple[Coverage, ...]]:
@@ -97,7 +99,10 @@ def changed(candidate: Candidate, pipeline: Pipeline) -> tuple[Pipeline, dict[st
         except SaverError as error:
             raise MaterialiseError(f"saver {name!r} would change nothing: {error}; remove it") from error
     if (cache := candidate.step_cache) is not None:  # after the savers, which look for layers as they were
-        reports[STEP_CACHE] = cache_steps(copies[_part(STEP_CACHE, pipeline)], cache)
+        try:
+            reports[STEP_CACHE] = cache_steps(copies[_part(STEP_CACHE, pipeline)], cache)
+        except SaverError as error:
+            raise MaterialiseError(f"step_cache: {error}; remove it") from error
         pipeline = replace(pipeline, step_cache=cache if isinstance(cache, DeepCache) else None)
     for part, module in copies.items():
         if lends_layers(module):  # those that a saver added are lent like the others

@@ -19,6 +19,7 @@ from harness.samplers import (
     SAMPLERS,
     begin_at,
     build_scheduler,
+    evaluations,
     first_evaluation,
     guided_steps,
     history_options,
@@ -33,7 +34,8 @@ from harness.sampling.noise import generators, initial_noise
 from harness.sampling.predictions import converted, prediction_of, signal_and_noise
 from harness.sampling.text import Conditions, TextState
 from harness.sampling.text_lengths import common_length, repeated
-from harness.savers.step_caches import CachedSteps, begin_anew, cached
+from harness.savers.step_caches import CachedSteps, cached
+from harness.savers.transformer_caches import begin_anew
 from harness.weights import Call, added_conditions, call_pipeline, unscaled
 from harness.weights.denoiser_streams import in_turn
 from harness.weights.pipeline import reads_mask
@@ -298,7 +300,7 @@ def called(pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...], text: TextSt
         call = Call(positive=_embeds(text.positive[one] for one in words[POSITIVE]), negative=_embeds(negative),
                     negatives=tuple(one.words for one in words[NEGATIVE]), guidance=scale, steps=grid.steps, width=grid.width,
                     height=grid.height)
-        begin_anew(pipeline.denoiser)
+        begin_anew(pipeline.denoiser, evaluations(grid.sampler, grid.steps))
         latents[places] = call_pipeline(pipeline, call, noise[places], scheduler).to(latents)
     return latents
 

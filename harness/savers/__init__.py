@@ -4,6 +4,7 @@ modules that share their weights, so that the next candidate is as if it had not
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 from harness.savers.attention import (
@@ -19,9 +20,20 @@ from harness.savers.attention import (
 from harness.savers.contract import DENOISER, VAE, Decoding, Saver, SaverError, SaverReport, Use
 from harness.savers.decoding import nothing_to_slice as one_by_one
 from harness.savers.decoding import nothing_to_tile, slice_batches, tile_pictures
-from harness.savers.weights import cast_layerwise, channels_last, fuse_projections, not_joined, other_format, other_layout
+from harness.savers.tokens import few_tokens, merge_tokens
+from harness.savers.weights import (
+    cast_layerwise,
+    channels_last,
+    fuse_projections,
+    not_joined,
+    of_unets,
+    other_format,
+    other_layout,
+)
 
 _KERNELS: Final = ("sdpa_flash", "sdpa_efficient", "sdpa_math")
+_MERGED: Final = {f"token_merging_{percent}": percent / 100 for percent in (10, 25, 40, 50, 60, 75)}
+"""By name: the share of the tokens that is merged; at 75 % only the targets are left."""
 _REPEATABLE: Final = "give 'sdpa_flash', 'sdpa_efficient' or 'sdpa_math'"
 
 SAVERS: Final[dict[str, Saver]] = {
@@ -34,6 +46,9 @@ SAVERS: Final[dict[str, Saver]] = {
                                changes_pictures="yes", apply=cast_layerwise, why_not=other_format, changes_weights=True),
     "attention_slicing": Saver(description="attention for half of the heads at a time", changes_pictures="within rounding",
                                apply=slice_attention, why_not=no_slices, idle=nothing_to_slice, excludes=_KERNELS),
+    **{name: Saver(description=f"{ratio:.0%} of the tokens merged into similar ones before self-attention, where it is finest",
+                   changes_pictures="yes", apply=partial(merge_tokens, ratio), why_not=of_unets, idle=partial(few_tokens, ratio),
+                   excludes=tuple(other for other in _MERGED if other != name)) for name, ratio in _MERGED.items()},
     "sdpa_flash": Saver(description="attention by PyTorch's flash kernel alone", changes_pictures="within rounding",
                         apply=ChosenKernel("FLASH_ATTENTION").choose, lacks=flash_is_usual, why_not=no_flash,
                         excludes=("sdpa_efficient", "sdpa_math"), whole_process=True),
@@ -54,8 +69,7 @@ SAVERS: Final[dict[str, Saver]] = {
         "diffusers' hooks move weights that are rewritten in place here; the grid's low_memory=('vae_on_host', "
         "'denoiser_on_host') does the same for all candidates")),
     "token_merging": Saver(description="similar tokens merged before attention", changes_pictures="yes", refused=(
-        "tomesd chooses tokens with a random generator that goes on between pictures, so that a picture could not be made again; "
-        "step_cache=DeepCache(interval=2) saves time in another way")),
+        f"it does not say how many; give one of {', '.join(map(repr, _MERGED))}")),
     "xformers": Saver(description="attention by the package xformers", changes_pictures="within rounding", refused=(
         f"PyTorch has the same kernels; {_REPEATABLE}")),
     "sage_attention": Saver(description="attention in 8 bits by the package sageattention", changes_pictures="yes", refused=(

@@ -42,6 +42,8 @@ class Use:
     candidate: Candidate
     pipeline: Pipeline
     decoding: Decoding | None = None
+    steps: int = 0
+    """How often the denoiser is run for a picture; 0 where that is not known."""
     low_memory: tuple[str, ...] = ()
 
 

@@ -8,8 +8,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.declare import DeepCache, FirstBlock, StepCache
+from harness.declare import DeepCache, StepCache
 from harness.savers.contract import SaverReport, Use
+from harness.savers.transformer_caches import hook_transformer, no_transformer_cache
 
 if TYPE_CHECKING:
     import torch
@@ -47,19 +48,15 @@ def cached(steps: CachedSteps | None) -> Iterator[None]:
 
 
 def cache_steps(module: torch.nn.Module, cache: StepCache) -> SaverReport:
-    """Gives a denoiser, which is a copy with layers of its own, a step cache."""
-    return _deep(module, cache) if isinstance(cache, DeepCache) else _first_block(module, cache)
+    """Gives a denoiser, which is a copy with layers of its own, a step cache. Raises SaverError where it finds no layers."""
+    return _deep(module, cache) if isinstance(cache, DeepCache) else hook_transformer(module, cache)
 
 
 def no_cache(cache: StepCache, use: Use) -> str:
     """Why a step cache cannot act on this; empty if it can."""
+    if not isinstance(cache, DeepCache):
+        return no_transformer_cache(cache, use)
     unet = use.pipeline.parts.get("unet")
-    if isinstance(cache, FirstBlock):
-        if unet is not None:
-            return "FirstBlock is for transformers, and this model has a U-Net; give DeepCache(interval=2)"
-        return "" if use.pipeline.family == "flux" else (
-            f"diffusers' first block cache cannot run the last block of models of the family {use.pipeline.family}, which gives "
-            "no text states; remove it")
     if unet is None:
         return f"DeepCache is for U-Nets, and models of the family {use.pipeline.family} have a transformer; remove it"
     most = len(unet.down_blocks[0].resnets)
@@ -143,26 +140,3 @@ def outermost(unet: Any, branch: int, hidden: Any, inputs: tuple[Any, Any, Any],
         x = layer(up, number, torch.cat([x, skip], dim=1))
     x = unet.conv_act(unet.conv_norm_out(x)) if unet.conv_norm_out else x
     return UNet2DConditionOutput(sample=unet.conv_out(x))
-
-
-def _first_block(module: torch.nn.Module, cache: FirstBlock) -> SaverReport:
-    from diffusers.hooks import FirstBlockCacheConfig
-
-    # The pipeline of Flux names the branches of guidance, each of which has a state of its own.
-    transformer: Any = module
-    transformer.enable_cache(FirstBlockCacheConfig(threshold=cache.threshold))
-    hooked = tuple(name for name, layer in module.named_modules() if hasattr(layer, "_diffusers_hook"))
-    return SaverReport(changed=hooked, notes=(
-        f"first block cache of diffusers, threshold {cache.threshold:g}: all blocks after the first are left out at steps that "
-        "change little",))
-
-
-def begin_anew(denoiser: Any) -> None:
-    """Lets a transformer with a step cache forget the picture before, whose last step would pass for the one before its
-    first."""
-    from diffusers.hooks import HookRegistry
-
-    registries = [layer._diffusers_hook for layer in denoiser.modules() if hasattr(layer, "_diffusers_hook")]
-    for registry in registries:
-        assert isinstance(registry, HookRegistry)
-        registry.reset_stateful_hooks(recurse=False)

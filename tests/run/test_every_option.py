@@ -26,6 +26,7 @@ from harness import (
     Fused,
     Gate,
     Gradient,
+    MagCache,
     Merge,
     Objective,
     Penalty,
@@ -34,6 +35,7 @@ from harness import (
     Sampling,
     Search,
     Suite,
+    TaylorSeer,
 )
 from harness.check import problems
 from harness.check.suite import remarks
@@ -350,6 +352,13 @@ OPTIONS |= {
     "DeepCache.interval": (of(step_cache=DeepCache(interval=0)), "interval is 0"),
     "DeepCache.branch": (of(step_cache=DeepCache(branch=9)), "branch is 9"),
     "FirstBlock.threshold": (of(step_cache=FirstBlock(threshold=float("nan"))), "threshold is nan"),
+    "TaylorSeer.interval": (of(step_cache=TaylorSeer(interval=0)), "interval is 0"),
+    "TaylorSeer.warm_up": (of(step_cache=TaylorSeer(warm_up=0)), "warm_up is 0"),
+    "TaylorSeer.order": (of(step_cache=TaylorSeer(order=-1)), "order is -1"),
+    "MagCache.threshold": (of(step_cache=MagCache(threshold=float("nan"))), "threshold is nan"),
+    "MagCache.max_skip_steps": (of(step_cache=MagCache(max_skip_steps=0)), "max_skip_steps is 0"),
+    "MagCache.retention_ratio": (of(step_cache=MagCache(retention_ratio=2)), "retention_ratio is 2"),
+    "MagCache.ratios": (of(step_cache=MagCache(ratios=(1, 0))), "ratios hold 0"),
 }
 
 def declared() -> list[str]:
