@@ -21,7 +21,7 @@ from tests.fakes import PROMPTS, tiny_grid
 from tests.savers.settings import process_settings
 
 CELLS = tuple(Cell(prompt=prompt, seed=1, guidance=4) for prompt in ("star", "car"))
-ON_A_CPU = ("attention_slicing", "channels_last", "fuse_qkv", "layerwise_casting", "sdpa_math", "token_merging_50",
+ON_A_CPU = ("attention_slicing", "channels_last", "fuse_qkv", "layerwise_casting", "sdpa_math", "token_merging_10",
             "vae_slicing")
 """The savers that act on small pictures of the zoo's models."""
 
