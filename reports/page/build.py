@@ -95,6 +95,7 @@ def _rendered(of: tuple[Run, Recommendation, list[Verdict]], rows: list[dict[str
         "unlike_means": tables.unlike_means(rows),
         "memory_columns": tables.memory_columns(run),
         "costs": cost_section(run, rec), "losses": tables.loss_rows(run),
+        "loss_heading": tables.loss_heading(run),
         "schemes": scheme_section(run), "runtimes": runtime_section(run),
         "score_titles": [words.visible(run.row(value).title) for value in run.scores], "coverage": tables.coverage_table(run),
         "gaps": tables.gap_rows(run), "provenance": tables.provenance(run), "eyes": eyes_section(run, rec.pick),

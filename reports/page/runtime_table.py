@@ -3,16 +3,15 @@ what export, opening and new weights cost; and in a sentence each, which runtime
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pandas as pd
 
-from harness.declare import Candidate
-from harness.declare.component_runtimes import EAGER, spelled_runtime
 from reports import formatting as words
 from reports.page.cost_table import ABSENT, CostText, numbered
+from reports.page.picture_decibels import decibels
 from reports.read.run import Run
 from reports.verdict.candidates import label_with_role
 from reports.verdict.costs import (
@@ -24,6 +23,7 @@ from reports.verdict.costs import (
     speed,
     weights_size,
 )
+from reports.verdict.runtimes import Pair, pairs_by_runtime
 
 _OF_GRAPHS: Final = ("export", "open", "refresh")
 """What is timed of runtimes that execute an exported graph."""
@@ -38,29 +38,17 @@ NOT_ALONE: Final = (
     "weights count the copies that a runtime makes.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Pair:
-    """A candidate, and the one that is declared alike but for its runtime, which is eager; "" where there is none."""
-
-    name: str
-    eager: str
-
-
 def runtime_section(run: Run) -> dict[str, Any] | None:
     """`rows` has one row of cells per runtime that ran, in the order of declaration, `absent` a sentence for each runtime that
     the machine does not offer and each column that nobody has, and `compared` what one forward of each candidate beside eager
     showed. None where all candidates have one runtime."""
-    by_runtime: dict[str, list[Candidate]] = {}
-    for c in run.suite.candidates:
-        by_runtime.setdefault(spelled_runtime(c.runtime), []).append(c)
+    by_runtime = pairs_by_runtime(run)
     if len(by_runtime) < 2:
         return None
     refused = _refused(run)
-    twins = {c.key: c.name for c in reversed(by_runtime.get(EAGER, []))}
     rows: list[dict[str, Any]] = []
     for runtime, of in by_runtime.items():
-        pairs = [_Pair(name=c.name, eager=twins.get(replace(c, runtime=EAGER).key, "")) for c in of if c.name not in refused]
-        if pairs:
+        if pairs := [pair for pair in of if pair.name not in refused]:
             rows.append({"name": words.visible(runtime), "candidates": words.plural(len(pairs), "candidate"),
                          "cells": [cell(run, pairs) for cell in _COLUMNS.values()]})
     heads = list(_COLUMNS)
@@ -68,7 +56,7 @@ def runtime_section(run: Run) -> dict[str, Any] | None:
     rows_shown = [{**row, "cells": [cell for at, cell in enumerate(row["cells"]) if at not in empty]} for row in rows]
     process = any(of_process(peak_memory(run, c.name)) for c in run.suite.candidates)
     return {"columns": [head for at, head in enumerate(heads) if at not in empty], **numbered(rows_shown),
-            "absent": [*_not_offered(by_runtime, refused), *(f"{heads[at]}: {rows[0]['cells'][at].text}." for at in empty)],
+            "absent": [*_not_offered(refused), *(f"{heads[at]}: {rows[0]['cells'][at].text}." for at in empty)],
             "notes": [NOTE, *([NOT_ALONE] if process else [])], "compared": _compared(run)}
 
 
@@ -79,10 +67,9 @@ def _refused(run: Run) -> Mapping[str, str]:
     return {name: str(why) for name, why in reasons.items() if name not in present} if isinstance(reasons, Mapping) else {}
 
 
-def _not_offered(by_runtime: Mapping[str, Sequence[Candidate]], refused: Mapping[str, str]) -> list[str]:
+def _not_offered(refused: Mapping[str, str]) -> list[str]:
     """A sentence for each reason why a runtime has no row, or lacks candidates in it."""
-    return [f"{words.visible(why).rstrip('.')}." for why in dict.fromkeys(
-        refused[c.name] for of in by_runtime.values() for c in of if c.name in refused)]
+    return [f"{words.visible(why).rstrip('.')}." for why in dict.fromkeys(refused.values())]
 
 
 def _lacking(cells: Sequence[CostText]) -> bool:
@@ -90,7 +77,7 @@ def _lacking(cells: Sequence[CostText]) -> bool:
     return cells[0].text.startswith(ABSENT) and len({cell.text for cell in cells}) == 1
 
 
-def _timed(run: Run, pairs: Sequence[_Pair]) -> CostText:
+def _timed(run: Run, pairs: Sequence[Pair]) -> CostText:
     timed = [seconds_per_image(run, pair.name) for pair in pairs]
     there = [one for one in timed if one.median is not None]
     if not there:
@@ -102,7 +89,7 @@ def _timed(run: Run, pairs: Sequence[_Pair]) -> CostText:
         f"[{words.duration(low)}, {words.duration(high)}]", f"n={' or '.join(map(str, rounds))}, batch {batches[0]}"))
 
 
-def _ratio(run: Run, pairs: Sequence[_Pair]) -> CostText:
+def _ratio(run: Run, pairs: Sequence[Pair]) -> CostText:
     """The seconds over those of the same candidate on eager."""
     if all(pair.name == pair.eager for pair in pairs):
         return CostText(text="1")
@@ -119,13 +106,13 @@ def _ratio(run: Run, pairs: Sequence[_Pair]) -> CostText:
     return CostText(text=_spread(ratios, lambda ratio: f"{ratio:.2f}"), below=(*below, paces))
 
 
-def _of_rounds(run: Run, pair: _Pair) -> list[float]:
+def _of_rounds(run: Run, pair: Pair) -> list[float]:
     """The ratio of every round to that of eager which alternated with it; none where their numbers differ."""
     mine, theirs = (run.latency[name].seconds.get("total", ()) for name in (pair.name, pair.eager))
     return [a / b for a, b in zip(mine, theirs, strict=True) if b] if len(mine) == len(theirs) else []
 
 
-def _peak(run: Run, pairs: Sequence[_Pair]) -> CostText:
+def _peak(run: Run, pairs: Sequence[Pair]) -> CostText:
     peaks = [peak_memory(run, pair.name) for pair in pairs]
     there = [peak for peak in peaks if peak.value is not None]
     if not there:
@@ -134,22 +121,26 @@ def _peak(run: Run, pairs: Sequence[_Pair]) -> CostText:
     return CostText(text=_spread([peak.value or 0.0 for peak in there], words.size), below=(kinds,))
 
 
-def _weights(run: Run, pairs: Sequence[_Pair]) -> CostText:
+def _weights(run: Run, pairs: Sequence[Pair]) -> CostText:
     sizes = [weights_size(run, pair.name) for pair in pairs]
     there = [size.value for size in sizes if size.value is not None]
     return CostText(text=_spread(there, words.size) if there else f"{ABSENT}{words.visible(sizes[0].why_missing)}")
 
 
-def _fidelity(run: Run, pairs: Sequence[_Pair]) -> CostText:
-    """The median PSNR to the same candidate on eager, where that is the baseline, whose images PSNR is taken against."""
+def _fidelity(run: Run, pairs: Sequence[Pair]) -> CostText:
+    """The median PSNR to the images of the same candidate on eager: of the suite's metric where that is the baseline, else of the
+    pictures themselves."""
     if all(pair.name == pair.eager for pair in pairs):
         return CostText(text="the reference")
-    names = [pair.name for pair in pairs if pair.eager == run.suite.baseline]
+    names = [pair.name for pair in pairs if pair.eager]
     if not names:
-        return CostText(text=f"{ABSENT}the baseline is not the same candidate on eager")
-    rows = run.images[run.images["candidate"].isin(names)]
-    known = rows["psnr_db"].dropna() if "psnr_db" in rows.columns else pd.Series(dtype=float)
-    exact = int((rows["exact_match"] == 1).sum()) if "exact_match" in rows.columns else 0
+        return CostText(text=f"{ABSENT}no candidate is the same on eager")
+    if "psnr_db" not in run.images.columns:
+        return CostText(text=f"{ABSENT}the suite has no metric psnr, or no image was measured")
+    rows = run.images[run.images["candidate"].isin([pair.name for pair in pairs if pair.eager == run.suite.baseline])]
+    others = decibels(run, [(pair.name, pair.eager) for pair in pairs if pair.eager not in ("", run.suite.baseline)])
+    known = pd.concat([rows["psnr_db"].dropna(), pd.Series([one for one in others if math.isfinite(one)], dtype=float)])
+    exact = int((rows["exact_match"] == 1).sum()) + sum(map(math.isinf, others)) if "exact_match" in rows.columns else 0
     if not len(known) and not exact:
         failed = all(run.failure_of(name) for name in names)
         return CostText(text=f"{ABSENT}{FAILED if failed else 'the suite has no metric psnr, or no image was measured'}")
@@ -161,8 +152,8 @@ def _fidelity(run: Run, pairs: Sequence[_Pair]) -> CostText:
     return CostText(text=words.number(float(known.median()), spec), below=(lowest, equal))
 
 
-def _apart(what: str) -> Callable[[Run, Sequence[_Pair]], CostText]:
-    def cell(run: Run, pairs: Sequence[_Pair]) -> CostText:
+def _apart(what: str) -> Callable[[Run, Sequence[Pair]], CostText]:
+    def cell(run: Run, pairs: Sequence[Pair]) -> CostText:
         taken = [record.seconds for pair in pairs if (record := run.durations.get(pair.name)) is not None]
         if taken and not any(one in seconds for seconds in taken for one in _OF_GRAPHS):
             return CostText(text="none")
@@ -185,6 +176,6 @@ def _spread(values: Sequence[float], said: Callable[[float], str]) -> str:
     return low if low == high else f"{number if high.endswith(f' {unit}') else low} to {high}"
 
 
-_COLUMNS: Final[Mapping[str, Callable[[Run, Sequence[_Pair]], CostText]]] = {
+_COLUMNS: Final[Mapping[str, Callable[[Run, Sequence[Pair]], CostText]]] = {
     "Seconds per image": _timed, "Times eager": _ratio, "Peak memory": _peak, "Weights, all parts": _weights,
     "PSNR to eager, median": _fidelity, "Export": _apart("export"), "Open": _apart("open"), "New weights": _apart("refresh")}

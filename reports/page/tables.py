@@ -11,6 +11,7 @@ from typing import Any, Final
 import pandas as pd
 
 from harness.declare import Suite, grid_of, plain
+from harness.declare.component_runtimes import spelled_runtime
 from harness.declare.effective_grid import picture_size
 from harness.records import Reading, ValueSpec
 from harness.records.gate_kinds import gate_kind
@@ -169,6 +170,20 @@ def _sizes(run: Run, name: str) -> dict[str, str]:
 
 def _size(reading: Reading) -> str:
     return f"not measured: {words.visible(reading.why_missing)}" if reading.value is None else words.size(reading.value)
+
+
+def loss_heading(run: Run) -> tuple[str, str]:
+    """What the section of losses is called in the contents and above it, by what the candidates differ in."""
+    each: dict[str, set[Any]] = {
+        "precision": {c.number_format for c in run.suite.candidates},
+        "a runtime": {spelled_runtime(c.runtime) for c in run.suite.candidates},
+        "a saver": {c.savers for c in run.suite.candidates}, "a step cache": {c.step_cache for c in run.suite.candidates}}
+    differing = [word for word, values in each.items() if len(values) > 1]
+    if differing == ["precision"]:
+        return "Quantization", "Quantization: what precision costs"
+    *others, last = differing or ["precision"]
+    what = f"{', '.join(others)} or {last}" if others else last
+    return "Losses", f"Losses: what {what} costs"
 
 
 def loss_rows(run: Run) -> list[dict[str, Any]]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from harness.declare import Merge, Suite
 from harness.declare.candidate_names import parts_of_name
+from harness.declare.listing import brief
 from harness.declare.swept_axis import varies_fidelity
 from reports import formatting as words
 from reports.read.roles import axis_of, controls
 from reports.read.run import Run
+
+_NOT_OFFERED: Final = " is not offered on "
+_LONGEST: Final = 240
 
 __all__ = ["axis_of", "controls", "label", "label_with_role", "not_run", "parents", "present", "role_label", "varies_fidelity"]
 
@@ -54,9 +60,14 @@ def present(run: Run) -> list[str]:
 
 
 def not_run(run: Run) -> str:
-    """The candidates without images that the device does not offer, in words: "fp16 not run (not offered on cpu)". An empty
-    string where there are none."""
+    """The candidates without images that the device does not offer, in words: "fp16 not run (not offered on cpu: no kernels)". An
+    empty string where there are none."""
     refused, with_images = run.head.get("not_offered", {}), set(run.images["candidate"])
-    names = [label(run, c.name) for c in run.suite.candidates if c.name in refused and c.name not in with_images]
-    device = words.visible(str(run.head.get("environment", {}).get("device", "this device")))
-    return f"{words.listed(names)} not run (not offered on {device})" if names else ""
+    labels: dict[str, list[str]] = {}
+    for candidate in run.suite.candidates:
+        if candidate.name in refused and candidate.name not in with_images:
+            # What to do about it is said among what is missing.
+            what, said, why = str(refused[candidate.name]).partition("; ")[0].partition(_NOT_OFFERED)
+            labels.setdefault(f"{_NOT_OFFERED.strip()} {why}" if said else what, []).append(label(run, candidate.name))
+    return "; ".join(f"{words.listed(names)} not run ({words.visible(brief(why.rstrip('.'), _LONGEST)).removeprefix('is ')})"
+                     for why, names in labels.items())

@@ -29,6 +29,7 @@ from reports.verdict.confirm_looks import gate_level
 from reports.verdict.fidelity import recommend_cheapest
 from reports.verdict.picking import choose, competing, own_guidances, scales_apart
 from reports.verdict.recommendation import Comparison, Recommendation, Scored
+from reports.verdict.runtimes import fastest_runtime
 from reports.verdict.scoring import CELL
 from reports.verdict.sentences import (
     at_counterpart,
@@ -98,6 +99,7 @@ def _recommend_best(run: Run) -> Recommendation:
                  preference_reasons(run.suite, pick.candidate, picked.near)),
                *race_reasons(run))
     evidence = sweep_evidence(run, draft, "" if picked.spot else preferred_ends(run.suite, pick.candidate, picked.near))
+    evidence = "; ".join(filter(None, (evidence, fastest_runtime(run))))
     what = f"{label_with_role(run, pick.candidate)} at CFG {pick.guidance:g}"
     return replace(draft, sentence=f"The best candidate is {what}; {evidence}.", evidence=evidence, reasons=reasons)
 

@@ -267,11 +267,11 @@ def untimed(run: Run) -> Run:
 
 
 @pytest.mark.parametrize(("kind", "change", "claims", "disclaimed"), [
-    ("precision", lambda run: unoffered(run, "int8"), ["int8 not run (not offered on cpu)"], []),
+    ("precision", lambda run: unoffered(run, "int8"), ["int8 not run (not offered on cpu: no kernels)"], []),
     ("precision", lambda run: unoffered(run, "bf16", "int8", "int4"),
-     ["bf16, int8 and int4 not run (not offered on cpu)", "nothing to compare"], ["nothing of equal quality"]),
+     ["bf16, int8 and int4 not run (not offered on cpu: no kernels)", "nothing to compare"], ["nothing of equal quality"]),
     ("precision", untimed, ["speed was not compared"], ["measurably faster", "at equal speed"]),
-    ("alphas", lambda run: unoffered(run, "alpha=0.8"), ["alpha 0.8 not run (not offered on cpu)"], []),
+    ("alphas", lambda run: unoffered(run, "alpha=0.8"), ["alpha 0.8 not run (not offered on cpu: no kernels)"], []),
 ])
 def test_every_headline_says_what_it_has_not_seen(runs: dict[str, Run], kind: str, change: Callable[[Run], Run],
                                                   claims: list[str], disclaimed: list[str]) -> None:

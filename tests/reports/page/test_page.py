@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 from harness.cli import main
+from harness.declare import DeepCache
 from harness.records import Cell, Coverage, Journal, NoiseFloor
 from harness.records.harmless_text import in_script
 from reports import load_run, recommend, write_page
 from reports.page.build import csv, render
 from reports.page.layout import MODULES, module
 from reports.page.shell import TEMPLATES
-from reports.page.tables import provenance
+from reports.page.tables import loss_heading, provenance
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
 from tests.reports import synthetic
@@ -209,8 +210,17 @@ def test_a_run_without_images_still_makes_a_page(tmp_path: Path) -> None:
 
 def test_the_page_of_a_quantization_suite_compares_with_the_baseline(quantization_run: Any) -> None:
     text = write_page(quantization_run.folder).read_text()
-    assert "what precision costs" in text
+    assert "Quantization: what precision costs" in text
     assert "0 of 24" in text
+
+
+@pytest.mark.parametrize(("fields", "heading"), [
+    ({"runtime": "compiled"}, "Losses: what a runtime costs"), ({"savers": ("sdpa_math",)}, "Losses: what a saver costs"),
+    ({"step_cache": DeepCache(), "runtime": "compiled"}, "Losses: what a runtime or a step cache costs")])
+def test_the_section_of_losses_is_called_after_what_differs(quantization_run: Any, fields: dict[str, Any], heading: str) -> None:
+    one = quantization_run.suite.candidates[0]
+    suite = replace(quantization_run.suite, candidates=(one, replace(one, name="other", **fields)))
+    assert loss_heading(replace(quantization_run, suite=suite))[1] == heading
 
 
 def test_the_sections_stand_in_the_order_in_which_they_are_needed(quantization_run: Any) -> None:

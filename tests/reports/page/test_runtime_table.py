@@ -3,19 +3,26 @@ which runtimes the machine does not offer."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from harness.declare import Candidate, Merge
 from harness.records import Coverage, Durations, Latency, Memory, Reading, Record
 from harness.records.costs import STORED
 from reports import judge, load_run, recommend
 from reports.page.build import render
+from reports.page.picture_decibels import decibels
 from reports.page.runtime_table import runtime_section
 from reports.read.run import Run
+from reports.verdict.runtimes import fastest_runtime
 from tests.reports import synthetic
 
 MIB = 2**20
@@ -94,14 +101,35 @@ def test_a_runtime_that_the_machine_does_not_offer_is_said_once(run: Run) -> Non
         "openvino is not offered on cpu: openvino is not installed; install the extra 'openvino'."]
 
 
-def test_psnr_is_taken_of_the_candidates_whose_reference_is_the_same_weights_on_eager(run: Run) -> None:
+def test_psnr_is_that_of_the_metric_where_the_baseline_is_the_same_candidate_on_eager(run: Run) -> None:
     images = run.images.copy()
     images["psnr_db"] = images["candidate"].map({"onnxruntime 0": 12.0, "onnxruntime 0.5": 84.0})
     images["exact_match"] = 0.0
-    table = rows(replace(run, images=images))
+    table = rows(replace(run, images=images[images["candidate"] != "eager 0"]))
     assert table["onnxruntime"]["PSNR to eager, median"].startswith("84.00 dB lowest 84.00 dB 0 of ")
     assert table["eager"]["PSNR to eager, median"] == "the reference"
     assert table["onnxruntime_live"]["PSNR to eager, median"].startswith("not measured")
+
+
+def test_psnr_of_other_merges_is_that_of_their_own_pictures_on_eager(run: Run, tmp_path: Path) -> None:
+    reference = np.full((4, 4, 3), 100, dtype=np.uint8)
+    pictures = {"eager 0": (reference,) * 3, "onnxruntime 0": (reference, reference + 1, reference + 10)}
+    table = pd.DataFrame([{"candidate": name, "prompt": str(at), "seed": 1, "guidance": 3.0, "path": f"{name} {at}.png"}
+                          for name, of in pictures.items() for at in range(3)])
+    for name, of in pictures.items():
+        for at, picture in enumerate(of):
+            Image.fromarray(picture).save(tmp_path / f"{name} {at}.png")
+    own = replace(run, images=table, folder=tmp_path, digests=None)
+    assert decibels(own, [("onnxruntime 0", "eager 0")]) == pytest.approx([math.inf, 48.1308, 28.1308], abs=1e-4)
+    (tmp_path / "eager 0 2.png").unlink()
+    assert len(decibels(own, [("onnxruntime 0", "eager 0")])) == 2
+
+
+def test_the_verdict_of_a_suite_with_another_question_names_the_fastest_runtime(run: Run) -> None:
+    assert "onnxruntime, with 0.26 times" in recommend(run).evidence
+    assert fastest_runtime(replace(run, latency={})) == ""
+    alike = {name: replace(timed, seconds=run.latency["eager 0"].seconds) for name, timed in run.latency.items()}
+    assert fastest_runtime(replace(run, latency=alike)) == "no runtime was measurably faster than eager"
 
 
 def test_without_the_same_candidate_on_eager_there_is_no_ratio(run: Run) -> None:
