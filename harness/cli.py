@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "quantize": ("harness.commands.quantize", "write a candidate's denoiser in its number format: GGUF, scaled fp8, 16 bits"),
     "sensitivity": ("harness.commands.sensitivity", "say which layers cost most in few bits, and mix modes within a budget"),
     "plan": ("harness.commands.plan", "say what a suite needs of a device's memory, before anything is loaded"),
+    "work": ("harness.commands.work", "make images of a suite for a shared cache, beside other processes and machines"),
     "replay": ("harness.commands.replay", "make a merged file again from its header and compare the two"),
     "promote": ("harness.commands.promote", "write a candidate that passed its gates as a model file, with its evidence"),
     "verify": ("harness.commands.verify", "check whether a model file is one that was promoted"),

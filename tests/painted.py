@@ -84,7 +84,8 @@ def _without_encoders(of: _Opened, config: Path | None) -> Pipeline:
 
 def paint_runs(patch: pytest.MonkeyPatch, bench: type = PaintedBench, painting: Callable[..., Any] = paint) -> None:
     """From here on every run of this process is painted, by `painting` in place of `paint`."""
-    patch.setattr("harness.run.suite_run.Workbench", bench)
+    for user in ("harness.run.suite_run", "harness.run.shared_setting"):
+        patch.setattr(f"{user}.Workbench", bench)
     patch.setattr("harness.materialise.workbench.shape_pipeline", without_encoders)
     patch.setattr("harness.executors.maker.sample", painting)
     patch.setattr("harness.executors.maker.lengths_of", lambda *_: lambda _: ())

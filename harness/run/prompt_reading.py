@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.declare import Candidate, Grid, short_hash
-from harness.declare.effective_grid import run_grids
+from harness.declare import Candidate, Grid, Suite, short_hash
+from harness.declare.effective_grid import run_grid, run_grids, whole_grid
 from harness.declare.grid import IN_CHUNKS
 from harness.declare.prompt_texts import change_along_steps
 from harness.declare.same_text import prompts_hash
@@ -28,6 +28,11 @@ class Reading:
 
     row: Coverage
     problem: str
+
+
+def read_grid(suite: Suite, candidate: Candidate) -> Grid:
+    """The grid of a candidate with the guidance scales of all: texts that are one question at any are one."""
+    return replace(run_grid(suite, candidate), guidance_scales=whole_grid(suite).guidance_scales)
 
 
 class PromptReadings:

@@ -17,8 +17,9 @@ from harness.records import Cell, Fit
 if TYPE_CHECKING:
     from harness.run.image_making import ImageMaking, Written
 
-_REASON: Final = 2000
-"""A reason that a note gives is cut to so many characters."""
+_REASON: Final = 1000
+"""A reason that a note gives is cut to so many characters, so that all of a note's fit into its size."""
+_REFUSALS: Final = 16
 _MOST_BYTES: Final = 1 << 62
 _SIZES: Final = ("asked_bytes", "free_bytes", "total_bytes")
 
@@ -79,6 +80,15 @@ class SharedImages:
         stages = self._stages(candidate, keys, {name: _unusable(making.stage_key(cell, name)) for name in self._names(candidate)})
         return None if data is None or stages is None else SharedImage(data=data, stages=stages, why=why[:_REASON])
 
+    def has(self, candidate: Candidate, keys: Keys, cell: Cell, making: ImageMaking) -> bool:
+        """Whether there are entries for all that `image` would read; they are not verified."""
+        key = making.sampled_key(cell)
+        parts = [key, *(making.stage_key(cell, name) for name in self._names(candidate))]
+        if all(self.cache.has(keys.shared_key(part)) for part in parts):
+            return True
+        return bool((self.cache.note(keys.shared_key(key)) or {}).get("unusable")) and all(
+            self.cache.has(keys.shared_key(_unusable(part))) for part in parts)
+
     def put(self, keys: Keys, image: Written) -> None:
         """Offers an image with what it was made of; of an unusable one, last of all the notes that say why."""
         for record, data in image.files:
@@ -92,7 +102,7 @@ class SharedImages:
         them. What no version writes is left out."""
         rows = (self.cache.note(_refused(keys, identity)) or {}).get("refused")
         refusals: list[Refusal] = []
-        for row in rows[:16] if isinstance(rows, list) else ():
+        for row in rows[:_REFUSALS] if isinstance(rows, list) else ():
             with suppress(TypeError, KeyError, ValueError):
                 refusals.append(_restored(row))
         # Of an image alone nothing can be concluded: whether this device has room for it is tried.
@@ -105,7 +115,7 @@ class SharedImages:
         if not rows:
             rows.update({_place(row): row for row in (_plain(known) for known in self.refusals(keys, identity, 1 << 20))})
         rows.update({_place(row): row for row in map(_plain, refusals)})
-        self.cache.put_note(place, {"refused": list(rows.values())})
+        self.cache.put_note(place, {"refused": list(rows.values())[-_REFUSALS:]})
 
     def overflow(self, keys: Keys, identity: str) -> str:
         """Why weights of this identity, in fp16, were made in bf16; empty if they were not."""

@@ -13,11 +13,13 @@ from typing import Any
 
 from harness.cache import ImageCache, open_cache
 from harness.check import load_rows
-from harness.declare import Candidate, Grid, Suite, grid_of, short_hash
-from harness.declare.effective_grid import largest_image, run_grid, whole_grid
+from harness.declare import Candidate, Suite, grid_of, short_hash
+from harness.declare.effective_grid import largest_image
+from harness.declare.listing import first_of
 from harness.declare.picture_uses import PICTURES, files_used
 from harness.declare.prompt_groups import declared_key
 from harness.declare.same_text import prompts_hash
+from harness.executors.contract import Job
 from harness.executors.in_process import InProcess
 from harness.executors.libraries import load_libraries
 from harness.executors.maker import Maker
@@ -32,6 +34,7 @@ from harness.probes.fits import cap_where_memory_spills, free_memory
 from harness.records import Cell, Failure, Finished, Sample, SessionStart, Weights
 from harness.records.file_version import FileVersions
 from harness.records.reusable import chunked_places
+from harness.run.announced import Announcements
 from harness.run.batch_sizes import BatchSizes
 from harness.run.clip_model import ClipModel
 from harness.run.costs import Costs
@@ -48,7 +51,7 @@ from harness.run.preflight import file_problems, search_remarks
 from harness.run.progress import Progress
 from harness.run.prompt_pictures import PromptPictures
 from harness.run.prompt_poses import PromptPoses
-from harness.run.prompt_reading import PromptReadings
+from harness.run.prompt_reading import PromptReadings, read_grid
 from harness.run.race_files import race_files
 from harness.run.run_json import FITTED_BATCH, REFUSED, RunJson, Session, of_another_gpu, race_of
 from harness.run.stages import Stages
@@ -196,7 +199,17 @@ class SuiteRun:
     def remarks(self) -> list[str]:
         """What is doubtful about the device's memory and a search, before the first image; not a reason against the run."""
         offered = [c for c in self.suite.candidates if c.name not in self.not_offered]
-        return [*memory_remarks(self.suite, offered, self.bench), *search_remarks(self.suite, self.bench)]
+        return [*memory_remarks(self.suite, offered, self.bench), *search_remarks(self.suite, self.bench),
+                *self._made_otherwise(offered)]
+
+    def _made_otherwise(self, offered: Sequence[Candidate]) -> list[str]:
+        """That images of workers in the shared cache are others than those of this run, which does not find them."""
+        announcements = Announcements(cache=self.gallery.cache, job=Job(
+            suite=self.suite, suite_file="", root=str(self.options.root), device=self.options.device,
+            environment=self.head["environment"]))
+        others = {c.name: other for c in offered if (other := announcements.other(c, self.bench.weights(c)))}
+        return [f"suite {self.suite.name!r}, {first_of(list(others))}: the images that workers put into the shared cache are "
+                f"others than this run's, {next(iter(others.values()))}. It samples its own"] if others else []
 
     def candidate(self, candidate: Candidate, cells: Iterable[Cell] | None = None) -> Finished | list[Failure]:
         """Takes one candidate through all stages. Work that is already complete in the journal is not repeated. `cells` are the
@@ -278,7 +291,7 @@ class SuiteRun:
         if fresh := candidate.name in self._fresh:
             self._fresh.discard(candidate.name)
             self.ledger.forget(candidate.name)
-        reading = self._readings.of(candidate, self._read_grid(candidate), self.bench)
+        reading = self._readings.of(candidate, read_grid(self.suite, candidate), self.bench)
         coverage = [] if reading is None else [replace(reading.row, candidate=candidate.name)]
         self._record(candidate, weights, chunked_places(coverage, self._prompts))
         self._note_format(candidate, weights.identity)
@@ -305,13 +318,9 @@ class SuiteRun:
         """Whether an earlier version kept images of a candidate that overflowed."""
         return any(self.ledger.defect(sample.key) == NOT_FINITE for sample in self.gallery.at_hand(candidate.name))
 
-    def _read_grid(self, candidate: Candidate) -> Grid:
-        """The grid of a candidate with the guidance scales of all: texts that are one question at any are one."""
-        return replace(run_grid(self.suite, candidate), guidance_scales=whole_grid(self.suite).guidance_scales)
-
     def _text_problem(self, candidate: Candidate) -> str:
         """What is wrong with the prompts as the inspected candidate's text encoders read them."""
-        reading = self._readings.of(candidate, self._read_grid(candidate), self.bench)
+        reading = self._readings.of(candidate, read_grid(self.suite, candidate), self.bench)
         return "" if reading is None else reading.problem
 
     def _derived(self, candidate: Candidate, weights: Weights, absent: Sequence[Cell]) -> list[Cell]:

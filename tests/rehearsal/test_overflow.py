@@ -12,13 +12,18 @@ import pytest
 import torch
 
 from harness import Candidate, Gate
+from harness.cache import open_cache
 from harness.cli import main
 from harness.declare import Budget, Objective, Suite, plain
+from harness.declare.effective_grid import largest_image
 from harness.materialise import declared_wider
 from harness.race.race import Race
 from harness.records import Defect, Failure, Finished, Journal, Sample
 from harness.run.progress import Silent
+from harness.run.shared_setting import SharedSetting
+from harness.run.shared_work import SharedWork
 from harness.run.suite_run import Options, SuiteRun
+from harness.run.work_parts import parts_of
 from harness.sampling import NOT_FINITE, sample
 from harness.session.options import SessionOptions
 from harness.session.suite_session import SuiteSession
@@ -132,6 +137,21 @@ def test_another_run_finds_what_was_made_in_bf16_in_a_shared_cache(root: Path, t
     second, done = ran(declared(), root, tmp_path / "two", cache=address)
     assert [one.sampled for one in done.values() if isinstance(one, Finished)] == [0, 0]
     assert in_bf16(first) == in_bf16(second) != {}
+
+
+def test_workers_that_meet_an_overflow_let_the_run_know(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for what in ("keep_freed_memory", "load_libraries"):
+        monkeypatch.setattr(f"harness.run.shared_setting.{what}", lambda **_: None)
+    suite, address = declared(), f"folder:{tmp_path / 'shared'}"
+    for _ in range(2):
+        setting = SharedSetting.of(suite, "", "cuda", root)
+        outcome = SharedWork(suite=suite, head=setting.head, maker=setting.maker, cache=open_cache(address, largest_image(suite)),
+                             claims=None, sample_of=setting.sampled, say=lambda _: None).go(parts_of(suite, suite.candidates))
+        assert (outcome.failures, outcome.owed) == ({}, {})
+    assert outcome.made == 0
+    run, done = ran(suite, root, tmp_path / "run", cache=address)
+    assert [one.sampled for one in done.values() if isinstance(one, Finished)] == [0, 0]
+    assert in_bf16(run) != {}
 
 
 def test_costs_are_taken_in_the_format_of_the_images(root: Path, tmp_path: Path) -> None:
