@@ -142,8 +142,9 @@ class LiveGraph:
         """"runtime onnxruntime: 206 of 206 parameters given; 2.5e-06 from eager", and "runtime onnxruntime on vae: ..." of
         another component than the denoiser."""
         count, part = len(self._weights()), f" on {self.component}" if self.component else ""
-        return f"runtime {self.name}{part}: {count} of {count} parameters given; " + (
-            f"{max(self.errors):.2g} from eager" if self.errors else "compared with eager when it is first called")
+        distant = f"{max(self.errors):.2g} from eager" if self.errors else "compared with eager when it is first called"
+        executed = dict.fromkeys(getattr(opened.executor, "note", "") for opened in self._executors.values())
+        return "; ".join([f"runtime {self.name}{part}: {count} of {count} parameters given", distant, *filter(None, executed)])
 
     def _weights(self) -> dict[str, torch.Tensor]:
         live = self.frame.live[self.component or self.frame.denoiser]

@@ -17,7 +17,7 @@ from typing import Any, Final
 PACKAGES: Final = ("sweetspot", "torch", "diffusers", "transformers", "accelerate", "peft", "torchao", "open_clip_torch",
                    "torchmetrics", "scikit-learn", "scipy", "numpy", "pillow", "safetensors", "nvidia-ml-py", "pytest",
                    "pytest-benchmark", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt",
-                   "sdnq")
+                   "tensorrt-cu13", "tensorrt-cu12", "sdnq")
 
 
 VARIABLES: Final = ("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "MKL_CBWR",

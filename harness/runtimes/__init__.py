@@ -17,6 +17,7 @@ __all__ = ["RUNTIMES", "Executor", "Graph", "Runtime", "RuntimeRowError", "Weigh
 
 FP32_TOLERANCE: Final = 1e-4
 _ONNX: Final = ("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")  # either of the last two
+_TENSORRT: Final = ("onnx", "onnxscript", "tensorrt", "tensorrt-cu13", "tensorrt-cu12")  # one or two of the last three
 
 RUNTIMES: Final[Rows[Runtime]] = Rows({
     "eager": Runtime(description="PyTorch as it is, one kernel after another", apply=lambda module: module,
@@ -38,7 +39,7 @@ RUNTIMES: Final[Rows[Runtime]] = Rows({
     "tensorrt": Runtime(
         description="TensorRT on an exported graph, with each candidate's weights put into one plan; on NVIDIA GPUs alone",
         open=tensor_rt.TensorRt, quantizations=frozenset({"fp32", "fp16"}), tolerance=FP32_TOLERANCE,
-        packages=("onnx", "onnxscript", "tensorrt"), why_not=tensor_rt.why_not),
+        packages=_TENSORRT, why_not=tensor_rt.why_not),
 }, word="runtime", kind=Runtime, group="sweetspot.runtimes", adopt=adopt_runtime)
 
 

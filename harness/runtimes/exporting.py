@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import short_hash
 from harness.runtimes.entry import BATCH, TOKENS, Entry, Input, Size
-from harness.runtimes.graph import OUTPUT, PREFIX, Graph, read_graph
+from harness.runtimes.graph import OPSET, OUTPUT, PREFIX, Graph, read_graph
 from harness.runtimes.unet_entry import UNET
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     import torch
 
-OPSET: Final = 20
 GRAPH_VERSION: Final = 1
 """Increases when the same architecture gives another graph."""
 _PACKAGES: Final = ("torch", "diffusers", "onnx", "onnx-ir", "onnxscript")
@@ -33,11 +32,15 @@ def architecture_of(module: torch.nn.Module, dtype: str, size: Size, entry: Entr
     dtype, what is called, the sizes that are fixed, and the versions of what exports it."""
     config: Any = module.config
     own = sorted((name, repr(value)) for name, value in _config(config).items() if not name.startswith("_"))
-    # As they are called without the layers of adapters, which may still be on it.
-    shapes = [[name.replace(".base_layer.", "."), list(tensor.shape)] for name, tensor in module.state_dict().items()
-              if ".lora_" not in name]
+    shapes = [[name, list(shape)] for name, shape in shapes_of(module).items()]
     versions = versions_of_exporting(*([] if hasattr(module, "from_config") else [_OF_TEXTS]))
     return short_hash([versions, type(module).__name__, own, shapes, dtype, list(size), *([entry.name] if entry.name else [])])
+
+
+def shapes_of(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shapes of a module's weights, as they are called without the layers of adapters, which may still be on it."""
+    return {name.replace(".base_layer.", "."): tuple(tensor.shape) for name, tensor in module.state_dict().items()
+            if ".lora_" not in name}
 
 
 def _config(config: Any) -> dict[str, Any]:

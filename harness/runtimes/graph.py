@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 PREFIX: Final = "weight:"
 """Begins the names of weights among a graph's inputs. What follows is the weight's name in the module's state_dict."""
 OUTPUT: Final = "out"
-_ELEMENT_TYPES: Final = {1: "float32", 10: "float16", 16: "bfloat16"}
+OPSET: Final = 20
+ELEMENT_TYPES: Final = {1: "float32", 10: "float16", 16: "bfloat16"}
 """By ONNX's number of an element type, torch's name."""
 
 
@@ -71,7 +72,7 @@ def read_graph(data: bytes, architecture: str) -> Graph:
     model = onnx.load_from_string(data)
     types = {value.name: value.type.tensor_type for value in model.graph.input}
     weights = {name: of for name, of in types.items() if name.startswith(PREFIX)}
-    return Graph(data=data, architecture=architecture, dtype=_ELEMENT_TYPES[next(iter(weights.values())).elem_type],
+    return Graph(data=data, architecture=architecture, dtype=ELEMENT_TYPES[next(iter(weights.values())).elem_type],
                  weights={name.removeprefix(PREFIX): tuple(size.dim_value for size in of.shape.dim)
                           for name, of in weights.items()},
                  inputs={name: _sizes(of) for name, of in types.items() if name not in weights},

@@ -8,12 +8,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.records.atomic import write_atomically
 from harness.runtimes.entry import Entry, Size
-from harness.runtimes.exporting import architecture_of, export, versions_of_exporting
+from harness.runtimes.exporting import architecture_of, export, shapes_of, versions_of_exporting
 from harness.runtimes.graph import Graph, read_graph
+from harness.runtimes.graph_check import trouble_of
 from harness.runtimes.unet_entry import UNET
 
 if TYPE_CHECKING:
@@ -40,19 +41,24 @@ class Graphs:
     _lock: Lock = field(default_factory=Lock)
 
     def of(self, module: torch.nn.Module, dtype: str, size: Size, entry: Entry = UNET) -> Graph:
-        """The graph of a component for this size: from the disk, or exported now. What is damaged is made again."""
+        """The graph of a component for this size: from the disk, or exported now. What is damaged or foreign is made again."""
         name = architecture_of(module, dtype, size, entry)
         with self._lock:
             if name not in self._open:
-                self._open[name] = self._read(name) or self._export(module, dtype, size, entry, name)
+                self._open[name] = (self._read(module, dtype, size, entry, name) or
+                                    self._export(module, dtype, size, entry, name))
         return self._open[name]
 
     def _path(self, name: str) -> Path:
         return self.folder / versions_of_exporting() / f"{name}{SUFFIX}"
 
-    def _read(self, name: str) -> Graph | None:
+    def _read(self, module: Any, dtype: str, size: Size, entry: Entry, name: str) -> Graph | None:
+        """The graph on the disk; None if there is none, or one that no export writes: anybody can write there."""
         data = read_kept(self._path(name), name)
-        return None if data is None else read_graph(data, name)
+        weights = {weight: shape for weight, shape in shapes_of(module).items() if entry.takes(weight)}
+        if data is None or trouble_of(data, entry.inputs(module.config, size), weights, dtype):
+            return None
+        return read_graph(data, name)
 
     def _export(self, module: torch.nn.Module, dtype: str, size: Size, entry: Entry, name: str) -> Graph:
         started = time.perf_counter()

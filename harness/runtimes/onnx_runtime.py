@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from threading import local
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import torch
 
 _PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+_OF_SIZES: Final = frozenset({"Shape", "Size", "Gather", "Slice", "Concat", "Squeeze", "Unsqueeze", "Cast", "Range", "Add", "Sub",
+                              "Mul", "Div", "Mod", "Equal", "Where", "ConstantOfShape", "Reshape"})
 
 
 class ProviderError(RuntimeError):
@@ -62,6 +66,10 @@ class LiveOnnxRuntime:
             self._session, self._threads = _session(self._graph.data, self._device, {}), torch.get_num_threads()
         self.holds = identity
 
+    def let_go(self) -> None:
+        """Forgets where the weights lie, so that nothing keeps them."""
+        self.holds, self._weights, self._bindings = "", {}, local()
+
     def __call__(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The output for these inputs, with the weights as they are now."""
         if not hasattr(self._bindings, "own"):
@@ -101,13 +109,25 @@ def _session(model: bytes, device: str, weights: Mapping[str, torch.Tensor]) -> 
         options.add_external_initializers([PREFIX + name for name in weights],
                                           [onnxruntime.OrtValue.from_dlpack(tensor.cpu().__dlpack__())
                                            for tensor in weights.values()])
+    if kind != "cpu":
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     name = _PROVIDERS[kind]
     options.use_deterministic_compute = kind != "cpu"  # the CPU's provider has no other way
     session = onnxruntime.InferenceSession(model, options, providers=[(name, _provider_options(device))], disable_fallback=True)
     # Without the package for CUDA it goes on with the CPU, and says so in a warning only.
     if (providers := session.get_providers())[0] != name:
         raise ProviderError(f"ONNX Runtime executes by {', '.join(providers)} on {device}; expected {name}")
+    if elsewhere := sorted(set() if kind == "cpu" else _computed_on_host(session)):
+        raise ProviderError(f"ONNX Runtime executes {', '.join(elsewhere)} of the graph on the CPU, which {name} does not offer")
     return session
+
+
+def _computed_on_host(session: Any) -> Iterator[str]:
+    """The operators that a session executes on the CPU beside those that only compute sizes, which it puts there by itself. (Its
+    option `session.disable_cpu_ep_fallback` refuses these as well, and so every graph of any number of images.)"""
+    for part in session.get_provider_graph_assignment_info():
+        if part.ep_name == _PROVIDERS["cpu"]:
+            yield from (node.op_type for node in part.get_nodes() if node.op_type not in _OF_SIZES)
 
 
 def _provider_options(device: str) -> dict[str, str]:

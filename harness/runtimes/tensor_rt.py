@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from importlib import import_module
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import torch
 
 SUFFIX: Final = ".plan"
+_SHOWN: Final = 16
+"""Hex digits of a plan's digest in the coverage."""
 _OLDEST: Final = 11
 """From this version on a network computes in the number formats of its graph, and in no other."""
 _SAMPLE: Final = "sample"
@@ -34,7 +37,8 @@ class TensorRt:
         self._trt = import_module("tensorrt")
         self._log = self._trt.Logger(self._trt.Logger.ERROR)
         self._runtime = self._trt.Runtime(self._log)
-        self._graph, self._device, self.holds = graph, device, ""
+        self._runtime.engine_host_code_allowed = False  # a plan on the disk may be anybody's
+        self._graph, self._device, self.holds, self.note = graph, device, "", ""
         self._name = plan_name(graph, self._trt.__version__, gpu(device))
         self._engine: Any = None
         self._contexts = local()
@@ -78,7 +82,13 @@ class TensorRt:
     def _kept(self) -> Any:
         """The engine of the plan on disk; None if there is no plan, or if TensorRT refuses it."""
         plan = read_kept(self._path(), self._name)
-        return None if plan is None else self._runtime.deserialize_cuda_engine(plan)
+        return None if plan is None else self._engine_of(plan)
+
+    def _engine_of(self, plan: bytes) -> Any:
+        """The engine of a plan. Kernels are chosen by timing when it is built, so that its digest tells images apart that another
+        plan may give other last bits."""
+        self.note = f"plan {hashlib.sha256(plan).hexdigest()[:_SHOWN]}"
+        return self._runtime.deserialize_cuda_engine(plan)
 
     def _refitted(self, engine: Any, given: Mapping[str, torch.Tensor]) -> Any:
         """The engine with these weights; None if it does not take them."""
@@ -93,7 +103,7 @@ class TensorRt:
     def _built(self, given: Mapping[str, torch.Tensor]) -> Any:
         """An engine that is built now, with these weights. Its plan is kept if it takes them."""
         plan = build_plan(self._trt, self._log, self._graph, given)
-        engine = self._runtime.deserialize_cuda_engine(plan)
+        engine = self._engine_of(plan)
         if engine is None:
             raise TensorRtError("TensorRT does not read the plan that it built; its messages above say why")
         refit_engine(self._trt, self._log, engine, self._graph, given)

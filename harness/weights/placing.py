@@ -185,7 +185,10 @@ def denoiser_away(pipeline: Pipeline) -> Iterator[None]:
 
 def move(device: torch.device, *modules: Any) -> None:
     """Moves the parameters and buffers of modules, as new tensors; what shares memory goes on sharing it. The host does not wait
-    for copies to a GPU."""
+    for copies to a GPU. What executes a module as a graph lets go of the tensors of before."""
+    for module in modules:
+        if forget := getattr(module, "let_go", None):
+            forget()
     _lend([layer for module in modules for layer in module.modules()], device, Uploads())
 
 

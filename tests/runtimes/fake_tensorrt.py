@@ -93,7 +93,8 @@ class FakeTensorRt:
         return f"plan of {self.__version__}".encode()
 
     def _runtime(self, log: Any) -> Any:
-        return SimpleNamespace(deserialize_cuda_engine=self._deserialize)
+        self.opened = SimpleNamespace(deserialize_cuda_engine=self._deserialize)
+        return self.opened
 
     def _deserialize(self, plan: bytes) -> Any:
         if plan.decode() != f"plan of {self.__version__}":

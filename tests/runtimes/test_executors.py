@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from harness.runtimes import RUNTIMES
-from tests.runtimes.conftest import EXPORTED, distance, eager, inputs, small_unet
+from harness.runtimes import RUNTIMES, Graph
+from harness.runtimes.graph_cache import Graphs
+from harness.runtimes.guard import HALF_TOLERANCE
+from tests.runtimes.conftest import EXPORTED, SIZE, distance, eager, inputs, small_unet
 
 NEAR = 2e-5
 
@@ -78,6 +81,52 @@ def test_threads_do_not_disturb_each_other(executor: Any) -> None:
     with ThreadPoolExecutor(3) as pool:
         together = list(pool.map(executor, batches))
     assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
+class OnCuda:
+    """A session as CUDA's package gives it, which puts some operators on the CPU."""
+
+    def __init__(self, operators: list[str], options: Any) -> None:
+        self.operators, self.options = operators, options
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def get_provider_graph_assignment_info(self) -> list[Any]:
+        # Without the option there is no such information.
+        assert self.options.get_session_config_entry("session.record_ep_graph_assignment_info") == "1"
+        parts = [("CUDAExecutionProvider", "Conv"), *(("CPUExecutionProvider", name) for name in self.operators)]
+        return [SimpleNamespace(ep_name=provider, get_nodes=lambda name=name: [SimpleNamespace(op_type=name)])
+                for provider, name in parts]
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "onnxruntime_live"], indirect=True)
+@pytest.mark.parametrize(("operators", "refused"), [(["Shape", "Concat"], ""), (["Shape", "Softmax", "Conv"], "Conv, Softmax")])
+def test_what_a_gpu_leaves_to_the_cpu_is_refused_by_name(runtime: str, operators: list[str], refused: str, graph: Graph,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxruntime.InferenceSession", lambda data, options, **_: OnCuda(operators, options))
+    open_ = RUNTIMES[runtime].open
+    assert open_ is not None
+    executor = open_(graph, "cuda:0")
+    if refused:
+        with pytest.raises(RuntimeError, match=f"executes {refused} of the graph on the CPU"):
+            executor.refresh(small_unet().state_dict(), "a")
+    else:
+        executor.refresh(small_unet().state_dict(), "a")
+    assert executor.holds == ("" if refused else "a")
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "onnxruntime_live"], indirect=True)
+def test_a_graph_of_16_bits_is_within_their_rounding(runtime: str, graphs: Graphs) -> None:
+    unet = small_unet().half()
+    open_ = RUNTIMES[runtime].open
+    assert open_ is not None
+    executor = open_(graphs.of(unet, "float16", SIZE), "cpu")
+    executor.refresh(unet.state_dict(), "a")
+    given = {name: tensor if name == "timestep" else tensor.half() for name, tensor in inputs().items()}
+    made = executor(given)
+    assert made.dtype == torch.float32
+    assert 1e-6 < distance(made, eager(small_unet(), inputs())) < HALF_TOLERANCE
 
 
 def test_weights_that_were_refused_leave_none(executor: Any) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from types import SimpleNamespace
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from harness.materialise.live_model import Frame
 from harness.quantize import QuantizeReport, stored_bytes, weight_count
 from harness.runtimes import RUNTIMES, Graph
 from harness.runtimes.graph_cache import Graphs
-from harness.weights.placing import slots
+from harness.weights.placing import move, slots
 from tests.runtimes.conftest import SIZE, distance, eager, inputs, small_unet
 
 
@@ -153,3 +155,33 @@ def test_what_the_graph_does_not_take_is_refused(runtime: str, graph: Graph, gra
     executed.enter("night", SIZE)
     with pytest.raises(TypeError, match="cross_attention_kwargs"):
         executed(**inputs(), cross_attention_kwargs={})
+
+
+def test_what_is_moved_to_another_device_is_not_kept_beside_the_new_tensors(runtime: str, graph: Graph, graphs: Graphs) -> None:
+    executed, unet = exported(runtime, graphs)
+    executed.enter("night", SIZE)
+    before = [ref(tensor) for tensor in unet.parameters()]
+    executed.let_go()
+    for layer in unet.modules():  # as placing.move does
+        for name, tensor in layer._parameters.items():
+            if tensor is not None:
+                layer._parameters[name] = torch.nn.Parameter(tensor.detach().clone(), requires_grad=False)
+    del layer, tensor
+    gc.collect()
+    assert not any(tensor() is not None for tensor in before)
+    assert distance(predicted(executed), eager(unet, inputs())) < 1e-5
+
+
+def test_a_candidate_that_came_while_the_weights_were_away_raises(runtime: str, graph: Graph, graphs: Graphs) -> None:
+    executed, _ = exported(runtime, graphs)
+    executed.enter("night", SIZE)
+    executed.let_go()
+    executed.frame.entered = "two"
+    with pytest.raises(MaterialiseError, match="other weights"):
+        predicted(executed)
+
+
+def test_moving_a_module_lets_its_graph_go() -> None:
+    gone: list[bool] = []
+    move(torch.device("cpu"), SimpleNamespace(modules=lambda: (), let_go=lambda: gone.append(True)), small_unet())
+    assert gone == [True]

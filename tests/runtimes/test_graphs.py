@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -12,7 +13,9 @@ import torch
 from harness.runtimes import Graph, WeightsError
 from harness.runtimes.exporting import architecture_of
 from harness.runtimes.graph import PREFIX, fitting
-from harness.runtimes.graph_cache import Graphs
+from harness.runtimes.graph_cache import Graphs, write_kept
+from harness.runtimes.graph_check import trouble_of
+from harness.runtimes.unet_entry import UNET
 from tests.runtimes.conftest import SIZE, small_unet
 
 
@@ -88,3 +91,53 @@ def test_what_decides_a_graph_is_in_its_name(monkeypatch: pytest.MonkeyPatch) ->
     names = {architecture_of(unet, dtype, size) for dtype, size in (("float32", SIZE), ("float16", SIZE), ("float32", (6, 4)))}
     monkeypatch.setattr("harness.runtimes.exporting.metadata.version", lambda _: "99")
     assert len(names | {architecture_of(unet, "float32", SIZE)}) == 4
+
+
+def edited(graph: Graph, change: Any) -> bytes:
+    """The graph with a change that whoever can write into the folder could make."""
+    model = onnx.load_from_string(graph.data)
+    change(model)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def reading_a_file(model: Any) -> None:
+    tensor = model.graph.initializer.add(name="foreign", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="/etc/passwd")
+
+
+def bomb(model: Any) -> None:
+    """A value of a thousand times a thousand million numbers, added to nothing."""
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([10 ** 6, 10 ** 6]), "shape"))
+    model.graph.node.insert(0, onnx.helper.make_node("ConstantOfShape", ["shape"], ["bomb"], name="bomb"))
+
+
+def looping(model: Any) -> None:
+    body = onnx.helper.make_graph([], "body", [], [])
+    model.graph.node.add(op_type="Loop", output=["x"]).attribute.append(onnx.helper.make_attribute("body", body))
+
+
+HOSTILE = {
+    "another file": reading_a_file, "takes more than": bomb, "the operator .Loop": looping,
+    "the operator com.evil.Run": lambda model: model.graph.node.add(op_type="Run", domain="com.evil", output=["x"]),
+    "operators or functions of its own": lambda model: model.opset_import.add(domain="com.evil", version=1),
+    "inputs are other ones": lambda model: model.graph.input.pop(),
+    "output is another one": lambda model: model.graph.output.add(name="more"),
+    "is not known": lambda model: model.graph.node.add(op_type="NonZero", input=["sample"], output=["x"])}
+
+
+@pytest.mark.parametrize("fact", HOSTILE)
+def test_a_graph_that_no_export_writes_is_refused(fact: str, graph: Graph) -> None:
+    inputs = UNET.inputs(small_unet().config, SIZE)
+    assert trouble_of(graph.data, inputs, graph.weights, "float32") == ""
+    assert fact in trouble_of(edited(graph, HOSTILE[fact]), inputs, graph.weights, "float32")
+
+
+def test_a_foreign_graph_with_a_true_digest_is_made_again(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.runtimes.graph_cache.export", lambda *_: graph)
+    Graphs(folder=tmp_path).of(small_unet(), "float32", SIZE)
+    [path] = tmp_path.glob("*/*.graph")
+    write_kept(path, graph.architecture, edited(graph, reading_a_file))
+    again = Graphs(folder=tmp_path)
+    assert again.of(small_unet(), "float32", SIZE) == graph
+    assert list(again.seconds) == [graph.architecture]

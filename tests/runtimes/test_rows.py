@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.probes.environment import deciding_pixels
+from harness.probes.environment import PACKAGES, deciding_pixels
 from harness.runtimes import RUNTIMES, Runtime, RuntimeRowError, adopt_runtime
 
 LACKS = RUNTIMES["compiled"].why_not("cpu")
@@ -80,6 +80,11 @@ def test_the_versions_of_a_runtimes_packages_are_known_only_with_what_it_made(pa
     assert deciding_pixels(facts) == deciding_pixels(later)
     packages = RUNTIMES["onnxruntime"].packages
     assert deciding_pixels(facts, packages) != deciding_pixels(later, packages)
+
+
+def test_the_packages_of_every_runtime_are_on_record() -> None:
+    assert {package for row in RUNTIMES.values() for package in row.packages} <= {*PACKAGES}
+    assert {"tensorrt", "tensorrt-cu13", "tensorrt-cu12"} <= {*RUNTIMES["tensorrt"].packages}
 
 
 def test_a_runtime_has_either_a_module_or_a_graph() -> None:

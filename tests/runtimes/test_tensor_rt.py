@@ -65,6 +65,15 @@ def test_a_plan_without_weights_serves_the_next_process(fake: FakeTensorRt, grap
     assert distance(later(inputs()), eager(small_unet(1), inputs())) < 1e-6
 
 
+def test_the_plan_is_named_by_its_digest_and_runs_no_code_of_the_host(fake: FakeTensorRt, graph: Graph) -> None:
+    built, later = TensorRt(graph, "cuda"), TensorRt(graph, "cuda")
+    for executor in (built, later):
+        executor.refresh(small_unet(0).state_dict(), "a")
+        assert fake.opened.engine_host_code_allowed is False
+    assert re.fullmatch("plan [0-9a-f]{16}", built.note)
+    assert later.note == built.note
+
+
 def test_another_version_or_gpu_has_a_plan_of_its_own(fake: FakeTensorRt, graph: Graph, tmp_path: Path,
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     TensorRt(graph, "cuda").refresh(small_unet().state_dict(), "a")
