@@ -4,6 +4,7 @@ the import does to the process."""
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -85,12 +86,15 @@ def _as_if_not_imported() -> Iterator[None]:
     sdnq has those of its layers trusted wherever files are read."""
     import torch
 
+    quieted = logging.root.manager.disable
     before = {name: os.environ.get(name) for name in _QUIET}
     trusted = torch.serialization.get_safe_globals()
     os.environ.update(_QUIET)
+    logging.disable(logging.WARNING)  # of the other quantizers that transformers and diffusers then import
     try:
         yield
     finally:
+        logging.disable(quieted)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -107,14 +107,14 @@ def test_a_machine_without_the_package_says_so(monkeypatch):
 def test_importing_the_package_leaves_no_setting_behind():
     """By itself it has torch.load trust its layers, raises the limits of torch.compile, and registers a quantizer."""
     script = """
-import json, os, sys, torch
+import json, logging, os, sys, torch
 import diffusers.quantizers.auto, transformers.quantizers.auto
 from harness.quantize.formats import FORMATS
 def settings():
     import torch._dynamo as dynamo
     return [sorted(str(one) for one in torch.serialization.get_safe_globals() if "sdnq" in str(one)),
             [getattr(dynamo.config, name) for name in dir(dynamo.config) if "limit" in name],
-            torch.get_num_threads(), str(torch.get_default_dtype()), torch.is_grad_enabled(),
+            torch.get_num_threads(), str(torch.get_default_dtype()), torch.is_grad_enabled(), logging.root.manager.disable,
             sorted(name for name in os.environ if "SDNQ" in name), hash(torch.random.get_rng_state().numpy().tobytes()),
             [sorted(name for name in module.AUTO_QUANTIZER_MAPPING if "sdnq" in name and module is transformers.quantizers.auto)
              for module in (diffusers.quantizers.auto, transformers.quantizers.auto)]]
