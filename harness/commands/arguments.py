@@ -32,6 +32,17 @@ def positive_minutes(text: str) -> float:
     return number
 
 
+def seconds(text: str) -> float:
+    """A number above 0, at most a day."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 24 * 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0, at most a day")
+    return number
+
+
 def count(text: str) -> int:
     """An integer from 1 to 999,999."""
     if not text.isascii() or not text.isdigit() or len(text) > 6 or int(text) == 0:

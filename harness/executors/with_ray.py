@@ -49,7 +49,7 @@ class Asked:
         address, comma, number = ("", "", rest) if rest.isdigit() else rest.partition(",")
         if kind != "ray" or ((comma or number) and not (number.isascii() and number.isdigit() and int(number))):
             raise PlacesError(f"--workers {word!r}: expected ray, ray:N, ray:ADDRESS or ray:ADDRESS,N, as ray:head:6379,8")
-        if address.startswith("ray://"):
+        if address.startswith(("ray://", "//")):
             raise PlacesError(f"--workers {word!r}: the Ray Client (ray://) is not supported; start the run on a node of the "
                               "cluster, as with `ray job submit`, and take --workers ray:auto")
         return cls(address=address, count=int(number or 0))

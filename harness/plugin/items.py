@@ -14,6 +14,7 @@ import pytest
 
 from harness.declare import Candidate
 from harness.declare.listing import LONGEST_MESSAGE, first_of
+from harness.executors.crew import NoWorkerError
 from harness.plugin import ci as plugin_ci
 from harness.plugin.options import tolerates_inconclusive
 from harness.records.harmless_text import printable
@@ -58,7 +59,7 @@ class _Item(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Our own errors are shown without a traceback; any other exception is a bug and keeps it."""
-        if isinstance(excinfo.value, SuiteProblemError | RunFolderError):
+        if isinstance(excinfo.value, SuiteProblemError | RunFolderError | NoWorkerError):
             return "\n".join(printable(line) for line in str(excinfo.value).splitlines())
         if isinstance(excinfo.value, OSError) and excinfo.value.errno in _REFUSED_BY_DISK:
             return printable(f"the run folder could not be written: {excinfo.value}. Make room, or give --runs-dir another "

@@ -8,7 +8,8 @@ from typing import Final
 
 import pytest
 
-from harness.commands.arguments import megabytes
+from harness.commands.arguments import megabytes, seconds
+from harness.executors.workers import workers_problem
 from harness.run.device import device_problem
 from harness.session.options import SessionOptions, cache_problem
 
@@ -22,6 +23,11 @@ def add_options(parser: pytest.Parser) -> None:
                     help="materialise, sample and measure the suites' candidates, and write the report")
     group.addoption("--device", default="cpu", dest="sweetspot_device", metavar="cpu|cuda|cuda:N",
                     help="where candidates run (default: cpu)")
+    group.addoption("--workers", default="", dest="sweetspot_workers", metavar="WHO",
+                    help="who makes the images: local:N for N processes, local:cuda for one on each GPU, ray or ray:ADDRESS for "
+                         "a Ray cluster (default: this process)")
+    group.addoption("--worker-timeout", type=seconds, default=0.0, dest="sweetspot_worker_timeout", metavar="SECONDS",
+                    help="end a worker that makes no batch in this time, and give its images to others (default: never)")
     group.addoption("--runs-dir", default="runs", dest="sweetspot_runs", metavar="DIR",
                     help="folder that holds one folder per suite (default: runs)")
     group.addoption("--fresh", action="store_true", dest="sweetspot_fresh",
@@ -63,7 +69,8 @@ def session_options(config: pytest.Config) -> SessionOptions:
     return SessionOptions(
         root=root, runs=root / given.sweetspot_runs, baselines=root / given.sweetspot_baselines, device=given.sweetspot_device,
         fresh=given.sweetspot_fresh, exact=given.sweetspot_exact, verify=given.sweetspot_verify, retime=given.sweetspot_retime,
-        cache=given.sweetspot_cache, live=given.sweetspot_live, page_budget=float(given.sweetspot_page_budget),
+        cache=given.sweetspot_cache, workers=given.sweetspot_workers,
+        worker_timeout=given.sweetspot_worker_timeout, live=given.sweetspot_live, page_budget=float(given.sweetspot_page_budget),
         own_process=True, command=("pytest", *map(str, config.invocation_params.args)))
 
 
@@ -107,6 +114,8 @@ def refuse(config: pytest.Config) -> None:
             "to see what would run, give --collect-only")
     if wrong := device_problem(given.sweetspot_device):
         raise pytest.UsageError(f"--device: {wrong}")
+    if wrong := workers_problem(given.sweetspot_workers, given.sweetspot_device):
+        raise pytest.UsageError(wrong)
     if wrong := cache_problem(given.sweetspot_cache):
         raise pytest.UsageError(wrong.replace("shared cache", "--shared-cache", 1))
     file = markdown_file(config)

@@ -102,11 +102,12 @@ class Asking:
             self._expect(self.wanted(plan))
         for name in plan.candidates:
             self._asked.setdefault(name, set()).update(self._cells(plan, name, others))
-        for candidate in (*in_order(self.run.suite), *others):
-            if candidate.name in plan.candidates:
-                failures = self._sample(candidate, self._asked[candidate.name])
-                self.failures += failures
-                self.failed |= {failure.candidate for failure in failures}
+        ordered = [candidate for candidate in (*in_order(self.run.suite), *others) if candidate.name in plan.candidates]
+        self.run.ahead([(candidate, self._asked[candidate.name]) for candidate in ordered])
+        for candidate in ordered:
+            failures = self._sample(candidate, self._asked[candidate.name])
+            self.failures += failures
+            self.failed |= {failure.candidate for failure in failures}
 
     def close(self, look: Look, outcome: Outcome) -> None:
         """Records the result of a look; may be called again when more is known."""

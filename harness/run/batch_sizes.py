@@ -67,6 +67,11 @@ class BatchSizes:
         return replace(fit, candidate=name, asked_bytes=None, free_bytes=None,
                        why=f"not tried with {fit.batch_size} images, because {fit.candidate!r} had no room for them: {fit.why}")
 
+    def restart(self, name: str) -> None:
+        """Lets a candidate begin again, with the sizes that hold by then."""
+        for guided in (False, True):
+            self._sizes.pop((name, guided), None)
+
     def halve(self, name: str, shape: Shape, fit: Fit, *, guided: bool) -> None:
         """Halves the size of the refused batch, for the candidate and for all that begin later. With guidance, a batch needs
         more: what has no room without it has none with it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 DERIVED_AT_ONCE: Final = 16
 """Images whose post-steps are applied before they are written."""
 
-Done: TypeAlias = "Callable[[Sequence[Sample], Images], None]"
-"""Called with images and their pixels once they are written."""
+Done: TypeAlias = "Callable[[Sequence[Sample], Callable[[], Images]], None]"
+"""Called with images, and what gives their pixels, once they are written."""
 
 
 class Gallery:
@@ -78,10 +79,12 @@ class Gallery:
         """The wanted cells of a candidate, in the grid's order."""
         return self._parts.get(name, self.cells(name))
 
-    def absent(self, candidate: Candidate, weights: Weights) -> list[Cell]:
-        """The wanted cells whose image is neither in this run nor in the shared cache, in the grid's order."""
+    def absent(self, candidate: Candidate, weights: Weights, cells: Iterable[Cell] | None = None) -> list[Cell]:
+        """Those of some cells, by default the wanted ones, whose image is neither in this run nor in the shared cache, in their
+        order."""
         keys = self._keys(candidate.name, weights, self.suite.grid.images_per_batch)
-        missing = self.ledger.missing(candidate.name, [(cell, keys[cell]) for cell in self.wanted(candidate.name)])
+        missing = self.ledger.missing(candidate.name, [
+            (cell, keys[cell]) for cell in (self.wanted(candidate.name) if cells is None else cells)])
         for size in self._smaller(candidate.name):
             keys = self._keys(candidate.name, weights, size)
             missing = self.ledger.missing(candidate.name, [(cell, keys[cell]) for cell in missing])
@@ -144,7 +147,7 @@ class Gallery:
                 part = [self._derived(making, cell) for cell in remaining[start:start + DERIVED_AT_ONCE]]
                 if images := [image for image in part if image is not None]:
                     self._learn(candidate, refusals)
-                    done(self.store(making, images), np.stack([image.pixels for image in images]))
+                    done(self.store(making, images), partial(_pixels, images))
             present = {cell for cell in remaining if not self.ledger.missing(name, [(cell, making.keys[cell])])}
             remaining = [cell for cell in remaining if cell not in present]
             if not remaining:
@@ -232,3 +235,7 @@ class Gallery:
 
     def _smaller(self, name: str) -> list[int]:
         return smaller_batches(self.suite.grid.images_per_batch, self.ledger.fits(name))
+
+
+def _pixels(images: Sequence[Written]) -> Images:
+    return np.stack([image.pixels for image in images])

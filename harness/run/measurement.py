@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
@@ -57,12 +58,14 @@ class Meter:
     clip: Callable[[], Any]
     pictures: PromptPictures
     poses: PromptPoses
-    _ahead: list[tuple[Future[None], ...]] = field(default_factory=list)
+    _ahead: deque[tuple[Future[None], ...]] = field(default_factory=deque)
     """By batch: what measures it."""
     _pool: ThreadPoolExecutor | None = None
     _cores: ThreadPoolExecutor | None = None
     _baseline: Mapping[Cell, Sample] = field(default_factory=dict)
     """By cell of the candidate that is measured: the baseline's image that stands beside it."""
+    _name: str = ""
+    """The candidate whose images are fed."""
     _alone: bool = False
     """Whether nothing may be computed beside the sampling of the candidate."""
 
@@ -73,6 +76,12 @@ class Meter:
         savers = [saver for candidate in self.suite.candidates if candidate.name == name for saver in candidate.savers]
         self._alone = any(SAVERS[saver].whole_process for saver in savers)
         self._baseline = {} if name == self.suite.baseline else self._beside(name)
+        self._name = name
+
+    def wants(self, name: str, *, patient: bool) -> bool:
+        """Whether images of a candidate, of several workers perhaps, are to be fed now: the last that was announced. One who is
+        not `patient` feeds none while others wait."""
+        return name == self._name and not self._alone and (patient or len(self._ahead) <= MEASURED_AHEAD)
 
     def feed(self, samples: Sequence[Sample], pixels: Images) -> None:
         """Measures images that were just written, on separate threads while the next ones are sampled. Metrics that fail here
@@ -127,8 +136,9 @@ class Meter:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _first_ready(self) -> None:
-        for measured in self._ahead.pop(0):
-            measured.result()
+        with suppress(IndexError):  # another thread waited for the last
+            for measured in self._ahead.popleft():
+                measured.result()
 
     @property
     def _on_gpu(self) -> bool:

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from harness.executors.contract import Failed
+from harness.executors.crew import NoWorkerError
 from harness.executors.overflow import Fp16OverflowError
 from harness.records import Failure
 from harness.run_folder.ledger import Ledger
@@ -30,11 +31,11 @@ class Stages:
     @contextmanager
     def stage(self, name: str, stage: str, failures: list[Failure]) -> Iterator[None]:
         """An exception inside becomes a Failure of the candidate `name`, in `failures` and in the journal; only an interruption
-        goes through, and an overflow after which the candidate is made once more."""
+        goes through, an overflow after which the candidate is made once more, and that there is no worker to make any."""
         self.begin(name, stage)
         try:
             yield
-        except Fp16OverflowError:
+        except (Fp16OverflowError, NoWorkerError):
             raise
         except Exception as error:
             failed = error.failed if isinstance(error, WorkerFailureError) else Failed.of(stage, error)

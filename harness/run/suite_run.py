@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,15 +26,19 @@ from harness.executors.libraries import load_libraries
 from harness.executors.maker import Maker
 from harness.executors.overflow import Fp16OverflowError
 from harness.executors.quiet import quiet_libraries
+from harness.executors.with_crew import WithCrew
+from harness.executors.workers import crew_of
 from harness.materialise import MaterialiseError, WiderFormats, Workbench
 from harness.metrics import METRICS
 from harness.probes import idle_before_use
 from harness.probes.c_allocator import keep_freed_memory
 from harness.probes.environment import environment
 from harness.probes.fits import cap_where_memory_spills, free_memory
-from harness.records import Cell, Failure, Finished, Sample, SessionStart, Weights
+from harness.records import Cell, Failure, Finished, Fit, Sample, SessionStart, Weights
 from harness.records.file_version import FileVersions
 from harness.records.reusable import chunked_places
+from harness.records.worker_sessions import WORKERS, WorkerSession, WorkerWork, with_session
+from harness.run.ahead import Ahead, Known
 from harness.run.announced import Announcements
 from harness.run.batch_sizes import BatchSizes
 from harness.run.clip_model import ClipModel
@@ -73,7 +78,9 @@ from harness.sampling import (
 class Options:
     """The options of a run. Relative paths of the suite are resolved below `root`; `runs` holds one folder per suite. `verify`
     hashes every image that is reused; `retime` times candidates again that the journal has timings of; `cache` is the address of
-    images shared with other runs (see cache.open_cache); with `own_process` nothing in the process is older than the run."""
+    images shared with other runs (see cache.open_cache); with `own_process` nothing in the process is older than the run.
+    `workers` says who makes the images, as --workers does; empty is this process. One that sends nothing for `worker_timeout`
+    seconds is ended, unless it is 0."""
 
     root: Path
     runs: Path
@@ -83,13 +90,17 @@ class Options:
     retime: bool = False
     cache: str = ""
     own_process: bool = False
+    workers: str = ""
+    worker_timeout: float = 0.0
     command: tuple[str, ...] = ()
 
 
 class SuiteRun:
     """The run of one suite: opens its folder, takes candidates one by one, and keeps the journal."""
 
-    def __init__(self, suite: Suite, suite_file: str, options: Options, progress: Progress) -> None:
+    def __init__(self, suite: Suite, suite_file: str, options: Options, progress: Progress,
+                 say: Callable[[str], None] = lambda _: None) -> None:
+        """`say` is called with sentences about workers."""
         self.declared, self.started = suite, time.monotonic()
         self.options, self.progress = options, progress
         self.folder = options.runs / suite.name
@@ -100,7 +111,7 @@ class SuiteRun:
         self._versions, self._wider = FileVersions(), WiderFormats()
         self._maker = Maker(new_bench=self._new_bench, grid=suite.grid)
         self.not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, options.device))}
-        self._shown = self._counted = 0
+        self._shown, self._counted, self._say = Counter[str](), 0, say
         self._begun: set[str] = set()
         self._fresh = {c.name for c in suite.candidates} if options.fresh else set()
         self._retiming = options.retime
@@ -149,9 +160,23 @@ class SuiteRun:
                             settings=self.head["metric_settings"], clip=self._clip.scorer,
                             poses=self._poses, pictures=PromptPictures(self.declared, lambda file: self.bench.library.path(file)))  # noqa: PLW0108
 
+        self._crew = self._with_crew(suite_file) if self.options.workers else None
         self._owed = OwedImages(gallery=self.gallery, stages=self._stages, sizes=self._sizes, meter=self._meter,
-                                executor=InProcess(worker=self._maker), bench=lambda: self.bench, took=self._took,
-                                halved=self._note_refusals)
+                                executor=self._crew or InProcess(worker=self._maker), bench=lambda: self.bench, wider=self._wider,
+                                took=self._took, halved=self._halved, crew=self._crew)
+        self._ahead = None if self._crew is None else Ahead(owed=self._owed, crew=self._crew, read=self._read_ahead)
+
+    def _with_crew(self, suite_file: str) -> WithCrew:
+        job = Job(suite=self.declared, suite_file=suite_file, root=str(self.options.root), device=self.options.device,
+                  environment=self.head["environment"])
+
+        def worked(seconds: float, work: Sequence[WorkerWork]) -> None:
+            session = WorkerSession(asked=self.options.workers, started=str(self.head["started"]), seconds=seconds,
+                                    workers=tuple(work))
+            self.run_json.note(**{WORKERS: with_session(self.head, session)})
+
+        return WithCrew(lambda say: crew_of(self.options.workers, job, limit=self.options.worker_timeout, say=say), self._say,
+                        worked)
 
     @property
     def bench(self) -> Workbench:
@@ -165,6 +190,7 @@ class SuiteRun:
     def release(self) -> None:
         """Releases all models, so that the next suite's memory figures do not include them. Later stages of this suite load them
         again, and must find the same files."""
+        self._end_workers()
         self._maker.release()
         self._clip.release()
         self._poses.release()
@@ -175,11 +201,16 @@ class SuiteRun:
                                   versions=self._versions, wider=self._wider)
 
     def close(self) -> None:
-        """Closes the run folder and releases its lock."""
+        """Ends the workers, closes the run folder and releases its lock."""
+        self._end_workers()
         self._meter.close()
         with suppress(OSError):
             self.ledger.close()
         self._lock.close()
+
+    def _end_workers(self) -> None:
+        if self._crew is not None:
+            self._crew.end()
 
     def preflight(self) -> list[str]:
         """Problems that the model files show by themselves, for all candidates, before the first image."""
@@ -219,33 +250,71 @@ class SuiteRun:
         self.gallery.want(candidate.name, cells)
         with threads_for(grid_of(self.suite, candidate), self.options.device):
             try:
-                return self._candidate(candidate)
-            except Fp16OverflowError as overflow:
-                self._widen(candidate, str(overflow))
-                return self._candidate(candidate)
+                try:
+                    return self._candidate(candidate)
+                except Fp16OverflowError as overflow:
+                    self._widen(candidate, str(overflow))
+                    return self._candidate(candidate)
+            finally:
+                self._forget_ahead(candidate)
+                self._shown[candidate.name] = 0
+
+    def ahead(self, asked: Sequence[tuple[Candidate, Iterable[Cell] | None]]) -> None:
+        """Hands all that these candidates lack of these cells (None: the whole grid) to the workers, who make them side by side;
+        `candidate` then waits for its own. Does nothing without workers."""
+        if self._ahead is not None:
+            self._doing("", "look for images")
+            self._ahead.hand(asked)
+
+    def _read_ahead(self, candidate: Candidate, cells: Iterable[Cell] | None) -> Known | None:
+        """What of a candidate is to be made. None for one whose files have a problem, which `candidate` reports, or that is made
+        once more in another format."""
+        of_grid = self.gallery.cells(candidate.name)
+        asked = of_grid if cells is None else [cell for cell in of_grid if cell in set(cells)]
+        forgotten = candidate.name in self._fresh
+        try:
+            weights, fresh = self._announce(candidate)
+            absent = list(asked) if fresh else self.gallery.absent(candidate, weights, asked)
+            if self.bench.may_widen(candidate) and (self._overflowed(candidate) or (
+                    absent and not fresh and self.gallery.overflowed_elsewhere(candidate, weights))):
+                return None
+            owed = absent if fresh or not candidate.post else self._derived(candidate, weights, absent)
+        except Exception:
+            self._fresh |= {candidate.name} if forgotten else set()
+            return None
+        return Known(weights=weights, absent=tuple(owed), derived=frozenset(absent) - frozenset(owed), fresh=fresh)
+
+    def _forget_ahead(self, candidate: Candidate) -> None:
+        if self._ahead is not None:
+            self._ahead.forget(candidate.name)
 
     def _widen(self, candidate: Candidate, why: str) -> None:
         """Forgets what was made of a candidate in fp16, which then runs in bf16: all its images are of one format."""
         self._meter.settle()
         self.gallery.share_overflow(candidate, self.bench.weights(candidate), why)
         self.bench.widen(candidate, why)
+        self._forget_ahead(candidate)
         self.ledger.forget(candidate.name)
-        self.progress.advance(-max(self._shown, self._counted),
+        self.progress.advance(-max(self._shown[candidate.name], self._counted),
                               f"{self.suite.name} {candidate.name}: overflows in fp16, now in bf16")
-        self._shown = self._counted = 0
+        self._shown[candidate.name] = self._counted = 0
         free_memory(self.options.device)
 
     def _candidate(self, candidate: Candidate) -> Finished | list[Failure]:
         started = time.perf_counter()
         failures: list[Failure] = []
-        self._shown = 0
+        handed = None if self._ahead is None else self._ahead.of(candidate.name)
         with self._stages.stage(candidate.name, "read the model files", failures):
             weights, fresh = self._announce(candidate)
+            fresh = fresh or (handed is not None and handed.known.fresh)
         if failures:
             return self._give_up(candidate, failures)
         with self._stages.stage(candidate.name, "look for images", failures):
             # Fresh means reusing nothing, neither from another candidate with the same weights nor from a shared cache.
-            absent = list(self.gallery.wanted(candidate.name)) if fresh else self.gallery.absent(candidate, weights)
+            wanted = self.gallery.wanted(candidate.name)
+            on_the_way = frozenset[Cell]() if handed is None else handed.cells
+            lacking = wanted if fresh else self.gallery.absent(candidate, weights)
+            absent = [cell for cell in wanted if cell in on_the_way or cell in set(lacking)]
         if failures:
             return self._give_up(candidate, failures)
         if self.bench.may_widen(candidate) and self._overflowed(candidate):
@@ -253,13 +322,16 @@ class SuiteRun:
         if absent and not fresh and self.bench.may_widen(candidate) and (
                 why := self.gallery.overflowed_elsewhere(candidate, weights)):
             raise Fp16OverflowError(why)
-        reused = len(self.gallery.wanted(candidate.name)) - len(absent)
+        derived = frozenset[Cell]() if handed is None else handed.known.derived.intersection(wanted)
+        reused = len(wanted) - len(absent) - len(derived)
         # Images that an earlier look requested were counted then.
-        self._shown = max(reused, self._counted)
-        self.progress.advance(self._shown - self._counted, f"{self.suite.name} {candidate.name}")
+        counted = max(reused, self._counted)
+        self._shown[candidate.name] += counted
+        self.progress.advance(counted - self._counted, f"{self.suite.name} {candidate.name}")
         if candidate.post and not fresh:
             with self._stages.stage(candidate.name, "post-steps", failures):
-                absent = self._derived(candidate, weights, absent)
+                left = self._derived(candidate, weights, [cell for cell in absent if cell not in on_the_way])
+                absent = [cell for cell in absent if cell in on_the_way or cell in set(left)]
             # The raw pictures of another candidate, which asks for fp16, can have overflowed.
             if not failures and self.bench.may_widen(candidate) and self._overflowed(candidate):
                 raise Fp16OverflowError(NOT_FINITE)
@@ -332,21 +404,26 @@ class SuiteRun:
         return self.gallery.derive(candidate, (weights, self.bench.raw_weights(candidate)), post, absent,
                                    partial(self._took, candidate, sampled=False))
 
-    def _note_refusals(self) -> None:
-        """With a batch size that was fitted: says in run.json with which batches later sessions begin."""
+    def _halved(self, name: str, fit: Fit, guided: bool) -> None:
+        """Called when memory for a batch was refused. With a batch size that was fitted, says in run.json with which batches
+        later sessions begin."""
+        if self._ahead is not None:
+            self._ahead.outdate(name, fit, guided=guided)
         if self._fitted is not None and (refusals := self._sizes.refusals) != self._fitted.get(REFUSED, []):
             self._fitted = {**self._fitted, REFUSED: refusals}
             self.run_json.note(**{FITTED_BATCH: self._fitted})
 
-    def _took(self, candidate: Candidate, samples: Sequence[Sample], pixels: Images, *, sampled: bool = True) -> None:
+    def _took(self, candidate: Candidate, samples: Sequence[Sample], pixels: Callable[[], Images], *,
+              sampled: bool = True) -> None:
         """Called when images were written, `sampled` or made of raw pictures that were there: measures them while the next are
         made."""
-        self._shown += len(samples)
+        self._shown[candidate.name] += len(samples)
         if sampled:
             self.images_made += len(samples)
             self.work_made += sum(candidate_work(self.suite, candidate, sample.cell.guidance) for sample in samples)
         self.progress.advance(len(samples), f"{self.suite.name} {candidate.name}: {'sample' if sampled else 'post-steps'}")
-        self._meter.feed(samples, pixels)
+        if self._meter.wants(candidate.name, patient=self._crew is None):
+            self._meter.feed(samples, pixels())
 
     def _refuse_nothing(self, candidate: Candidate) -> None:
         """Raises SamplingError for a candidate without a single usable image, because nothing could be measured."""
@@ -369,6 +446,7 @@ class SuiteRun:
         this environment; with `retime` once more in any case. Those of earlier sessions among them are timed if their files are
         still the same. One that an earlier session could not time is tried alone first: while it fails, the others are not timed
         again. Returns a Failure for each candidate that cannot be timed."""
+        self._end_workers()  # they would disturb the timing
         costs, timed = self._costs(), self._to_time(names)
         self._retiming = False
         # They belong to no single candidate, and are made again if more images are sampled.
@@ -418,7 +496,7 @@ class SuiteRun:
         return True
 
     def _give_up(self, candidate: Candidate, failures: list[Failure]) -> list[Failure]:
-        given_up = len(self.gallery.wanted(candidate.name)) - max(self._shown, self._counted)
+        given_up = len(self.gallery.wanted(candidate.name)) - max(self._shown[candidate.name], self._counted)
         self.progress.advance(given_up, f"{self.suite.name} {candidate.name} failed")
         return failures
 

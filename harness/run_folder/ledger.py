@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -140,8 +140,9 @@ class Ledger:
                                  f"{RUN_FORMAT}; use the version that wrote it, or another folder with --runs-dir")
         return head
 
-    def forget(self, candidate: str) -> None:
-        """Removes a candidate from the journal and deletes those of its images that no other candidate shares.
+    def forget(self, candidate: str, keys: Collection[str] | None = None) -> None:
+        """Removes a candidate from the journal and deletes those of its images that no other candidate shares. With `keys`, only
+        the images of these keys, and what is on record about them.
 
         Only paths that the journal names and that are in this folder are deleted; nothing else in it is ours.
         """
@@ -154,10 +155,11 @@ class Ledger:
             for record in self.journal.records([]):
                 # Another candidate may share an image, and then what is on record about it: defects, and what it was made of.
                 about_shared = isinstance(record, Defect) or (isinstance(record, Intermediate) and record.sample in of_others)
-                if record.candidate != candidate or about_shared:
+                others = record.candidate != candidate or (keys is not None and _image_of(record) not in keys)
+                if others or about_shared:
                     lines.append(to_line(record) + "\n")
                 if isinstance(record, Sample | Intermediate):
-                    (own if record.candidate == candidate and not about_shared else shared).add(record.path)
+                    (shared if others or about_shared else own).add(record.path)
             write_atomically(self.journal.path, "".join(lines).encode())
             for path in own - shared:
                 self._images.delete(path)
@@ -373,3 +375,8 @@ class Ledger:
                 pass  # large, and never asked for
             case _:
                 self._latest.take(record)
+
+
+def _image_of(record: Record) -> str:
+    """The key of the image that a record is, or is about; empty for one about something else."""
+    return record.key if isinstance(record, Sample) else record.sample if isinstance(record, Intermediate | Measurement) else ""

@@ -10,6 +10,7 @@ from harness.check import load_rows, problems
 from harness.declare import Suite
 from harness.declare.load_suite import loaded_suite
 from harness.executors.quiet import own_warnings
+from harness.executors.workers import workers_problem
 from harness.run.device import device_problem
 from harness.run.progress import Bar, Silent
 from harness.session.options import SessionOptions, cache_problem
@@ -31,22 +32,24 @@ class DeclarationError(ValueError):
 def run_suite(  # noqa: PLR0913 - the options of the command line, by the same names
         suite: Suite | str | Path, *, device: str = "cpu", runs_dir: str | Path = "runs", fresh: bool = False,
         exact: bool = False, verify: bool = False, retime: bool = False, shared_cache: str = "",
-        baselines: str | Path = "models/baselines", live: bool = False, page_budget: float = 10.0,
-        progress: bool = True) -> AnalysedRun:
+        baselines: str | Path = "models/baselines", live: bool = False, page_budget: float = 10.0, workers: str = "",
+        worker_timeout: float = 0.0, progress: bool = True) -> AnalysedRun:
     """Runs a suite, or the SUITE of a file, and returns the run with its recommendation, verdicts and tables.
 
     Candidates, race, costs, gates and page are the same as with `pytest suites/ --benchmark`, in the same run folder, and results
     of an earlier run there are reused. A failed candidate does not stop the others: see `failures`, `complete` and `unfinished`
     of the result. Relative paths are resolved below the working directory. Raises DeclarationError with all problems of the
-    declaration, ValueError for an invalid device or cache address, and RunFolderError for an unusable run folder.
+    declaration, ValueError for an invalid device, cache address or word for workers, RunFolderError for an unusable run folder,
+    and NoWorkerError if there is nobody to make images.
     """
     if wrong := keep_own_packages():
         raise ImportError(wrong)
     root = Path.cwd()
     options = SessionOptions(root=root, runs=root / runs_dir, baselines=root / baselines, device=device, fresh=fresh, exact=exact,
                              verify=verify, retime=retime, cache=shared_cache, live=live, page_budget=page_budget,
+                             workers=workers, worker_timeout=worker_timeout,
                              command=("run_suite",))
-    if wrong := device_problem(device) or cache_problem(shared_cache):
+    if wrong := device_problem(device) or cache_problem(shared_cache) or workers_problem(workers, device):
         raise ValueError(wrong)
     declared = _declared(suite) if isinstance(suite, str | Path) else suite
     load_rows(declared, [*([Path(suite).parent] if isinstance(suite, str | Path) else []), root])

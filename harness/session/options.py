@@ -14,10 +14,11 @@ class SessionOptions:
     """Relative paths of a suite are resolved below `root`. `runs` holds a folder for each suite, `baselines` a file for each
     suite with a promotion.
 
-    `fresh` samples the selected candidates again, `exact` samples at batch size 1, `verify` hashes every image that is reused,
-    `retime` times candidates again that the journal has timings of, `cache` is the address of images shared with other runs,
-    `live` writes an unfinished page during the run, `page_budget` is in megabytes, with `own_process` the
-    process is for the session alone, and `command` is the user's command line.
+    `fresh` samples the selected candidates again, `exact` samples at batch size 1, `verify` hashes every image that is
+    reused, `retime` times candidates again that the journal has timings of, `cache` is the address of images shared with
+    other runs, `workers` says who makes the images, as the option of that name (empty: this process), a worker that sends
+    nothing for `worker_timeout` seconds is ended (0: never), `live` writes an unfinished page during the run, `page_budget`
+    is in megabytes, with `own_process` the process is for the session alone, and `command` is the user's command line.
     """
 
     root: Path
@@ -29,6 +30,8 @@ class SessionOptions:
     verify: bool = False
     retime: bool = False
     cache: str = ""
+    workers: str = ""
+    worker_timeout: float = 0.0
     live: bool = False
     page_budget: float = 10.0
     own_process: bool = False
@@ -39,7 +42,8 @@ class SessionOptions:
         from harness.run.suite_run import Options
 
         return Options(root=self.root, runs=self.runs, device=self.device, fresh=self.fresh, verify=self.verify,
-                       retime=self.retime, cache=self.cache, own_process=self.own_process, command=self.command)
+                       retime=self.retime, cache=self.cache, own_process=self.own_process, workers=self.workers,
+                       worker_timeout=self.worker_timeout, command=self.command)
 
 
 def cache_problem(address: str) -> str:

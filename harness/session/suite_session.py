@@ -46,6 +46,7 @@ class SuiteSession:
             options.live and not self.problems) else None
         self._release_others, self._say = release_others, say
         self._run: SuiteRun | None = None
+        self._handed_over = False
         self._analysis: AnalysedRun | None = None
         self._refused: RunFolderError | None = None
 
@@ -94,7 +95,7 @@ class SuiteSession:
         if self._run is None:
             self._release_others()
             try:
-                self._run = SuiteRun(self.suite, self.suite_file, self.options.of_run(), self.display)
+                self._run = SuiteRun(self.suite, self.suite_file, self.options.of_run(), self.display, self._say)
             except RunFolderError as error:
                 self._refused = error
                 raise
@@ -134,6 +135,9 @@ class SuiteSession:
         self._outdate()
         run = self.run()
         run.progress = self.display if self.live is None else self.live.watched(self.display, candidate.name)
+        if cells is None and not self._handed_over:
+            self._handed_over = True
+            run.ahead([(one, first_cells(self.suite)) for one in in_order(self.suite) if one.name in self.selected])
         done = run.candidate(candidate, first_cells(self.suite) if cells is None else cells)
         failures = done if isinstance(done, list) else []
         self.failures += failures

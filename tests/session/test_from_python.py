@@ -77,7 +77,8 @@ def test_what_is_not_a_suite_is_refused(painted: Path, other: object) -> None:
         run_suite("other.py")
 
 
-@pytest.mark.parametrize(("options", "said"), [({"device": "banana"}, "banana"), ({"shared_cache": "ftp://x"}, "ftp")])
+@pytest.mark.parametrize(("options", "said"), [({"device": "banana"}, "banana"), ({"shared_cache": "ftp://x"}, "ftp"),
+                                               ({"workers": "four"}, "local:N")])
 def test_an_option_that_cannot_be_is_refused(painted: Path, options: dict[str, str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         run_suite(painted_suite(None), **options)  # type: ignore[arg-type]
