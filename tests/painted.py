@@ -36,7 +36,8 @@ def colour(candidate: str, key: str, post: PostProcess | None = None) -> Any:
     import torch
 
     part = torch.nn.Linear(4, 4)
-    pipeline = SimpleNamespace(device="cpu", parts={"unet": part}, denoiser=part, controls=(), references=())
+    pipeline = SimpleNamespace(device="cpu", parts={"unet": part}, denoiser=part, vae=part, encoders=(), controls=(),
+                               references=())
     branch = SimpleNamespace(enter=lambda: pipeline)
     phase = SimpleNamespace(enter=branch.enter, branches=(branch,), key=key, streams=SimpleNamespace(remark=""))
     rows = tuple(Coverage(candidate=candidate, stage="merge", component=part, keys={}) for part in ("unet", "vae"))
