@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -260,9 +261,12 @@ class SuiteSession:
         return f"shared cache: {facts.hits} images found, {facts.stored} given{odd}"
 
     def release(self) -> None:
-        """Releases this suite's models before another suite's are loaded."""
+        """Releases this suite's models before another suite's are loaded. In a process of the run's own, what is left then is
+        exempt from collection: libraries of metrics and pages, which the next suite's timing would search again and again."""
         if self._run is not None:
             self._run.release()
+            if self.options.own_process:
+                gc.freeze()
 
     def close(self) -> None:
         """Closes the run folder."""

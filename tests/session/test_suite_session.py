@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,17 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         assert of.candidate(candidate) == []
     yield of
     of.close()
+
+
+@pytest.mark.parametrize("own_process", [False, True])
+def test_what_a_suite_leaves_is_exempt_from_collection_only_in_a_process_of_its_own(
+        ran: SuiteSession, own_process: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    collected: list[str] = []
+    monkeypatch.setattr("harness.run.suite_run.free_memory", lambda _: collected.append("models freed"))
+    monkeypatch.setattr(gc, "freeze", lambda: collected.append("exempt"))
+    ran.options = replace(ran.options, own_process=own_process)
+    ran.release()
+    assert collected == ["models freed", "exempt"][:1 + own_process]
 
 
 def test_gates_page_and_closing_lines_come_of_one_reading(ran: SuiteSession, monkeypatch: pytest.MonkeyPatch) -> None:
