@@ -70,7 +70,9 @@ def shrunk(image: Image.Image, side: int, quality: int) -> str:
     whole = max(image.size) <= side and quality == LOSSLESS
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", lossless=whole, quality=80 if whole else min(quality, 92), method=2)
+    # Of a lossless file, `quality` is the effort. At 50 with method 1 files are as small as at 80 with method 2, and come sooner.
+    how: dict[str, Any] = {"lossless": True, "quality": 50, "method": 1} if whole else {"quality": min(quality, 92), "method": 2}
+    image.save(buffer, "WEBP", **how)
     return PREFIX + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -30,14 +30,14 @@ def clustered(table: pd.DataFrame, other: pd.DataFrame | None = None) -> pd.Data
     named = table if CLUSTER in table.columns else table.assign(**{CLUSTER: table["prompt"]})
     if "prompt" not in named.columns:
         return named
-    pairs = named[["prompt", CLUSTER]]
+    # Sets of plain words: this is asked for every figure of a page, and pandas takes most of a millisecond.
+    pairs = dict.fromkeys(zip(named["prompt"].tolist(), named[CLUSTER].tolist(), strict=True))
     if other is not None and "prompt" in other.columns:
         theirs = other["prompt"] if CLUSTER not in other.columns else other[CLUSTER]
-        pairs = pd.concat([pairs, pd.DataFrame({"prompt": other["prompt"], CLUSTER: theirs})])
-    pairs = pairs.drop_duplicates()
-    if not pairs["prompt"].duplicated().any():
+        pairs |= dict.fromkeys(zip(other["prompt"].tolist(), theirs.tolist(), strict=True))
+    if len({prompt for prompt, _ in pairs}) == len(pairs):
         return named
-    joined = _joined(zip(pairs["prompt"], pairs[CLUSTER], strict=True))
+    joined = _joined(pairs)
     return named.assign(**{CLUSTER: [joined[prompt] for prompt in named["prompt"]]})
 
 
