@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from harness.declare.nearest import did_you_mean
 from harness.weights.content import GGUF, SAFETENSORS, content_of, trouble_of
+from harness.weights.linear_kernels import quick_linears
 
 if TYPE_CHECKING:
     import torch
@@ -155,10 +156,11 @@ class ClipScorer:
 
         model: Any = self.model
         parts = []
-        for chunk in torch.split(torch.from_numpy(images).permute(0, 3, 1, 2), CHUNK):
-            full = pad(self.preprocess.resized(chunk), (0, 0, 0, 0, 0, 0, 0, CHUNK - len(chunk)))
-            pixels = self.preprocess.normalised(full.to(self.device))
-            parts.append(normalize(model.encode_image(pixels).float(), dim=-1)[: len(chunk)])
+        with quick_linears(getattr(model, "visual", None)):
+            for chunk in torch.split(torch.from_numpy(images).permute(0, 3, 1, 2), CHUNK):
+                full = pad(self.preprocess.resized(chunk), (0, 0, 0, 0, 0, 0, 0, CHUNK - len(chunk)))
+                pixels = self.preprocess.normalised(full.to(self.device))
+                parts.append(normalize(model.encode_image(pixels).float(), dim=-1)[: len(chunk)])
         return torch.cat(parts)
 
     def _text_embedding(self, text: str) -> torch.Tensor:

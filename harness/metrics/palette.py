@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
+from functools import cache, lru_cache
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,13 +46,22 @@ class Palette(Colours):
 def measure_palette(image_set: ImageSet) -> list[ImageScore]:
     """Palette drift (dE00), mean chroma and the subject's colour name of each image."""
     from sklearn import config_context
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no stubs
 
     # One thread: cluster sums are then added in one order, and for small inputs threads cost more than they save.
     # The inputs are finite by construction; checking them again took a fifth of the time.
-    with threadpool_limits(limits=1), config_context(assume_finite=True, skip_parameter_validation=True):
+    with _thread_pools().limit(limits=1), config_context(assume_finite=True, skip_parameter_validation=True):
         # Pair by pair: a large picture's palette has a number per pixel, too much memory for a whole candidate.
         return [_score(image_set, number) for number in range(len(image_set.images))]
+
+
+@cache
+def _thread_pools() -> Any:
+    """What limits the threads of the libraries that find clusters. Finding the libraries takes a tenth of a batch's time."""
+    import sklearn.cluster  # so that they are there to be found
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # ships no stubs
+
+    assert sklearn.cluster
+    return ThreadpoolController()
 
 
 def palette(image: NDArray[np.uint8]) -> Palette:
