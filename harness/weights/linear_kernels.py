@@ -16,6 +16,8 @@ LEAST_PRODUCTS: Final = 2 ** 21
 """Of numbers, in one call. Below it there is nothing to gain."""
 MOST_VALUES: Final = 2 ** 26
 """In the input or the output of a call that is tried out: a quarter of a gibibyte."""
+CACHED_VALUES: Final = 2 ** 21
+"""Of the output, whose partial sums are added before the next rows are multiplied: eight mebibytes, which a cache may hold."""
 _KNOWN_BLOCKS: Final = (192, 384)
 """Columns after which MKL begins another partial sum, on AMD's processors and on Intel's."""
 _REPEATS: Final = 5
@@ -110,12 +112,17 @@ def multiplied(values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | 
         whole: torch.Tensor = product(values, weight, bias, "none", [], "")
         return whole
     # Copies: the operation is a thousand times slower on views.
-    parts = [(part.contiguous(), of_weight.contiguous()) for part, of_weight in zip(
-        torch.split(values, columns, dim=-1), torch.split(weight, columns, dim=-1), strict=True)]
-    total: torch.Tensor = product(*parts[0], bias, "none", [], "")
-    for part, of_weight in parts[1:]:
-        total += product(part, of_weight, None, "none", [], "")
-    return total
+    weights = [part.contiguous() for part in torch.split(weight, columns, dim=-1)]
+    result = values.new_empty((*values.shape[:-1], len(weight)))
+    at_once = max(1, CACHED_VALUES // len(weight))
+    for some, sums in zip(torch.split(values.view(-1, values.shape[-1]), at_once),
+                          torch.split(result.view(-1, len(weight)), at_once), strict=True):
+        first, *others = [product(part.contiguous(), of_weight, None if number else bias, "none", [], "") for number, (
+            part, of_weight) in enumerate(zip(torch.split(some, columns, dim=-1), weights, strict=True))]
+        for part in others[:-1]:
+            first += part
+        torch.add(first, others[-1], out=sums)
+    return result
 
 
 def _offered() -> bool:

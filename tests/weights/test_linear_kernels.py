@@ -31,10 +31,15 @@ def test_a_layer_has_its_own_bits_whichever_library_it_uses(shape: tuple[int, ..
             assert torch.equal(layer(values), own)
 
 
-def test_the_sum_over_parts_of_the_columns_is_the_linear_function() -> None:
-    layer, values = _layer(300, 8), torch.randn(5, 300)
-    with torch.inference_mode():
-        torch.testing.assert_close(multiplied(values, layer.weight, layer.bias, 128), layer(values))
+@pytest.mark.parametrize("columns", [300, 150, 128, 70])
+@pytest.mark.parametrize("rows_at_once", [1, 4, 99])
+def test_the_sum_over_parts_of_the_columns_is_the_linear_function(
+        columns: int, rows_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear_kernels, "CACHED_VALUES", rows_at_once * 8)
+    for bias in (True, False):
+        layer, values = _layer(300, 8, bias=bias), torch.randn(2, 5, 300)
+        with torch.inference_mode():
+            torch.testing.assert_close(multiplied(values, layer.weight, layer.bias, columns), layer(values))
 
 
 def test_other_bits_are_refused_however_fast(monkeypatch: pytest.MonkeyPatch) -> None:
