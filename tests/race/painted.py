@@ -29,6 +29,7 @@ class DeclaredBench:
 
     device = "cpu"
     library = SimpleNamespace(path=Path)
+    wider: tuple[str, ...] = ()
 
     @classmethod
     def for_grid(cls, *_: object, **__: object) -> DeclaredBench:
@@ -46,6 +47,9 @@ class DeclaredBench:
 
     def weights(self, candidate: Candidate) -> Weights:
         return Weights(candidate=candidate.name, identity=candidate.key, inputs={})
+
+    def post(self, _: Candidate) -> None:
+        return None
 
     def encoded_by(self, _: Candidate) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         return (), ()
