@@ -91,6 +91,18 @@ def test_the_indexed_job_gives_up_only_where_another_attempt_is_no_use() -> None
     assert mounts[0] == mounts[1]
 
 
+def test_the_ray_job_is_a_new_cluster_after_a_failure_and_goes_on_from_its_volume() -> None:
+    (job,) = documents(FOLDER / "kuberay.yaml")
+    spec = job["spec"]
+    assert (spec["submissionMode"], spec["shutdownAfterJobFinishes"]) == ("HTTPMode", True)
+    assert spec["backoffLimit"] > 0
+    head, (workers,) = spec["rayClusterSpec"]["headGroupSpec"], spec["rayClusterSpec"]["workerGroupSpecs"]
+    for group in (head, workers):
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+        assert "--runs-dir " + container["volumeMounts"][0]["mountPath"] in spec["entrypoint"]
+
+
 def test_an_array_shares_as_many_parts_as_it_has_tasks() -> None:
     text = (FOLDER / "slurm-array.sh").read_text(encoding="utf-8")
     assert re.findall(r"--array=1-(\d+)", text) == re.findall(r"^parts=(\d+)$", text, re.MULTILINE)
