@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TypeVar
 
-from harness.declare import Candidate, DeepCache, Ensemble, Model, Relay, StepCache, Suite
+from harness.declare import Candidate, DeepCache, Ensemble, Model, Relay, StepCache, Suite, plain
 from harness.declare.candidate import NOT_QUANTIZED
+from harness.declare.component_runtimes import in_one_spelling as one_runtime
+from harness.declare.component_runtimes import spelled_runtime
 from harness.declare.effective_grid import run_grids
 from harness.declare.mixed import in_one_spelling, spelled
 from harness.declare.models import AestheticGradient, Emphasis
@@ -36,6 +38,9 @@ def as_run_alone(candidate: Candidate, suite: Suite) -> tuple[Candidate, list[st
     quantization = in_one_spelling(candidate.quantization, NOT_QUANTIZED)
     if quantization is not candidate.quantization:
         reasons.append(f"quantization {spelled(candidate.quantization)!r} is {spelled(quantization)!r}")
+    runtime = one_runtime(candidate.runtime)
+    if runtime != candidate.runtime:
+        reasons.append(f"runtime {plain(candidate.runtime)!r} is {spelled_runtime(runtime)!r}")
     stages = []
     parts: tuple[Candidate | Stage, ...] = (candidate, *candidate.stages)
     for part in parts:
@@ -46,8 +51,8 @@ def as_run_alone(candidate: Candidate, suite: Suite) -> tuple[Candidate, list[st
         stages.append(replace(_acting(stage), model=of_stage))
         reasons += why
     cache, emphasis, aesthetic, why = _without_effect(candidate, suite)
-    return replace(_acting(candidate), model=model, quantization=quantization, stages=tuple(stages), step_cache=cache,
-                   emphasis=emphasis, aesthetic=aesthetic), [*reasons, *why]
+    return replace(_acting(candidate), model=model, quantization=quantization, runtime=runtime, stages=tuple(stages),
+                   step_cache=cache, emphasis=emphasis, aesthetic=aesthetic), [*reasons, *why]
 
 
 def _without_effect(candidate: Candidate, suite: Suite) -> tuple[

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from harness.declare.mixed import DENOISERS
+from harness.declare.models import DENOISER
 
 EAGER: Final = "eager"
 """The runtime of what is not declared."""
@@ -38,8 +39,15 @@ def runtimes_in(runtime: Runtimes) -> tuple[str, ...]:
     return tuple(dict.fromkeys([denoiser_runtime(runtime), *runtime.values()]))
 
 
+def in_one_spelling(runtime: Runtimes) -> Runtimes:
+    """The same where several declarations say it: one word where no other component than the denoiser is out of eager."""
+    beside = runtimes_beside(runtime)
+    return {DENOISER: denoiser_runtime(runtime), **beside} if beside else denoiser_runtime(runtime)
+
+
 def spelled_runtime(runtime: Runtimes) -> str:
-    """In words: "onnxruntime", "unet onnxruntime, vae openvino"."""
-    if isinstance(runtime, Mapping):
-        return ", ".join(f"{component} {name}" for component, name in runtime.items())
-    return runtime
+    """In words, alike for every spelling: "onnxruntime", "denoiser onnxruntime, vae openvino"."""
+    settled = in_one_spelling(runtime)
+    if isinstance(settled, Mapping):
+        return ", ".join(f"{component} {name}" for component, name in settled.items())
+    return settled

@@ -83,8 +83,17 @@ def in_one_spelling(quantization: Quantization, absent: str = FULL) -> Quantizat
 
 
 def _one_mode(mode: Mode) -> Mode:
-    """A mixture whose layers are all in one mode as this mode."""
-    return modes_in(mode)[0] if isinstance(mode, Mixed) and len(modes_in(mode)) == 1 else mode
+    """A mixture without the patterns that decide nothing: as one mode where all its layers are in it."""
+    if not isinstance(mode, Mixed) or not isinstance(mode.keys, Mapping):
+        return mode
+    default, keys = mode.default, list[tuple[str, str]]()
+    for pattern, of in mode.keys.items():
+        # Such as "*" and "*.weight", which match the weight of every layer.
+        if str(pattern).startswith("*") and fnmatchcase(".weight", str(pattern)):
+            default, keys = of, []
+        elif keys or of != default:
+            keys.append((pattern, of))
+    return Mixed(default=default, keys=dict(keys)) if keys else default
 
 
 def modes_in(quantization: Quantization) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from harness.control.edge_map import EDGES_VERSION
 from harness.control.residuals import CONTROL_VERSION
 from harness.declare import Candidate, Canny, Ensemble, Model, PostStep, Relay, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
+from harness.declare.component_runtimes import in_one_spelling as one_runtime
 from harness.declare.mixed import in_one_spelling, of_denoiser
 from harness.declare.models import models_of
 from harness.declare.stage_candidates import as_candidates
@@ -48,8 +49,9 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
     and not this identity; how its later stages are sampled does."""
     if candidate.stages:
         return _weights_of_stages(candidate, library)
-    # Two spellings of one quantization make the same images, which are then made once.
-    candidate = replace(candidate, quantization=in_one_spelling(candidate.quantization, NOT_QUANTIZED))
+    # Two spellings of one quantization or runtime make the same images, which are then made once.
+    candidate = replace(candidate, quantization=in_one_spelling(candidate.quantization, NOT_QUANTIZED),
+                        runtime=one_runtime(candidate.runtime))
     references = references_of(candidate)
     inputs = {reference: library.content(reference) for reference in references}
     # By the names of the parts: the same words mean other components of another model.

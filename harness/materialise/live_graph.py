@@ -143,8 +143,17 @@ class LiveGraph:
         another component than the denoiser."""
         count, part = len(self._weights()), f" on {self.component}" if self.component else ""
         distant = f"{max(self.errors):.2g} from eager" if self.errors else "compared with eager when it is first called"
-        executed = dict.fromkeys(getattr(opened.executor, "note", "") for opened in self._executors.values())
+        executed = dict.fromkeys([*(getattr(opened.executor, "note", "") for opened in self._executors.values()),
+                                  *self._unkept()])
         return "; ".join([f"runtime {self.name}{part}: {count} of {count} parameters given", distant, *filter(None, executed)])
+
+    def _unkept(self) -> Iterator[str]:
+        """Why graphs and plans of executors will have to be made again."""
+        for opened in self._executors.values():
+            if reason := self.graphs.unkept.get(opened.graph.architecture, ""):
+                yield f"the graph is {reason}"
+            if reason := getattr(opened.executor, "unkept", ""):
+                yield f"the plan is {reason}"
 
     def _weights(self) -> dict[str, torch.Tensor]:
         live = self.frame.live[self.component or self.frame.denoiser]

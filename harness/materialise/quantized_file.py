@@ -21,6 +21,7 @@ from harness.materialise.recipe_plan import RecipePlan
 from harness.quantize import LIVE_DTYPES, stored_bytes
 from harness.quantize.by_layer import LAYER_MODES
 from harness.savers import SAVERS, in_order
+from harness.savers.weights import joined_copies
 from harness.version import __version__
 from harness.weights import ModelFileError, Pipeline, open_tensors
 from harness.weights.gguf_types import PACKED
@@ -94,7 +95,7 @@ def written_bytes(candidate: Candidate, denoiser: Any) -> int:
     suffix_for(candidate)
     mode = of_denoiser(candidate.quantization)
     if isinstance(mode, str) and mode in LIVE_DTYPES:
-        return stored_bytes(denoiser)
+        return stored_bytes(denoiser) - stored_bytes(tensors=joined_copies(denoiser))
     quantized = [layer for layer in denoiser.modules() if isinstance(layer, QuantizedWeight)]
     kept = sum(smallest(parameter.detach().float()).nbytes for parameter in denoiser.parameters())
     return kept + sum(tensor.nbytes for layer in quantized for tensor in layer.buffers())

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from harness.materialise.workbench import Workbench
 
 
+COMPILED: Final = "compiled"
+"""The runtime of torch.compile."""
 CONTROLS: Final = "control networks"
 IMAGE_PROMPTS: Final = "image prompts"
 IMAGE_ENCODERS: Final = "image encoders"
@@ -49,6 +51,8 @@ class ShapeModel:
     others: tuple[ShapeModel, ...] = ()
     savers: tuple[str, ...] = ()
     together: int = 1
+    compiled: bool = False
+    """Whether its denoiser is compiled, which is sampled one batch at a time."""
 
     @property
     def key(self) -> str:
@@ -140,7 +144,8 @@ def _shape_model(candidate: Candidate, bench: Workbench, phases: int) -> ShapeMo
         projection, module = reference.modules()
         beside |= {(IMAGE_ENCODERS, encoder): stored_bytes(module), (IMAGE_ENCODERS, net): stored_bytes(projection)}
     return ShapeModel(pipeline=replace(pipeline, controls=controls, references=references, inpaint=inpaint), copies=copies,
-                      weights=weights, beside=beside, savers=(*candidate.savers, repr(candidate.step_cache)))
+                      weights=weights, beside=beside, savers=(*candidate.savers, repr(candidate.step_cache)),
+                      compiled=denoiser_runtime(candidate.runtime) == COMPILED)
 
 
 def _saved(candidate: Candidate, pipeline: Pipeline) -> tuple[Pipeline, int]:

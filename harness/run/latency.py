@@ -28,6 +28,7 @@ from harness.records.costs import DENOISER_WEIGHTS, MAKING, STORED, STORED_DENOI
 from harness.records.reusable import TIME
 from harness.runtimes import packages_of
 from harness.sampling import LENDING, Later, embedded, sample, setting, threads_for, time_one
+from harness.savers.weights import joined_copies
 
 if TYPE_CHECKING:
     import torch
@@ -277,9 +278,10 @@ def stored_readings(prepared: Prepared | None) -> tuple[Reading, ...]:
     # What executes a graph holds the live module, of which it was given the weights.
     denoisers = [getattr(pipeline.denoiser, "live_module", pipeline.denoiser) for pipeline in pipelines]
     denoiser = stored_bytes(*denoisers)
+    copied = sum({id(one): one.numel() for module in denoisers for one in joined_copies(module)}.values())
     return (Reading(name=STORED, unit="bytes", value=float(whole)),
             Reading(name=STORED_DENOISER, unit="bytes", value=float(denoiser)),
-            Reading(name=DENOISER_WEIGHTS, unit="weights", value=float(weight_count(*denoisers))),
+            Reading(name=DENOISER_WEIGHTS, unit="weights", value=float(weight_count(*denoisers) - copied)),
             _written(prepared, denoisers[-1]))
 
 

@@ -28,7 +28,8 @@ from harness.metrics import METRICS
 from harness.quantize import stored_bytes
 from harness.records import Cell
 from harness.reference.live import NO_PICTURE
-from harness.sampling import DECODE_BATCH, Conditions, Denoising, TextState, alone, side_by_side
+from harness.sampling import DECODE_BATCH, Conditions, Denoising, TextState, alone
+from harness.sampling.at_once import workers_of
 from harness.sampling.denoise import called, decoded
 from harness.sampling.hand_over import encoded_levels
 from harness.text import PLAIN
@@ -113,7 +114,8 @@ class Footprint:
         weights = self.weights(low_memory)
         lends, vae_on_host = self._denoiser not in weights, "vae" not in weights
         resident = sum(weights.values())
-        workers = side_by_side(replace(self._grid, batch_size=batch_size), self._device)
+        workers = 1 if self._model.compiled else workers_of(
+            self._pipeline, replace(self._grid, batch_size=batch_size), self._device)
         layer = self._largest_layer() if lends else 0
         embedded = self._embedded + sum(other._embedded for other in self._others)
         lent_vae = self._model.weights["vae"] if vae_on_host else 0

@@ -37,6 +37,8 @@ class Graphs:
     folder: Path
     """As `graph_folder`."""
     seconds: dict[str, float] = field(default_factory=dict)
+    unkept: dict[str, str] = field(default_factory=dict)
+    """Why graphs that were exported are not on the disk, by architecture."""
     _open: dict[str, Graph] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
@@ -64,7 +66,8 @@ class Graphs:
         started = time.perf_counter()
         graph = export(module, dtype, size, entry)
         self.seconds[name] = time.perf_counter() - started
-        write_kept(self._path(name), name, graph.data)
+        if reason := write_kept(self._path(name), name, graph.data):
+            self.unkept[name] = reason
         return graph
 
 
@@ -80,9 +83,14 @@ def read_kept(path: Path, name: str) -> bytes | None:
     return data if digest == _digest(name, data) else None
 
 
-def write_kept(path: Path, name: str, data: bytes) -> None:
-    """Keeps data on the disk, with a digest before it."""
-    write_atomically(path, _digest(name, data) + data)
+def write_kept(path: Path, name: str, data: bytes) -> str:
+    """Keeps data on the disk, with a digest before it. Returns why that failed, as in a folder that cannot be written; ""
+    where it did not."""
+    try:
+        write_atomically(path, _digest(name, data) + data)
+    except OSError as error:
+        return f"not kept in {path.parent}, as it cannot be written ({error.strerror or error}), and made again in the next run"
+    return ""
 
 
 def _digest(name: str, data: bytes) -> bytes:

@@ -42,6 +42,7 @@ class TensorRt:
         self._name = plan_name(graph, self._trt.__version__, gpu(device))
         self._engine: Any = None
         self._contexts = local()
+        self.unkept = ""  # why a plan that was built is not on the disk
 
     def refresh(self, weights: Mapping[str, torch.Tensor], identity: str) -> None:
         """Puts these weights into the engine. One that refuses them is thrown away, and built again once."""
@@ -107,7 +108,7 @@ class TensorRt:
         if engine is None:
             raise TensorRtError("TensorRT does not read the plan that it built; its messages above say why")
         refit_engine(self._trt, self._log, engine, self._graph, given)
-        write_kept(self._path(), self._name, plan)
+        self.unkept = write_kept(self._path(), self._name, plan)
         return engine
 
     def _path(self) -> Path:

@@ -26,13 +26,13 @@ _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 
 
-def workers_of(pipeline: Pipeline, grid: Grid) -> int:
-    """How many batches may run at once. A diffusers pipeline sets up its tokenizers in every call, and a compiled denoiser
-    compiles in its first calls; two threads must not do either at once. A denoiser that chooses attention kernels chooses them
-    for the VAE of another thread too."""
+def workers_of(pipeline: Pipeline, grid: Grid, device: str = "") -> int:
+    """How many batches may run at once, on the pipeline's device unless another one is given. A diffusers pipeline sets up its
+    tokenizers in every call, and a compiled denoiser compiles in its first calls; two threads must not do either at once. A
+    denoiser that chooses attention kernels chooses them for the VAE of another thread too."""
     if pipeline.called is not None or hasattr(pipeline.denoiser, "_orig_mod") or chooses_kernel(pipeline.denoiser):
         return 1
-    return side_by_side(grid, str(pipeline.device))
+    return side_by_side(grid, device or str(pipeline.device))
 
 
 def run_phases(phases: Sequence[Phase], steps: int, under_way: Sequence[Denoising], texts: Mapping[str, TextState],

@@ -110,6 +110,15 @@ def fuse_projections(module: torch.nn.Module) -> SaverReport:
     return SaverReport(changed=layers, notes=("the joined weights are copies beside the single ones",))
 
 
+def joined_copies(module: torch.nn.Module) -> tuple[torch.nn.Parameter, ...]:
+    """The weights that `fuse_projections` added to a module: copies of others of its weights, which no file holds."""
+    from diffusers.models.attention_processor import Attention
+
+    fused = [layer for layer in module.modules() if isinstance(layer, Attention) and layer.fused_projections]
+    return tuple(parameter for layer in fused for name in ("to_qkv", "to_kv") if hasattr(layer, name)
+                 for parameter in getattr(layer, name).parameters())
+
+
 def not_joined(use: Use) -> str:
     """Why projections cannot be joined: what acts on single ones would be lost without a word."""
     if why := of_unets(use) or other_format(use):

@@ -21,7 +21,7 @@ class Pair:
 
 def pairs_by_runtime(run: Run) -> dict[str, list[Pair]]:
     """The candidates of each runtime, in the order of declaration."""
-    eager = {c.key: c.name for c in reversed(run.suite.candidates) if c.runtime == EAGER}
+    eager = {replace(c, runtime=EAGER).key: c.name for c in reversed(run.suite.candidates) if spelled_runtime(c.runtime) == EAGER}
     pairs: dict[str, list[Pair]] = {}
     for c in run.suite.candidates:
         pair = Pair(name=c.name, eager=eager.get(replace(c, runtime=EAGER).key, ""))

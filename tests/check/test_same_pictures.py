@@ -12,6 +12,7 @@ from harness import AestheticGradient, Candidate, DeepCache, Emphasis, Merge, Mi
 from harness.check import problems
 from harness.check.suite import remarks
 from harness.declare import Control, Ensemble, Reference, Relay, Stage
+from harness.declare.component_runtimes import spelled_runtime
 from tests.fakes import PROMPTS, tiny_grid, tiny_suite
 
 EDGES = Control(path="zoo:control-edges", picture="edges", weight=0)
@@ -50,14 +51,35 @@ def test_what_is_not_run_makes_the_pictures_of_the_plain_model(candidate: Candid
 
 @pytest.mark.parametrize(("one", "other"), [
     ("fp32", {"unet": "fp32"}), ("nf4", {"unet": "nf4"}), ("nf4", {"denoiser": "nf4", "vae": "fp32"}),
-    ("nf4", Mixed(default="nf4")),
+    ("nf4", Mixed(default="nf4")), ("nf4", Mixed(default="fp32", keys={"*": "nf4"})),
+    ("nf4", Mixed(default="fp32", keys={"up_blocks.*": "int8_weight_only", "*.weight": "nf4"})),
+    (Mixed(default="nf4", keys={"up_blocks.*": "fp32"}), Mixed(default="fp32", keys={"*": "nf4", "up_blocks.*": "fp32"})),
+    (Mixed(default="nf4", keys={"up*": "fp32"}), {"unet": Mixed(default="nf4", keys={"mid*": "nf4", "up*": "fp32"})}),
     ({"unet": "nf4", "vae": "nf4"}, {"vae": Mixed(default="nf4"), "denoiser": Mixed(default="nf4", keys={"*": "nf4"})})])
 def test_number_formats_in_two_spellings_are_one(one: Any, other: Any) -> None:
     assert named(of(name="plain", quantization=one), of(quantization=other))
 
 
 @pytest.mark.parametrize(("one", "other"), [
+    ("eager", {"unet": "eager"}), ("eager", {"vae": "eager"}), ("onnxruntime", {"unet": "onnxruntime"}),
+    ("openvino", {"denoiser": "openvino", "vae": "eager"}), ({"vae": "openvino"}, {"denoiser": "eager", "vae": "openvino"}),
+    ({"unet": "onnxruntime", "vae": "openvino"}, {"vae": "openvino", "denoiser": "onnxruntime"})])
+def test_runtimes_in_two_spellings_are_one(one: Any, other: Any) -> None:
+    (remark,) = named(of(name="plain", runtime=one), of(runtime=other))
+    assert "runtime" in remark
+    assert spelled_runtime(one) == spelled_runtime(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [
+    ("eager", {"vae": "onnxruntime"}), ("onnxruntime", {"unet": "onnxruntime", "vae": "onnxruntime"}),
+    ({"vae": "onnxruntime"}, {"vae": "openvino"}), ({"vae": "onnxruntime"}, {"text_encoder": "onnxruntime"})])
+def test_runtimes_of_other_components_are_two(one: Any, other: Any) -> None:
+    assert named(of(name="plain", runtime=one), of(runtime=other)) == []
+
+
+@pytest.mark.parametrize(("one", "other"), [
     ("fp32", {"vae": "nf4"}), ("nf4", {"unet": "nf4", "vae": "nf4"}), ({"vae": "nf4"}, {"text_encoder": "nf4"}),
+    (Mixed(default="nf4", keys={"a*": "fp32", "*b": "nf4"}), Mixed(default="nf4", keys={"*b": "nf4", "a*": "fp32"})),
     ("nf4", Mixed(default="nf4", keys={"up_blocks.*": "fp32"})), ("nf4", Mixed(default="fp32", keys={"up_blocks.*": "nf4"}))])
 def test_number_formats_of_other_layers_or_components_are_two(one: Any, other: Any) -> None:
     assert named(of(name="plain", quantization=one), of(quantization=other)) == []

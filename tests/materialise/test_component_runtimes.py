@@ -112,6 +112,14 @@ def test_adapters_are_written_into_the_weights_of_the_components_that_are_graphs
     assert np.array_equal(pictures(bench, merge(0.5, "eager", adapters=adapters)), expected)
 
 
+@pytest.mark.parametrize(("one", "other"), [
+    ("onnxruntime", {"unet": "onnxruntime"}), ("eager", {"unet": "eager", "vae": "eager"}),
+    ({"unet": "eager", "vae": "openvino"}, {"vae": "openvino"})])
+def test_two_spellings_of_one_runtime_make_the_same_pictures_once(one: Any, other: Any, bench: Workbench) -> None:
+    assert bench.weights(merge(0.5, one)).identity == bench.weights(merge(0.5, other)).identity
+    assert bench.weights(merge(0.5, one)).identity != bench.weights(merge(0.5, {"text_encoder": "onnxruntime"})).identity
+
+
 def test_which_adapters_are_written_into_the_weights_depends_on_the_component() -> None:
     graph = merge(0.5, {"vae": "onnxruntime"})
     assert [in_the_weights(graph, part) for part in ("vae", "unet", "text_encoder")] == [True, False, False]

@@ -55,7 +55,8 @@ def test_mixed_of_one_mode_and_a_mapping_of_the_denoiser_have_the_bits_of_the_mo
 def test_two_spellings_of_one_mode_make_the_same_pictures_once(bench: Workbench) -> None:
     assert bench.weights(photo({"unet": "nf4"})).identity == bench.weights(photo("nf4")).identity
     assert bench.weights(photo({"unet": "fp32"})).identity == bench.weights(photo("fp32")).identity
-    assert bench.weights(photo(Mixed(default="nf4"))).identity == bench.weights(photo("nf4")).identity
+    for mixed in (Mixed(default="nf4"), Mixed(default="fp32", keys={"*": "nf4"})):
+        assert bench.weights(photo(mixed)).identity == bench.weights(photo("nf4")).identity
     one, other = {"vae": "nf4"}, {"vae": Mixed(default="nf4"), "unet": "fp32"}
     assert bench.weights(photo(one)).identity == bench.weights(photo(other)).identity != bench.weights(photo("fp32")).identity
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from harness import Candidate, DeepCache, Sampling
 from harness.materialise import Workbench
 from harness.run.memory_plan import Footprint, planned
@@ -26,6 +28,18 @@ def test_the_matrices_of_attention_without_a_fused_kernel_are_counted() -> None:
     assert sliced.need(1).step - plain.need(1).step > pairs  # two heads
     assert whole.need(1).step - sliced.need(1).step > 6 * pairs  # four heads of both halves of guidance
     assert sliced.weights() == plain.weights() == whole.weights()
+
+
+def test_what_is_sampled_one_batch_at_a_time_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.sampling.at_once.side_by_side", lambda *_: 3)
+    candidates = [Candidate(name="plain", model="zoo:photo"), Candidate(name="math", model="zoo:photo", savers=("sdpa_math",)),
+                  Candidate(name="compiled", model="zoo:photo", runtime="compiled")]
+    many = [of.need(1) for of in footprints(*candidates)]
+    monkeypatch.setattr("harness.sampling.at_once.side_by_side", lambda *_: 1)
+    one = [of.need(1) for of in footprints(*candidates)]
+    assert many[0].step > one[0].step
+    assert many[0].decode > one[0].decode
+    assert many[1:] == one[1:]
 
 
 def test_copies_of_weights_are_counted() -> None:

@@ -20,7 +20,8 @@ def linear(width: int) -> torch.nn.Module:
 
 def phase(**beside: Any) -> Any:
     unet, vae = linear(100), linear(10)
-    pipeline = SimpleNamespace(parts={"unet": unet, "vae": vae}, denoiser=unet, **{"controls": (), "references": (), **beside})
+    pipeline = SimpleNamespace(parts={"unet": unet, "vae": vae}, denoiser=unet, vae=vae, encoders=(),
+                               **{"controls": (), "references": (), **beside})
     return SimpleNamespace(branches=[SimpleNamespace(enter=lambda: pipeline)])
 
 

@@ -75,6 +75,15 @@ def test_a_damaged_graph_is_made_again(damage: Any, graph: Graph, tmp_path: Path
     assert path.read_bytes() == whole
 
 
+def test_a_graph_serves_in_a_folder_that_cannot_be_written(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.runtimes.graph_cache.export", lambda *_: graph)
+    (tmp_path / "graphs").write_text("a file")
+    graphs = Graphs(folder=tmp_path / "graphs")
+    assert graphs.of(small_unet(), "float32", SIZE) is graphs.of(small_unet(), "float32", SIZE) is graph
+    assert "graphs" in graphs.unkept[graph.architecture]
+    assert "cannot be written" in graphs.unkept[graph.architecture]
+
+
 def test_a_graph_under_the_name_of_another_is_not_read(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.runtimes.graph_cache.export", lambda *_: graph)
     Graphs(folder=tmp_path).of(small_unet(), "float32", SIZE)
