@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from harness.declare import short_hash
+from harness.declare.component_runtimes import PACKAGES, Runtimes, runtimes_in
 from harness.declare.effective_grid import sampling_block
 from harness.records.baseline_file import Baseline
 from harness.records.values import derivation
@@ -31,6 +32,7 @@ PICTURED_BY: Final = ("device_name", "cpu", "cpu_capability", "cuda", "cudnn", *
 """Facts of an environment that decide the last bits of an image, beside its flags."""
 
 
+NOT_INSTALLED: Final = "not installed"
 Conditions: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
 """The environment and the sampling block of a run, or of a baseline file."""
 Pictures: TypeAlias = Mapping[str, Mapping[str, str]]
@@ -66,11 +68,31 @@ def last_bits(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return _differing(before, after, [name for name in LAST_BITS if name != DEVICE_MODEL or (name in before and name in after)])
 
 
-def costs_otherwise(before: Conditions, after: Conditions) -> str:
-    """What makes the costs of two runs incomparable, with both values: facts of the machine, or settings that decide the work for
-    an image; empty where the costs may be compared."""
+def costs_otherwise(before: Conditions, after: Conditions, runtimes: Iterable[Runtimes] = ()) -> str:
+    """What makes the costs of two runs incomparable, with both values: facts of the machine, versions of what executes the
+    candidates, or settings that decide the work for an image; empty where the costs may be compared. `runtimes` are those of the
+    candidates that are compared."""
     then, now = ({name: _fact(environment, name) for name in MACHINE} for environment, _ in (before, after))
-    return ", ".join(filter(None, (_differing(then, now, MACHINE), _differing(before[1], after[1], TIMED_BY))))
+    return ", ".join(filter(None, (_differing(then, now, MACHINE), executed_otherwise(before[0], after[0], runtimes),
+                                   _differing(before[1], after[1], TIMED_BY))))
+
+
+def executed_otherwise(before: Mapping[str, Any], after: Mapping[str, Any], runtimes: Iterable[Runtimes]) -> str:
+    """The packages of built-in runtimes whose versions differ between two environments, with both; empty where none does."""
+    names = _packages_of(runtimes)
+    then, now = ({name: _package(environment, name) for name in names} for environment in (before, after))
+    return _differing(then, now, names)
+
+
+def _packages_of(runtimes: Iterable[Runtimes]) -> tuple[str, ...]:
+    """The facts of an environment that say the versions of the packages of runtimes."""
+    return tuple(dict.fromkeys(f"packages.{package}" for runtime in runtimes for name in runtimes_in(runtime)
+                               for package in PACKAGES.get(name, ())))
+
+
+def _package(environment: Mapping[str, Any], name: str) -> Any:
+    """The version of a package. One that an earlier version of the product did not ask for was not used by it either."""
+    return _fact(environment, name) or NOT_INSTALLED
 
 
 def pictured_otherwise(run: Run) -> str:

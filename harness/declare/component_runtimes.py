@@ -11,6 +11,11 @@ from harness.declare.models import DENOISER
 EAGER: Final = "eager"
 """The runtime of what is not declared."""
 Runtimes: TypeAlias = str | Mapping[str, str]
+_ONNX: Final = ("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")  # either of the last two
+PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
+    "onnxruntime": _ONNX, "onnxruntime_live": _ONNX, "openvino": ("onnx", "onnxscript", "openvino"),
+    "tensorrt": ("onnx", "onnxscript", "tensorrt", "tensorrt-cu13", "tensorrt-cu12")}  # one or two of the last three
+"""The packages of the built-in runtimes, whose versions change last bits and seconds."""
 
 
 def denoiser_runtime(runtime: Runtimes) -> str:

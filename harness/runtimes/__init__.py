@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from harness.declare.component_runtimes import Runtimes, runtimes_in
+from harness.declare.component_runtimes import PACKAGES, Runtimes, runtimes_in
 from harness.declare.rows import Rows
 from harness.runtimes import onnx_runtime, open_vino, tensor_rt
 from harness.runtimes.compiling import compiled, lacks_compiler
@@ -16,8 +16,6 @@ __all__ = ["RUNTIMES", "Executor", "Graph", "Runtime", "RuntimeRowError", "Weigh
            "packages_of"]
 
 FP32_TOLERANCE: Final = 1e-4
-_ONNX: Final = ("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")  # either of the last two
-_TENSORRT: Final = ("onnx", "onnxscript", "tensorrt", "tensorrt-cu13", "tensorrt-cu12")  # one or two of the last three
 
 RUNTIMES: Final[Rows[Runtime]] = Rows({
     "eager": Runtime(description="PyTorch as it is, one kernel after another", apply=lambda module: module,
@@ -27,19 +25,19 @@ RUNTIMES: Final[Rows[Runtime]] = Rows({
     "onnxruntime": Runtime(
         description="ONNX Runtime on an exported graph, with each candidate's weights as constants",
         open=onnx_runtime.OnnxRuntime, quantizations=frozenset({"fp32", "fp16"}), tolerance=FP32_TOLERANCE,
-        components=EVERY_COMPONENT, packages=_ONNX, why_not=onnx_runtime.why_not),
+        components=EVERY_COMPONENT, packages=PACKAGES["onnxruntime"], why_not=onnx_runtime.why_not),
     "onnxruntime_live": Runtime(
         description="ONNX Runtime on an exported graph, which reads the live weights where they lie",
         open=onnx_runtime.LiveOnnxRuntime, copies=False, quantizations=frozenset({"fp32", "fp16"}), tolerance=FP32_TOLERANCE,
-        components=EVERY_COMPONENT, packages=_ONNX, why_not=onnx_runtime.why_not),
+        components=EVERY_COMPONENT, packages=PACKAGES["onnxruntime"], why_not=onnx_runtime.why_not),
     "openvino": Runtime(
         description="OpenVINO on an exported graph, with each candidate's weights as constants; on the CPU alone",
         open=open_vino.OpenVino, quantizations=frozenset({"fp32"}), tolerance=FP32_TOLERANCE,
-        components=EVERY_COMPONENT, packages=("onnx", "onnxscript", "openvino"), why_not=open_vino.why_not),
+        components=EVERY_COMPONENT, packages=PACKAGES["openvino"], why_not=open_vino.why_not),
     "tensorrt": Runtime(
         description="TensorRT on an exported graph, with each candidate's weights put into one plan; on NVIDIA GPUs alone",
         open=tensor_rt.TensorRt, quantizations=frozenset({"fp32", "fp16"}), tolerance=FP32_TOLERANCE,
-        packages=_TENSORRT, why_not=tensor_rt.why_not),
+        packages=PACKAGES["tensorrt"], why_not=tensor_rt.why_not),
 }, word="runtime", kind=Runtime, group="sweetspot.runtimes", adopt=adopt_runtime)
 
 

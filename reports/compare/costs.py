@@ -60,7 +60,8 @@ def ratios(a: Run, b: Run) -> tuple[Cost, ...]:
     took them."""
     costs = []
     for name in common(a, b):
-        differing = costs_otherwise(*((run.environment, sampled_as(run, name)) for run in (a, b)))
+        one, two = ((run.environment, sampled_as(run, name)) for run in (a, b))
+        differing = costs_otherwise(one, two, [run.candidate(name).runtime for run in (a, b)])
         why = f"not compared: not the same {differing}" if differing else ""
         costs += [_seconds(a, b, (name, name), why), *(_bytes(a, b, (name, name), value, why) for value in SIZES)]
     return tuple(costs)
@@ -72,7 +73,8 @@ def of_picks(a: Run, b: Run, before: str, after: str) -> tuple[tuple[Cost, ...],
     mine, theirs = a.weights.get(before), b.weights.get(before)
     within = mine is not None and theirs is not None and mine.identity == theirs.identity and {before, after} <= b.latency.keys()
     a = b if within else a
-    differing = costs_otherwise(*((run.environment, run.head.get("sampling", {})) for run in (a, b)))
+    one, two = ((run.environment, run.head.get("sampling", {})) for run in (a, b))
+    differing = costs_otherwise(one, two, [a.candidate(before).runtime, b.candidate(after).runtime])
     why = f"not compared: not the same {differing}" if differing else incomparable(b, after, before) if within else ""
     names = (before, after)
     return (_seconds(a, b, names, why), *(_bytes(a, b, names, value, why) for value in SIZES)), within

@@ -131,7 +131,9 @@ def _figure(run: Run, value: str, name: str) -> tuple[Mapping[str, Any], str]:
     if p is None or (why := p.why or _other_suite(run, p)):
         return {}, NONE_YET if p is None else why
     then, now = _conditions(run, p, name)
-    if differing := costs_otherwise((p.environment, then), (run.environment, now)):
+    # That of the promoted candidate is known where the suite still has it.
+    runtimes = [c.runtime for c in run.suite.candidates if c.name in (name, p.candidate)]
+    if differing := costs_otherwise((p.environment, then), (run.environment, now), runtimes):
         return {}, f"not comparable: {called(run)} was timed under other conditions ({words.visible(differing)})"
     figure = p.figures.get(value)
     numbers = ("mean", "low", "high", "images")

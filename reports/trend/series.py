@@ -12,13 +12,22 @@ from typing import Any, Final
 import pandas as pd
 
 from harness.declare import Prompt, plain, short_hash
+from harness.declare.component_runtimes import Runtimes
 from harness.declare.effective_grid import whole_grid
 from harness.declare.same_text import SAME_TEXT, first_of_text, is_unguided
 from harness.records import ValueSpec
 from harness.records.baseline_file import PLACE, Baseline, read_baseline
 from harness.records.values import costs
 from reports import formatting as words
-from reports.comparable import costs_otherwise, last_bits, measured_in, other_pictures, sampled_as, sampled_otherwise
+from reports.comparable import (
+    costs_otherwise,
+    executed_otherwise,
+    last_bits,
+    measured_in,
+    other_pictures,
+    sampled_as,
+    sampled_otherwise,
+)
 from reports.gates import judge
 from reports.gates.decision import headline
 from reports.read.beside import rows_at, scale_at
@@ -74,6 +83,8 @@ class Point:
     readings: Mapping[tuple[str, str], str] = field(default_factory=dict)
     sampled: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By series the sampling block of the candidate, which may say itself how it is sampled."""
+    runtimes: Mapping[str, Runtimes] = field(default_factory=dict)
+    """By series what executes the candidate, where that is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +137,9 @@ class Trend:
         own = costs_otherwise(({}, blocks[0]), ({}, blocks[1])) if value in COSTS else sampled_otherwise(*blocks)
         if own and not any(own in change for change in changes):
             changes.append(f"sampling: {own}")
+        runtimes = [p.runtimes[series] for p in (one, two) if series in p.runtimes]
+        if value in COSTS and (packages := executed_otherwise(one.environment, two.environment, runtimes)):
+            changes.append(packages)
         pairs = [("candidate", one.who.get(series), two.who.get(series))]
         if value not in COSTS:
             scales = [f"{p.at[series]:g}" if p.at.get(series) is not None else None for p in (one, two)]
@@ -218,6 +232,7 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
         commit=str(environment.get("git_commit") or ""), dirty=bool(environment.get("git_dirty")), device=_device(environment),
         guidance=rec.guidance, sentence=headline(run, rec, judge(run, rec)).sentence, who=who, at=at, asked=asked,
         estimates=estimates, readings=readings, sampled=sampled, metric=metric,
+        runtimes={series: run.candidate(name).runtime for series, name in who.items()},
         environment=environment, sampling=run.head["sampling"],
         prompts=prompts_of(run), pictures=pictures_of(run),
         places=(frozenset(run.suite.grid.seeds), frozenset(map(float, whole_grid(run.suite).guidance_scales))),

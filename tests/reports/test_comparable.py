@@ -50,6 +50,15 @@ def test_costs_need_the_same_machine_and_torch(name: str) -> None:
         (ENVIRONMENT, SAMPLING), (other, SAMPLING))
 
 
+@pytest.mark.parametrize(("runtimes", "said"), [
+    (["onnxruntime"], "onnxruntime 1.31 and 1.32"), ([{"unet": "eager", "vae": "onnxruntime_live"}], "onnxruntime 1.31 and 1.32"),
+    (["eager"], ""), (["openvino", "compiled"], ""), (["mine:ROW"], ""), ([], "")])
+def test_costs_need_the_same_versions_of_what_executes_the_candidates(runtimes: list[Any], said: str) -> None:
+    then, now = ({**ENVIRONMENT, "packages": {"torch": "2.9", "onnxruntime": version}} for version in ("1.31", "1.32"))
+    now["packages"]["tensorrt-cu13"] = "not installed"  # which earlier versions did not ask for
+    assert costs_otherwise((then, SAMPLING), (now, SAMPLING), runtimes) == said
+
+
 def test_costs_need_images_of_the_same_work_and_not_the_same_number_of_a_device() -> None:
     longer, second = {**SAMPLING, "steps": 30}, {**ENVIRONMENT, "device": "cuda:1"}
     assert costs_otherwise((ENVIRONMENT, SAMPLING), (ENVIRONMENT, longer)) == "steps 20 and 30"
