@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Final
 
 from harness.declare import Alphas, Blocks, Gradient
 from harness.declare.nearest import closest
@@ -15,6 +16,10 @@ from harness.declare.ways_out import DEFAULT_ZERO
 from harness.merge.alpha_by_key import ByKey
 from harness.merge.blocks import NONE
 
+OR_ZERO: Final = "or give 0 for {slot}, or give the values without it"
+ZERO_OR_ONE: Final = "Give 0 for it, or one alpha for all blocks"
+"""What to do about a block weight that applies to no tensor, where the weights are declared. A search proposes them, and says
+other words in place of these."""
 Nearest = Callable[[str], str]
 
 
@@ -146,6 +151,6 @@ def _no_block(slot: str, by_component: Sequence[ByKey]) -> str:
     components = ", ".join(one.component for one in by_component)
     beside = {"BASE": "the text encoders", "CLIP": "text_encoder", "T5": "text_encoder_2", "VAE": "the VAE"}
     if slot in beside:
-        return (f"no tensor of {components} counts to it; it is for {beside[slot]}. Name them in the merge's parts too, or "
-                f"give 0 for {slot}, or give the values without it")
-    return f"no tensor that is merged counts to it (merged: {components}). Give 0 for it, or one alpha for all blocks"
+        return (f"no tensor of {components} counts to it; it is for {beside[slot]}. Name them in the merge's parts too, "
+                f"{OR_ZERO.format(slot=slot)}")
+    return f"no tensor that is merged counts to it (merged: {components}). {ZERO_OR_ONE}"

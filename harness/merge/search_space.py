@@ -12,11 +12,13 @@ from harness.declare.nearest import did_you_mean
 from harness.merge.alpha_by_key import alphas_by_key
 from harness.merge.blocks import FULL_SIZE, WhereError, slots_of
 from harness.merge.presets import PRESETS, preset_base
+from harness.merge.requested import OR_ZERO, ZERO_OR_ONE
 
 DECIMALS: Final = 3
 """Of a block weight: files and names stay short, and a change of 0.001 is not visible in an image."""
 
 _FLAT: Final = re.compile(r"FLAT_(\d\d?)")
+_LACKS_BASE: Final = re.compile(r"give base=\.\.\., or put the values of BASE first")
 _BESIDE: Final = ("BASE", "VAE", "CLIP", "T5")
 """The slots outside all blocks. Presets have no values for them; they get `preset_base`."""
 
@@ -29,6 +31,19 @@ def slots_of_search(search: Search) -> tuple[str, ...]:
     """The names of the blocks that the search has weights for, in the order of the values: "BASE", "IN00", ... Raises
     SearchError if no model has that number of blocks."""
     return _placed(search)[2]
+
+
+def in_words_of_search(problem: str, search: Search) -> str:
+    """A refusal of the merge of a search with what can be done about it there: its block weights are not declared."""
+    try:
+        slots = slots_of_search(search)
+    except SearchError:
+        slots = ()
+    for slot in _BESIDE:
+        inside = sum(slot not in _BESIDE for slot in slots)
+        problem = problem.replace(OR_ZERO.format(slot=slot), f"or search the blocks alone with blocks={inside}")
+    problem = _LACKS_BASE.sub(f"search the weight of BASE too with blocks={search.blocks + 1}", problem)
+    return problem.replace(ZERO_OR_ONE, "Merge models that have tensors of it, or give candidates with one alpha each")
 
 
 def proposed(search: Search, values: Sequence[float]) -> Merge:

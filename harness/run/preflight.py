@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from harness.check.together import together
-from harness.declare import Candidate, Grid, Search, Suite
+from harness.declare import Candidate, Grid, Merge, Search, Suite
 from harness.declare.effective_grid import stage_grids
 from harness.declare.listing import first_of
 from harness.declare.stages import stage_name
 from harness.materialise import Workbench
-from harness.merge.search_space import proposed
+from harness.materialise.merged_parts import DENOISERS, opened, with_named_parts
+from harness.merge.search_space import in_words_of_search, proposed
 from harness.samplers import sampler_problem, zero_snr_problem
 from harness.text.encoder_forward import clip_skip_problem
 
@@ -58,10 +59,15 @@ def _of_stage(grid: Grid, candidate: Candidate, bench: Workbench) -> str:
 def _of_search(search: Search, bench: Workbench) -> list[str]:
     """What stands against the merge of a search, of whose candidates none is declared: only their numbers differ."""
     try:
+        named = with_named_parts(search.merge, opened(search.merge, bench.library))
+        merged = named.parts if isinstance(named, Merge) else ()
+        if not {*merged} & {*DENOISERS}:
+            return [f"search: its merge merges {', '.join(merged)} alone, and a search proposes weights of the denoiser's "
+                    "blocks, which hold none of these tensors. Add 'denoiser' to the parts of its merge, or give candidates with "
+                    "one alpha each in place of the search"]
         bench.inspect(Candidate(name="search", model=proposed(search, (0.5,) * search.blocks)))
     except Exception as error:
-        own = " (a search of one value fewer leaves BASE out)" if "BASE" in str(error) else ""
-        return [f"search: {error}{own}"]
+        return [f"search: {in_words_of_search(str(error), search)}"]
     if len(bench.idle_blocks(search)) == search.blocks:
         return [f"search: no block weight changes a tensor, so that all trials would make the same pictures; {_WHY_IDLE}. Merge "
                 "other models or parts"]

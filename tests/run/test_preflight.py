@@ -54,12 +54,29 @@ def test_of_two_candidates_with_equal_weights_the_second_is_not_sampled(tmp_path
     assert not run.complete
 
 
-@pytest.mark.parametrize(("blocks", "words"), [(9, []), (10, ["the block BASE", "one value fewer"]), (25, ["25 block weights"])])
+@pytest.mark.parametrize(("blocks", "words"), [(9, []), (10, ["the block BASE", "blocks=9"]), (25, ["25 block weights"])])
 def test_the_merge_of_a_search_is_planned_before_the_first_image(blocks, words, tmp_path):
     search = Search(merge=Merge(a="zoo:photo", b="zoo:anime"), guidance=4, blocks=blocks, presets=())
     listed = said(tmp_path, tiny_suite(search=search, budget=Budget()))
     assert len(listed) == bool(words)
     assert [word for word in words if word not in listed[0]] == []
+
+
+@pytest.mark.parametrize(("parts", "blocks", "follows"), [
+    (("text_encoder",), 10, (("text_encoder", "denoiser"), 10)), (("vae", "denoiser"), 9, (("vae", "denoiser"), 10)),
+    (("text_encoder",), 10, (("denoiser", "text_encoder"), 10)), (("denoiser",), 10, (("denoiser",), 9)),
+    (("unet",), 10, (("unet", "text_encoder"), 10))])
+def test_a_search_that_has_no_tensors_is_refused_with_a_way_out_that_works(
+        parts: tuple[str, ...], blocks: int, follows: tuple[tuple[str, ...], int], tmp_path: Path) -> None:
+    def listed(parts: tuple[str, ...], blocks: int) -> list[str]:
+        search = Search(merge=Merge(a="zoo:photo", b="zoo:anime", parts=parts), guidance=4, blocks=blocks, presets=())
+        return said(tmp_path, tiny_suite(search=search, budget=Budget()))
+
+    (problem,) = listed(parts, blocks)
+    assert "give 0" not in problem.lower()
+    assert "give base" not in problem
+    assert ("'denoiser'" if len(follows[0]) > len(parts) and "unet" not in parts else "parts") in problem
+    assert listed(*follows) == []
 
 
 @pytest.mark.parametrize(("blocks", "merge", "idle"), [
