@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,8 +18,6 @@ from harness.declare import Candidate, Suite, grid_of, short_hash
 from harness.declare.effective_grid import largest_image
 from harness.declare.listing import first_of
 from harness.declare.picture_uses import PICTURES, files_used
-from harness.declare.prompt_groups import declared_key
-from harness.declare.same_text import prompts_hash
 from harness.executors.contract import Job
 from harness.executors.in_process import InProcess
 from harness.executors.libraries import load_libraries
@@ -28,7 +26,7 @@ from harness.executors.overflow import Fp16OverflowError
 from harness.executors.quiet import quiet_libraries
 from harness.executors.with_crew import WithCrew
 from harness.executors.workers import crew_of
-from harness.materialise import MaterialiseError, WiderFormats, Workbench
+from harness.materialise import WiderFormats, Workbench
 from harness.metrics import METRICS
 from harness.probes import idle_before_use
 from harness.probes.c_allocator import keep_freed_memory
@@ -36,30 +34,29 @@ from harness.probes.environment import environment
 from harness.probes.fits import cap_where_memory_spills, free_memory
 from harness.records import Cell, Failure, Finished, Fit, Sample, SessionStart, Weights
 from harness.records.file_version import FileVersions
-from harness.records.reusable import chunked_places
 from harness.records.worker_sessions import WORKERS, WorkerSession, WorkerWork, with_session
 from harness.run.ahead import Ahead, Known
 from harness.run.announced import Announcements
 from harness.run.batch_sizes import BatchSizes
+from harness.run.candidate_files import CandidateFiles
 from harness.run.clip_model import ClipModel
 from harness.run.costs import Costs
 from harness.run.device_refusals import refusal
 from harness.run.fitted_batch import with_fitted_batch
 from harness.run.images import Gallery
 from harness.run.inputs import keep_inputs
-from harness.run.latency import timing_setting
 from harness.run.measurement import Meter
 from harness.run.memory_problems import memory_problems, memory_remarks
-from harness.run.overflow import IN_BF16, entry_of, overflows_of
+from harness.run.overflow import IN_BF16, overflows_of
 from harness.run.owed_images import OwedImages
 from harness.run.preflight import file_problems, search_remarks
 from harness.run.progress import Progress
 from harness.run.prompt_pictures import PromptPictures
 from harness.run.prompt_poses import PromptPoses
-from harness.run.prompt_reading import PromptReadings, read_grid
 from harness.run.race_files import race_files
 from harness.run.run_json import FITTED_BATCH, REFUSED, RunJson, Session, of_another_gpu, race_of
 from harness.run.stages import Stages
+from harness.run.timings import Timings
 from harness.run_folder.folder import lock, sweep
 from harness.run_folder.ledger import Ledger
 from harness.samplers import candidate_work
@@ -114,7 +111,6 @@ class SuiteRun:
         self._shown, self._counted, self._say = Counter[str](), 0, say
         self._begun: set[str] = set()
         self._fresh = {c.name for c in suite.candidates} if options.fresh else set()
-        self._retiming = options.retime
         self.opened_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.images_made, self.work_made = 0, 0
         cache = open_cache(options.cache, largest_image(suite))
@@ -140,16 +136,17 @@ class SuiteRun:
         self.declared, self._fitted = with_fitted_batch(self.declared, self.bench, before)
         self._maker.take_grid(self.declared.grid)
         self._wider.known.update(overflows_of(before))
-        self._in_bf16 = dict(before[IN_BF16]) if self._wider.known else {}
+        in_bf16 = dict(before[IN_BF16]) if self._wider.known else {}
         self._stages = Stages(ledger=self.ledger, begin=self._doing)
         self._sizes = BatchSizes(largest=self.declared.grid.images_per_batch)
-        self._readings = PromptReadings()
         # Not the bound method: `release` makes a new workbench, and nothing may keep the old one's models alive.
         self._clip = ClipModel(self.declared, self.options.device, lambda file: self.bench.content(file),  # noqa: PLW0108
                                lambda definition: self.run_json.note(clip_definition=definition))
         self._poses = PromptPoses(self.declared, lambda file: self.bench.library.path(file),  # noqa: PLW0108
                                   lambda file: self.bench.content(file))  # noqa: PLW0108
-        self.run_json = self._run_json(suite_file)
+        self.run_json = self._run_json(suite_file, in_bf16)
+        self._files = CandidateFiles(run_json=self.run_json, ledger=self.ledger, bench=lambda: self.bench, wider=self._wider,
+                                     equal=lambda: self._equal, in_bf16=in_bf16)
         self.not_counting = of_another_gpu(before, self.head)
         keep_inputs(self.folder, self.head.get(PICTURES, {}), lambda file: self.bench.library.path(file))  # noqa: PLW0108
         self.ledger.session = SessionStart(environment=short_hash(self.head["environment"]), started=str(self.head["started"]))
@@ -165,6 +162,8 @@ class SuiteRun:
                                 executor=self._crew or InProcess(worker=self._maker), bench=lambda: self.bench, wider=self._wider,
                                 took=self._took, halved=self._halved, crew=self._crew)
         self._ahead = None if self._crew is None else Ahead(owed=self._owed, crew=self._crew, read=self._read_ahead)
+        self._timings = Timings(ledger=self.ledger, costs=self._costs, timeable=self._timeable, quieten=self._quieten,
+                                again=self.options.retime)
 
     def _with_crew(self, suite_file: str) -> WithCrew:
         job = Job(suite=self.declared, suite_file=suite_file, root=str(self.options.root), device=self.options.device,
@@ -182,10 +181,6 @@ class SuiteRun:
     def bench(self) -> Workbench:
         """Where model files are opened, and candidates made by this process."""
         return self._maker.bench
-
-    @cached_property
-    def _prompts(self) -> str:
-        return prompts_hash(self.declared.grid.prompts)
 
     def release(self) -> None:
         """Releases all models, so that the next suite's memory figures do not include them. Later stages of this suite load them
@@ -215,7 +210,7 @@ class SuiteRun:
     def preflight(self) -> list[str]:
         """Problems that the model files show by themselves, for all candidates, before the first image."""
         offered = [c for c in self.suite.candidates if c.name not in self.not_offered]
-        wrong = file_problems(self.suite, offered, self.bench, self._equal, self._doing, self._text_problem)
+        wrong = file_problems(self.suite, offered, self.bench, self._equal, self._doing, self._files.text_problem)
         wrong += memory_problems(self.suite, offered, self.bench)
         if self._clip.needed:
             self._doing("", "load the CLIP model")
@@ -354,46 +349,13 @@ class SuiteRun:
 
     def _announce(self, candidate: Candidate) -> tuple[Weights, bool]:
         """Reads the candidate's files and records its weights. Returns them, and whether to sample its images again."""
-        self.bench.inspect(candidate)
-        if problem := self._equal.get(candidate.name):
-            raise MaterialiseError(problem)
-        if problem := self._text_problem(candidate):
-            raise MaterialiseError(problem)
-        weights = self.bench.weights(candidate)
-        if fresh := candidate.name in self._fresh:
-            self._fresh.discard(candidate.name)
-            self.ledger.forget(candidate.name)
-        reading = self._readings.of(candidate, read_grid(self.suite, candidate), self.bench)
-        coverage = [] if reading is None else [replace(reading.row, candidate=candidate.name)]
-        self._record(candidate, weights, chunked_places(coverage, self._prompts))
-        self._note_format(candidate, weights.identity)
-        for row in coverage:  # which prompts of the suite, as it is now, fit the candidate's text encoder
-            self.ledger.cover_prompts(row)
+        weights = self._files.announce(candidate, fresh=(fresh := candidate.name in self._fresh))
+        self._fresh.discard(candidate.name)
         return weights, fresh
-
-    def _record(self, candidate: Candidate, weights: Weights, chunked: frozenset[str]) -> None:
-        """Puts a candidate's weights on record, with how it is declared and timed."""
-        prompts = self.suite.grid.prompts
-        self.ledger.announce(replace(weights, declared=declared_key(candidate, prompts), setting=timing_setting(
-            self.suite, candidate, weights.of(prompts[0].id), self.head["environment"], chunked=chunked)))
-
-    def _note_format(self, candidate: Candidate, identity: str) -> None:
-        """Says in run.json whether a candidate runs in bf16 because it overflows in fp16."""
-        entries = {name: entry for name, entry in self._in_bf16.items() if name != candidate.name}
-        if candidate in self._wider:
-            entries[candidate.name] = entry_of(self._wider.known[candidate.name], identity)
-        if entries != self._in_bf16:
-            self._in_bf16 = entries
-            self.run_json.note(**{IN_BF16: entries})
 
     def _overflowed(self, candidate: Candidate) -> bool:
         """Whether an earlier version kept images of a candidate that overflowed."""
         return any(self.ledger.defect(sample.key) == NOT_FINITE for sample in self.gallery.at_hand(candidate.name))
-
-    def _text_problem(self, candidate: Candidate) -> str:
-        """What is wrong with the prompts as the inspected candidate's text encoders read them."""
-        reading = self._readings.of(candidate, read_grid(self.suite, candidate), self.bench)
-        return "" if reading is None else reading.problem
 
     def _derived(self, candidate: Candidate, weights: Weights, absent: Sequence[Cell]) -> list[Cell]:
         """The absent cells whose raw picture is not there yet either; of the others, the post-steps were applied to it."""
@@ -442,72 +404,44 @@ class SuiteRun:
         return sum(len(self.gallery.at_hand(candidate.name)) for candidate in self.suite.candidates)
 
     def costs(self, names: Sequence[str]) -> list[Failure]:
-        """Times the named candidates together, in alternating rounds, unless the journal has their latencies from one timing in
-        this environment; with `retime` once more in any case. Those of earlier sessions among them are timed if their files are
-        still the same. One that an earlier session could not time is tried alone first: while it fails, the others are not timed
-        again. Returns a Failure for each candidate that cannot be timed."""
-        self._end_workers()  # they would disturb the timing
-        costs, timed = self._costs(), self._to_time(names)
-        self._retiming = False
-        # They belong to no single candidate, and are made again if more images are sampled.
-        self._clip.release()
-        self._maker.forget()
-        if timed or not (untimed := self.untimed(names)):
-            return costs.time(timed)
-        failures = costs.try_again([name for name in untimed if self._timeable(name)])
-        return failures if len(failures) == len(untimed) else costs.time([name for name in names if self._timeable(name)])
+        """Times the named candidates where they are not timed yet; see Timings.time."""
+        return self._timings.time(names)
 
     def untimed(self, names: Sequence[str]) -> list[str]:
         """Those of the named candidates that the last session could not time."""
-        return [name for name in names if self.ledger.timing_failure(name) is not None]
+        return self._timings.untimed(names)
 
     def why_timed_again(self, names: Sequence[str]) -> str:
         """Why candidates with earlier latencies are about to be timed again, in words; empty if they are not."""
-        if not (timed := self._to_time(names)):
-            return ""
-        return self._costs().why_again(timed) or ("--retime" if self._retiming else "")
-
-    def _to_time(self, names: Sequence[str]) -> list[str]:
-        """Those of the named candidates that can be timed; empty if their latencies are all in the journal."""
-        costs = self._costs()
-        if not (self._retiming or costs.due(names)):
-            return []
-        timeable = [name for name in names if self._timeable(name)]
-        return timeable if self._retiming or costs.due(timeable) else []
+        return self._timings.why_again(names)
 
     def _timeable(self, name: str) -> bool:
-        return name in self._begun or self._known(name)
+        return name in self._begun or self._files.known(next(c for c in self.suite.candidates if c.name == name))
+
+    def _quieten(self) -> None:
+        """Before a timing: ends the workers, and frees what belongs to no single candidate, and is made again if more images are
+        sampled."""
+        self._end_workers()
+        self._clip.release()
+        self._maker.forget()
 
     def _costs(self) -> Costs:
         return Costs(suite=self.suite, bench=self.bench, stages=self._stages, environment=self.head["environment"],
                      device=self.options.device, idle=self._idle)
-
-    def _known(self, name: str) -> bool:
-        """Whether the files of a candidate of an earlier session are those that its images were made of. If so, records how it is
-        timed now."""
-        candidate = next(c for c in self.suite.candidates if c.name == name)
-        try:
-            weights = self.bench.weights(candidate)
-        except (OSError, ValueError):
-            return False
-        if weights.identity != self.ledger.identity(name):
-            return False
-        self._record(candidate, weights, self.ledger.chunked(name, self._prompts))
-        return True
 
     def _give_up(self, candidate: Candidate, failures: list[Failure]) -> list[Failure]:
         given_up = len(self.gallery.wanted(candidate.name)) - max(self._shown[candidate.name], self._counted)
         self.progress.advance(given_up, f"{self.suite.name} {candidate.name} failed")
         return failures
 
-    def _run_json(self, suite_file: str) -> RunJson:
+    def _run_json(self, suite_file: str, in_bf16: Mapping[str, Any]) -> RunJson:
         environs = environment(self.options.device) | {
             "threads_per_operation": threads_per_operation(self.declared.grid, self.options.device)}
         pictures = {file: self.bench.content(file) for file in files_used(self.declared)}
         session = Session(suite_file=suite_file, command=self.options.command, environment=environs,
                           sampling=setting(self.declared.grid, self.options.device, environs["device_name"]),
                           metric_settings=self._poses.settings(self._clip.settings(pictures)),
-                          not_offered=self.not_offered, fitted_batch=self._fitted, in_bf16=self._in_bf16,
+                          not_offered=self.not_offered, fitted_batch=self._fitted, in_bf16=in_bf16,
                           pictures=pictures, race=race_of(self.declared, pictures | race_files(
                               self.declared, self.bench, self.not_offered)))
         return RunJson(self.folder, self.declared, session, self.ledger.head())

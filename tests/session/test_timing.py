@@ -179,7 +179,7 @@ def test_timings_of_an_earlier_version_are_void_by_name(tmp_path: Path) -> None:
 def test_timings_of_the_version_that_counted_the_making_are_void_by_name(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as earlier:
-        earlier.setattr("harness.run.suite_run.timing_setting", partial(timing_setting, version=3))
+        earlier.setattr("harness.run.candidate_files.timing_setting", partial(timing_setting, version=3))
         earlier.setattr("harness.run.costs.TIMING_VERSION", 3)
         earlier.setattr("harness.run.costs.timing_setting", lambda *of: timing_setting(*of[:4], 3))
         go(tmp_path, declared())
