@@ -11,10 +11,11 @@ from harness.declare.models import DENOISER
 EAGER: Final = "eager"
 """The runtime of what is not declared."""
 Runtimes: TypeAlias = str | Mapping[str, str]
-_ONNX: Final = ("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")  # either of the last two
+_GRAPHS: Final = ("onnx", "onnx-ir", "onnxscript")
+_ONNX: Final = (*_GRAPHS, "onnxruntime", "onnxruntime-gpu")  # either of the last two
 PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
-    "onnxruntime": _ONNX, "onnxruntime_live": _ONNX, "openvino": ("onnx", "onnxscript", "openvino"),
-    "tensorrt": ("onnx", "onnxscript", "tensorrt", "tensorrt-cu13", "tensorrt-cu12")}  # one or two of the last three
+    "onnxruntime": _ONNX, "onnxruntime_live": _ONNX, "openvino": (*_GRAPHS, "openvino"),
+    "tensorrt": (*_GRAPHS, "tensorrt", "tensorrt-cu13", "tensorrt-cu12")}  # one or two of the last three
 """The packages of the built-in runtimes, whose versions change last bits and seconds."""
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 PACKAGES: Final = ("sweetspot", "torch", "diffusers", "transformers", "accelerate", "peft", "torchao", "open_clip_torch",
                    "torchmetrics", "scikit-learn", "scipy", "numpy", "pillow", "safetensors", "nvidia-ml-py", "pytest",
-                   "pytest-benchmark", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt",
+                   "pytest-benchmark", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt",
                    "tensorrt-cu13", "tensorrt-cu12", "sdnq")
 
 

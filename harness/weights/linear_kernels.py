@@ -54,7 +54,7 @@ def quick(layer: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
     parameters: dict[str, Any] = layer._parameters  # several times faster than the attributes, which modules look up in Python
     outputs, with_bias = layer.out_features, layer.bias is not None
     fewest = LEAST_PRODUCTS // outputs
-    known: dict[torch.Size, int] = {}
+    known: dict[tuple[torch.Size, int], int] = {}
 
     def forward(values: torch.Tensor) -> torch.Tensor:
         weight, bias = parameters["weight"], parameters["bias"]
@@ -65,10 +65,10 @@ def quick(layer: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
                 and torch.is_inference_mode_enabled() and values.is_contiguous() and weight.is_contiguous()
                 and values.data_ptr() % _ALIGNED == weight.data_ptr() % _ALIGNED == 0):
             return own(values, weight, bias)
-        columns = known.get(values.shape)
+        asked = values.shape, torch.get_num_threads()  # another number may cut sums in other places
+        columns = known.get(asked)
         if columns is None:
-            columns = known[values.shape] = columns_at_once(
-                tuple(values.shape), outputs, with_bias=with_bias, threads=torch.get_num_threads())
+            columns = known[asked] = columns_at_once(tuple(values.shape), outputs, with_bias=with_bias, threads=asked[1])
         return multiplied(values, weight, bias, columns) if columns else own(values, weight, bias)
 
     return forward

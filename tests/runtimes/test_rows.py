@@ -73,7 +73,7 @@ def test_a_runtime_of_ones_own_works_on_copies() -> None:
     assert not any(row.private for row in RUNTIMES.values())
 
 
-@pytest.mark.parametrize("package", ["onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript"])
+@pytest.mark.parametrize("package", ["onnxruntime", "onnxruntime-gpu", "onnx", "onnx-ir", "onnxscript"])
 def test_the_versions_of_a_runtimes_packages_are_known_only_with_what_it_made(package: str) -> None:
     facts = {"packages": {"torch": "2", package: "1.31"}}
     later = {"packages": {"torch": "2", package: "1.32"}}

@@ -229,6 +229,18 @@ def test_environments_that_cannot_change_a_picture_are_no_caveat(
     assert not any("environments" in sentence for sentence in recommend(load_run(tmp_path / "runs" / "tiny")).caveats)
 
 
+def test_versions_of_what_executes_candidates_are_a_caveat_where_images_of_both_are_in_a_folder(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go(tmp_path, declared("alpha=0"))
+    monkeypatch.setattr("harness.run.suite_run.environment", lambda device: {
+        **(facts := environment(device)), "packages": {**facts["packages"], "onnxruntime": "9.9.9"}})
+    go(tmp_path, declared())
+    run = load_run(tmp_path / "runs" / "tiny")
+    assert "onnxruntime" not in pictured_otherwise(run)
+    exported = replace(run.suite, candidates=tuple(replace(c, runtime="onnxruntime") for c in run.suite.candidates))
+    assert "onnxruntime" in pictured_otherwise(replace(run, suite=exported))
+
+
 def test_what_an_earlier_version_did_not_record_is_said_not_guessed(tmp_path: Path) -> None:
     go(tmp_path, declared())
     run = load_run(tmp_path / "runs" / "tiny")

@@ -96,3 +96,17 @@ def test_layers_get_their_own_forward_back_and_keep_that_of_others() -> None:
         raise KeyError
     assert "forward" not in vars(layer)
     assert vars(hooked)["forward"] is somebodys
+
+
+def test_what_was_tried_holds_for_one_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(linear_kernels, "columns_at_once", lambda *_, with_bias, threads: asked.append(threads) or 0)
+    forward, values, before = quick(_layer(64, 4096)), torch.randn(512, 64), torch.get_num_threads()
+    try:
+        with torch.inference_mode():
+            for threads in (1, 2, 1, 2):
+                torch.set_num_threads(threads)
+                forward(values)
+    finally:
+        torch.set_num_threads(before)
+    assert asked == [1, 2]
