@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 HARNESS = (
     ("declare", "records", "version"),
     ("weights", "adapters", "merge", "quantize", "runtimes", "text", "metrics", "probes", "cache", "zoo", "samplers",
-     "control", "reference", "post", "savers"),
+     "control", "reference", "post", "savers", "hub"),
     ("check", "materialise", "testing"),
     ("sampling", "run_folder"),
     ("run", "executors"),
@@ -53,6 +53,7 @@ WITHIN_A_LAYER = {
     ("harness.savers", "harness.weights"): "a VAE is tiled in one way, and savers act on live pipelines",
     ("harness.control", "harness.weights"): "control networks are read by the one reader of headers and pickles",
     ("harness.metrics", "harness.control"): "the edges of images are measured by the detector that makes control maps",
+    ("harness.metrics", "harness.hub"): "CLIP models are found in the cache of the hub",
     ("harness.post", "harness.metrics"): "one home of the colour arithmetic",
     ("harness.metrics", "harness.zoo"): "the CLIP metric's default model is the zoo's",
     ("harness.quantize", "harness.weights"): "one home of GGUF's blocks, in files and in memory",

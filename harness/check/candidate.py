@@ -167,7 +167,7 @@ def _treatments(candidate: Candidate, root: Path) -> Iterator[str]:
             yield "emphasis names no words; remove it, or give weights={'blue': 0.7}"
     if (aesthetic := candidate.aesthetic) is not None:
         yield from (f"aesthetic: {phrase}" for phrase in (*_file("aesthetic gradient", aesthetic.path, root),
-                                                      *clip_problems(aesthetic.clip, root)))
+                                                      *clip_problems(aesthetic.clip, root, scores=False)))
         if aesthetic.steps < 0:
             yield f"aesthetic: steps is {aesthetic.steps}; expected an integer of at least 0"
         if not number(aesthetic.weight) or not 0 <= aesthetic.weight <= 1:

@@ -3,10 +3,7 @@ and neither torch nor open_clip is imported."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,12 +14,23 @@ from harness.declare.models import references
 from harness.declare.nearest import did_you_mean
 from harness.declare.suite import DefaultClip
 from harness.metrics import METRICS
+from harness.metrics.clip_reference import (
+    ClipReference,
+    ClipReferenceError,
+    architectures,
+    config_of,
+    other_activation,
+    parsed,
+    pixels_of,
+    tag_of_file,
+    tag_problem,
+    weights_of,
+)
 from harness.weights.safetensors_header import ModelFileError, StoredTensor, read_header
 
+TAGGED: Final = "ViT-B-32/openai"
 EXAMPLE: Final = "ViT-B-32-quickgelu:models/clip-vit-b-32.safetensors"
-ADDRESS: Final = "https://huggingface.co/timm/vit_base_patch32_clip_224.openai"
-WHERE_FROM: Final = (f"save open_clip_model.safetensors from {ADDRESS} (OpenAI's ViT-B/32, 600 MB) as "
-                     f"models/clip-vit-b-32.safetensors, and give clip={EXAMPLE!r}")
+WHERE_FROM: Final = f"run: sweetspot fetch clip {TAGGED} (OpenAI's ViT-B/32, 605 MB), and give clip={TAGGED!r}"
 _DTYPES: Final = ("F64", "F32", "F16", "BF16")
 _OF_TRANSFORMERS: Final = ("text_model.", "vision_model.")
 _SHOWN: Final = 3
@@ -38,26 +46,52 @@ def default_problems(suite: Suite) -> Iterator[str]:
     if foreign and needed and isinstance(suite.clip, DefaultClip):
         name, file = foreign[0]
         yield (f"{needed[0]} needs a CLIP model, and none is given: the built-in 'zoo:clip' is a toy that knows only the "
-               f"built-in models, but candidate {name!r} is made of {file!r}. Download one once: {WHERE_FROM}. To have the toy "
+               f"built-in models, but candidate {name!r} is made of {file!r}. To get one, {WHERE_FROM}. To have the toy "
                "score it all the same, say clip='zoo:clip'")
 
 
-def clip_problems(reference: str, root: Path) -> Iterator[str]:
-    """One phrase per problem of a reference to a CLIP model."""
+def clip_problems(reference: str, root: Path, *, scores: bool = True) -> Iterator[str]:
+    """One phrase per problem of a reference to a CLIP model. It `scores` images unless only a part of it is used otherwise."""
     if reference == "zoo:clip":
         return
-    architecture, colon, path = reference.partition(":")
-    if not architecture or not colon or not path:
-        yield f"clip is {reference!r}; expected 'zoo:clip' or 'ARCHITECTURE:file', like {EXAMPLE!r}"
+    given = parsed(reference)
+    if given is None:
+        yield (f"clip is {reference!r}; expected 'zoo:clip', 'ARCHITECTURE/TAG' like {TAGGED!r}, or 'ARCHITECTURE:file' like "
+               f"{EXAMPLE!r}")
         return
-    config = _config(architecture)
+    config = config_of(given.model)
+    wrong = name_problem(given)
+    if wrong:
+        yield f"clip: {wrong}"
+    if given.file or not wrong:
+        yield from _weights_problems(given, config, root, scores)
+
+
+def name_problem(given: ClipReference) -> str:
+    """What is wrong with the architecture or the tag; empty if nothing is."""
+    config = config_of(given.model)
     if config is None:
-        question = did_you_mean(architecture, _architectures(), list_known=False)
-        yield f"clip: unknown open_clip architecture {architecture!r}; {question or f'expected one like {EXAMPLE!r}'}"
-    elif "hf_tokenizer_name" in config.get("text_cfg", {}):
-        yield (f"clip: the tokenizer of {architecture} would have to be downloaded; give an architecture with CLIP's own "
-               "tokenizer, like 'ViT-B-32-quickgelu'")
-    yield from _file_problems(architecture, config, path, root)
+        question = did_you_mean(given.architecture, architectures(), list_known=False)
+        return f"unknown open_clip architecture {given.architecture!r}; {question or f'expected one like {EXAMPLE!r}'}"
+    if "hf_tokenizer_name" in config.get("text_cfg", {}):
+        return (f"the tokenizer of {given.architecture} would have to be downloaded; give an architecture with CLIP's own "
+                "tokenizer, like 'ViT-B-32-quickgelu'")
+    return tag_problem(given)
+
+
+def _weights_problems(given: ClipReference, config: Mapping[str, Any] | None, root: Path, scores: bool) -> Iterator[str]:
+    try:
+        path = given.file or weights_of(f"{given.architecture}/{given.tag}")
+        if problems := [*_file_problems(given.model, config, path, root)]:
+            yield from problems
+        elif scores and (better := other_activation(
+                given.model, tag := given.tag or tag_of_file(given.architecture, root / path))):
+            yield (f"clip file {path!r} holds the weights {tag!r}, which were trained with the activation of {better}, and the "
+                   f"scores would be wrong; use '{better}:{path}'")
+        elif scores:
+            pixels_of(given, root / path)
+    except ClipReferenceError as error:
+        yield f"clip: {error}"
 
 
 def _file_problems(architecture: str, config: Mapping[str, Any] | None, path: str, root: Path) -> Iterator[str]:
@@ -110,19 +144,3 @@ def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     last = f"visual.transformer.resblocks.{vision.get('layers', 12) - 1}.ln_1.weight"
     return shapes | {"visual.conv1.weight": (breadth, 3, patch, patch), "visual.positional_embedding": (patches + 1, breadth),
                      "visual.proj": (breadth, embedding), last: (breadth,)}
-
-
-def _config(architecture: str) -> Mapping[str, Any] | None:
-    """open_clip's description of an architecture, None for an unknown one."""
-    if "open_clip" in sys.modules:
-        config: Mapping[str, Any] | None = sys.modules["open_clip"].get_model_config(architecture)
-        return config
-    file = _architectures().get(architecture)
-    return None if file is None else json.loads(file.read_text(encoding="utf-8"))
-
-
-def _architectures() -> dict[str, Path]:
-    """The descriptions that open_clip brings, by name."""
-    spec = find_spec("open_clip")
-    folder = Path(spec.origin).parent / "model_configs" if spec is not None and spec.origin else None
-    return {} if folder is None else {file.stem: file for file in sorted(folder.glob("*.json"))}

@@ -13,6 +13,7 @@ from harness.check.values import parts_of_objective
 from harness.declare import Reference, Suite
 from harness.declare.picture_uses import measured_reference
 from harness.declare.syntax.parsed import LARGEST_WEIGHT
+from harness.metrics.clip_reference import is_tagged
 from harness.records.values import AGREEMENT
 
 
@@ -57,8 +58,8 @@ def _reference(reference: Reference, root: Path) -> Iterator[str]:
 def _encoder(encoder: str, root: Path) -> Iterator[str]:
     if not encoder or encoder == "zoo:clip":
         return
-    if ":" in encoder:
-        yield from (phrase.replace("clip", "encoder", 1) for phrase in clip_problems(encoder, root))
+    if ":" in encoder or is_tagged(encoder):
+        yield from (phrase.replace("clip", "encoder", 1) for phrase in clip_problems(encoder, root, scores=False))
     elif not (root / encoder).is_dir():
         yield (f"encoder {encoder!r} is not a folder below {root}; expected 'ARCHITECTURE:file', a transformers folder, or "
                "nothing for the suite's CLIP")

@@ -59,8 +59,8 @@ class Suite:
     gates: tuple[Gate, ...] = ()
     """What a candidate must meet to be promoted."""
     clip: str = DEFAULT_CLIP
-    """The model of the CLIP score, "ARCHITECTURE:file": an open_clip architecture and a local copy of its weights. The built-in
-    "zoo:clip" scores only the built-in models without being asked to."""
+    """The model of the CLIP score: "ARCHITECTURE/TAG", weights that open_clip knows and the local cache of Hugging Face holds, or
+    "ARCHITECTURE:file", your own copy. The built-in "zoo:clip" scores only the built-in models without being asked to."""
     latency_rounds: int = ROUNDS_FOR_MEDIAN
     """Images of each candidate that are timed at batch size 1, in rounds that alternate between the candidates. A gate on latency
     needs 6."""

@@ -4,7 +4,6 @@ places. Nothing is fetched unless it is asked for."""
 from __future__ import annotations
 
 import hashlib
-import os
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import Final
 from urllib.error import URLError
 
-from harness.check.clip import EXAMPLE, WHERE_FROM, clip_problems
+from harness.check.clip import EXAMPLE, TAGGED, WHERE_FROM, clip_problems
 from harness.first_suite.given_files import UnfitFileError
+from harness.hub import caches
 
 ARCHITECTURE, _, DEFAULT_FILE = EXAMPLE.partition(":")
 ADDRESS: Final = ("https://huggingface.co/timm/vit_base_patch32_clip_224.openai/resolve/"
@@ -35,7 +35,7 @@ def choose(given: str, built_in: bool, download: bool, say: Callable[[str], None
     """The suite's `clip`. Raises UnfitFileError for one that cannot be used, and where there is none."""
     if given:
         if wrong := [*clip_problems(given, Path.cwd())]:
-            raise UnfitFileError(f"--clip: {wrong[0].removeprefix('clip: ').replace(f'clip={EXAMPLE!r}', f'--clip {EXAMPLE}')}")
+            raise UnfitFileError(f"--clip: {_as_option(wrong[0].removeprefix('clip: '))}")
         return given
     if built_in:
         say("  scored by the built-in CLIP, which knows only the built-in models and what was trained from them")
@@ -48,25 +48,23 @@ def choose(given: str, built_in: bool, download: bool, say: Callable[[str], None
         return _downloaded(say)
     raise UnfitFileError(
         "a CLIP model is needed to score the images, and none was found below models/ or in the caches of Hugging Face. Give "
-        f"--download-clip to fetch it once (605 MB), or {WHERE_FROM.partition(', and give')[0]}, and give --clip {EXAMPLE}")
+        f"--download-clip to fetch one once (605 MB), or {_as_option(WHERE_FROM)}")
+
+
+def _as_option(text: str) -> str:
+    """A message to the writer of a suite as one to the user of a command line."""
+    return text.replace(f"clip={TAGGED!r}", f"--clip {TAGGED}")
 
 
 def _local() -> Iterator[str]:
     """References to CLIP files in the places where they usually are."""
     yield EXAMPLE
-    for cache in _caches():
+    for cache in caches():
         for repository, architecture in HUB.items():
             folder = cache / f"models--{repository.replace('/', '--')}" / "snapshots"
             with suppress(OSError):
                 files = sorted(folder.glob("*/open_clip_model.safetensors"), key=lambda file: file.stat().st_mtime, reverse=True)
                 yield from (f"{architecture}:{file}" for file in files)
-
-
-def _caches() -> list[Path]:
-    """The caches of Hugging Face's hub, also those that variables name."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    named = [os.environ.get(name) for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")]
-    return [*(Path(path) for path in named if path), home / "hub"]
 
 
 def _downloaded(say: Callable[[str], None]) -> str:

@@ -18,8 +18,8 @@ from harness.declare.stage_candidates import as_candidates
 from harness.materialise.library import Library, adapters_of, frame_of, leaves, merges_of
 from harness.materialise.live_references import REFERENCE_VERSION, by_content, encoder_file
 from harness.materialise.merged_parts import opened, with_named_parts
-from harness.materialise.text_treatment import clip_file
 from harness.merge import MERGE_METHODS
+from harness.metrics.clip_reference import weights_of
 from harness.post import POST_STEPS, files_of
 from harness.post.colour_transfer import COLOUR_TRANSFER_VERSION
 from harness.quantize.declared import identity_of, made_on_host
@@ -117,7 +117,7 @@ def references_of(candidate: Candidate) -> tuple[str, ...]:
     references += [file for reference in candidate.references for file in (reference.path, encoder_file(reference))]
     references += [config for model in models_of(candidate.model) if (config := frame_of(model).config)]
     if candidate.aesthetic is not None:
-        references += [candidate.aesthetic.path, clip_file(candidate.aesthetic.clip)]
+        references += [candidate.aesthetic.path, weights_of(candidate.aesthetic.clip)]
     references += files_of(candidate.post)
     return tuple(dict.fromkeys(references))
 

@@ -15,7 +15,7 @@ from harness.materialise.library import Library, MaterialiseError, frame_of
 from harness.materialise.whole_names import denoiser_names
 from harness.merge.alpha_by_key import WhereError, alphas_by_key
 from harness.merge.requested import requested_weights, unmet
-from harness.metrics.clip import EMBEDDED
+from harness.metrics.clip_reference import EMBEDDED, is_tagged, parsed, weights_of
 from harness.records import Coverage
 from harness.reference.attention import show_pictures
 from harness.reference.encoders import (
@@ -48,7 +48,7 @@ def encoder_of(reference: Reference) -> str:
 def encoder_file(reference: Reference) -> str:
     """The file or folder of the encoder, or its `zoo:` name."""
     encoder = encoder_of(reference)
-    return encoder if encoder.startswith("zoo:") or ":" not in encoder else encoder.partition(":")[2]
+    return weights_of(encoder) if ":" in encoder or is_tagged(encoder) else encoder
 
 
 @dataclass(kw_only=True)
@@ -248,4 +248,7 @@ def identity_of(reference: Reference) -> str:
 def by_content(reference: Reference, inputs: Mapping[str, str]) -> Reference:
     """The reference with the encoder's file replaced by its content, so that a renamed file gives the same candidate."""
     encoder, file = encoder_of(reference), encoder_file(reference)
-    return replace(reference, encoder=encoder.replace(file, inputs[file]) if file in inputs else encoder)
+    if file not in inputs:
+        return replace(reference, encoder=encoder)
+    given = parsed(encoder) if is_tagged(encoder.partition(":")[0]) else None
+    return replace(reference, encoder=f"{given.model}:{inputs[file]}" if given else encoder.replace(file, inputs[file]))

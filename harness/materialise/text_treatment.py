@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.adapters import Reading
 from harness.declare import Adapter, Candidate
 from harness.materialise.library import Library, MaterialiseError
+from harness.metrics.clip_reference import weights_of
 from harness.text import Aesthetic, Treatment, Word, read_aesthetic
 from harness.weights import ModelFileError, open_tensors
 from harness.weights.wrapped_names import without_wrapping
@@ -30,7 +31,7 @@ def treatment_of(candidate: Candidate, library: Library, readings: Sequence[Read
     treatment = Treatment(words=tuple(words), clip_skip=None if clip_skip == 1 else clip_skip)
     if candidate.aesthetic is not None:
         given = candidate.aesthetic
-        projection = text_projection(library.path(clip_file(given.clip)))
+        projection = text_projection(library.path(weights_of(given.clip)))
         embedding = read_aesthetic(library.path(given.path))
         if len(embedding) != projection.shape[1]:
             raise MaterialiseError(f"aesthetic gradient {given.path!r} holds {len(embedding)} numbers, but clip {given.clip!r} "
@@ -40,11 +41,6 @@ def treatment_of(candidate: Candidate, library: Library, readings: Sequence[Read
     if candidate.emphasis is not None:
         treatment = replace(treatment, weights=candidate.emphasis.weights, method=candidate.emphasis.method)
     return treatment
-
-
-def clip_file(reference: str) -> str:
-    """The file in "ARCHITECTURE:file", or the `zoo:` name itself."""
-    return reference if reference.startswith("zoo:") else reference.partition(":")[2]
 
 
 def text_projection(path: Path) -> Tensor:

@@ -27,9 +27,10 @@ METRICS: Final[Rows[Metric]] = Rows({
         values=(
             ValueSpec(name="clip_score", title="CLIP score", unit="points", better="higher", low=-100.0, high=100.0,
                       shown=PLACES,
-                      definition="100 x cosine of image and prompt embedding, not clamped"),
+                      definition="100 x cosine of image and prompt embedding, not clamped; the mean of a longer prompt's parts"),
             ValueSpec(name="tokens_dropped", title="Tokens dropped", unit="tokens", better="lower", low=0.0, shown=(),
-                      definition="prompt tokens beyond the context, which CLIP did not read", undefined=NO_LENGTH),
+                      definition="prompt tokens that CLIP did not read; 0, as longer prompts are scored in parts",
+                      undefined=NO_LENGTH),
         )),
     "psnr": Metric(
         measure=measure_psnr, version=1, paper="https://en.wikipedia.org/wiki/Peak_signal-to-noise_ratio",

@@ -14,13 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.declare.nearest import did_you_mean
+from harness.metrics.clip_reference import (
+    EMBEDDED,
+    QUICK,
+    ClipReference,
+    ClipReferenceError,
+    Pixels,
+    other_activation,
+    parsed,
+    pixels_of,
+    tag_of_file,
+    tag_problem,
+    weights_of,
+)
+from harness.metrics.text_parts import in_parts
 from harness.weights.content import GGUF, SAFETENSORS, content_of, trouble_of
 from harness.weights.linear_kernels import quick_linears
 
 if TYPE_CHECKING:
     import torch
 
-EMBEDDED: Final = "zoo:clip"
 CHUNK: Final = 8
 """Images per forward pass. A shorter last chunk is padded with black images, so that the batch never changes a score."""
 
@@ -31,15 +44,17 @@ class ScorerError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """The preprocessing of pixels: resizing by Pillow (bicubic, anti-aliased), then (x/255 - mean)/std, with open_clip's bits.
+    """The preprocessing of pixels: resizing by Pillow (anti-aliased), then (x/255 - mean)/std, with open_clip's bits.
 
-    `resize_mode` "shortest" scales the shorter side and crops the centre, "squash" scales both sides.
+    `resize_mode` "shortest" scales the shorter side and crops the centre, "squash" scales both sides. `interpolation` is
+    "bicubic" or "bilinear".
     """
 
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     resize_mode: str = "shortest"
+    interpolation: str = "bicubic"
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (n, 3, h, w) to float32 (n, 3, size, size)."""
@@ -74,7 +89,8 @@ class Preprocess:
         if self.resize_mode == "shortest":
             short = min(height, width)
             target = (int(size * height / short), int(size * width / short))
-        scaled = Image.fromarray(np.ascontiguousarray(picture)).resize(target[::-1], Image.Resampling.BICUBIC)
+        filtered = Image.Resampling[self.interpolation.upper()]
+        scaled = Image.fromarray(np.ascontiguousarray(picture)).resize(target[::-1], filtered)
         top, left = round((target[0] - size) / 2), round((target[1] - size) / 2)
         return np.asarray(scaled)[top:top + size, left:left + size]
 
@@ -93,7 +109,8 @@ class ClipScorer:
     """By their content, the embeddings of the images that were embedded last."""
 
     def scores(self, images: NDArray[np.uint8], texts: Sequence[str]) -> NDArray[np.float64]:
-        """100 * cosine of image and text embedding, shape (n,), for uint8 RGB images (n, h, w, 3); raw, not clamped.
+        """100 * cosine of image and text embedding, shape (n,), for uint8 RGB images (n, h, w, 3); raw, not clamped. The mean of
+        its parts for a text that is longer than the model reads.
 
         Hessel et al., "CLIPScore" (2021), https://arxiv.org/abs/2104.08718, without its factor 2.5 and its clamp at 0.
         """
@@ -124,20 +141,18 @@ class ClipScorer:
             text_embeddings = torch.stack([self._text_embedding(text) for text in texts])
             return np.asarray((100.0 * image_embeddings @ text_embeddings.T).double().cpu().numpy(), dtype=np.float64)
 
-    def tokens_dropped(self, text: str) -> int | None:
-        """How many tokens of the text lie beyond the context and were not read; None when the tokenizer cannot tell."""
-        encode = getattr(self.tokenizer, "encode", None)
-        if encode is None:
-            return None
-        context = int(self.tokenizer([text]).shape[-1])
-        return max(0, len(encode(text)) + 2 - context)
+    def text_parts(self, text: str) -> int | None:
+        """In how many parts the text is read; None when the tokenizer cannot tell how long it is."""
+        parts = in_parts(self.tokenizer, text)
+        return None if parts is None else len(parts)
 
     def definition(self) -> str:
         """All that a CLIP score depends on, in one line."""
         pre = self.preprocess
         return (f"100 * cos(image, text), raw cosine, not clamped; model {self.name}, weights sha256 "
                 f"{state_hash(self.model)}, activation {activation(self.model)}; image {pre.image_size} px, "
-                f"Pillow's bicubic with anti-aliasing, {pre.resize_mode}, mean {pre.mean}, std {pre.std}; fp32 on {self.device}")
+                f"Pillow's {pre.interpolation} with anti-aliasing, {pre.resize_mode}, mean {pre.mean}, std {pre.std}; "
+                f"longer texts in parts, averaged; fp32 on {self.device}")
 
     def _image_embeddings(self, images: NDArray[np.uint8]) -> torch.Tensor:
         """The embeddings (n, width) of images (n, h, w, 3). Several metrics ask for the same images one after the other."""
@@ -164,32 +179,43 @@ class ClipScorer:
         return torch.cat(parts)
 
     def _text_embedding(self, text: str) -> torch.Tensor:
+        """The embedding (width,) of a text. That of a longer text is the mean of its parts' embeddings, each of length 1, so that
+        its product with an image is the mean of their cosines."""
+        import torch
         from torch.nn.functional import normalize
 
         if text not in self._texts:
             model: Any = self.model
-            ids = self.tokenizer([text]).to(self.device)
-            self._texts[text] = normalize(model.encode_text(ids).float(), dim=-1)[0]
+            ids = self.tokenizer([text])
+            if (parts := in_parts(self.tokenizer, text)) is not None and len(parts) > 1:
+                ids = torch.tensor(parts, dtype=ids.dtype)
+            self._texts[text] = normalize(model.encode_text(ids.to(self.device)).float(), dim=-1).mean(dim=0)
         return self._texts[text]
 
 
-def load_scorer(reference: str | Path = EMBEDDED, *, device: str = "cpu") -> ClipScorer:
-    """The scorer of "zoo:clip", or of "ARCHITECTURE:path" with an open_clip architecture and a local .safetensors file.
+def load_scorer(reference: str | Path = EMBEDDED, *, device: str = "cpu", pixels: Pixels | None = None) -> ClipScorer:
+    """The scorer of "zoo:clip", of "ARCHITECTURE:path" with an open_clip architecture and a local .safetensors file, or of
+    "ARCHITECTURE/TAG" with published weights in the local cache of Hugging Face. Nothing is fetched. `pixels` takes the
+    place of the preparation of pictures that the weights were trained with.
 
     Raises ScorerError for an unknown architecture, a pickle, a missing file, a tokenizer that would have to be downloaded,
-    and weights whose name says QuickGELU for an architecture that has GELU (or the reverse).
+    weights whose name says QuickGELU for an architecture that has GELU (or the reverse), and weights that need a preparation
+    of pictures that nothing names.
     """
     text = str(reference)
     if text == EMBEDDED:
         from harness.zoo import load_clip
 
-        model, tokenizer, pixels = load_clip()
-        preprocess = Preprocess(image_size=pixels["size"], mean=tuple(pixels["mean"]), std=tuple(pixels["std"]))
+        model, tokenizer, wanted = load_clip()
+        preprocess = Preprocess(image_size=wanted["size"], mean=tuple(wanted["mean"]), std=tuple(wanted["std"]))
         return ClipScorer(name=text, model=model.to(device), tokenizer=tokenizer, preprocess=preprocess, device=device)
-    architecture, colon, path = text.partition(":")
-    if not colon:
-        raise ScorerError(f"CLIP scorer {text!r}: expected {EMBEDDED!r} or 'ARCHITECTURE:path.safetensors'")
-    return _from_file(architecture, Path(path), device)
+    given = parsed(text)
+    if given is None:
+        raise ScorerError(f"CLIP scorer {text!r}: expected {EMBEDDED!r}, 'ARCHITECTURE:path.safetensors' or 'ARCHITECTURE/TAG'")
+    try:
+        return _from_file(given, Path(weights_of(text)), device, pixels)
+    except ClipReferenceError as error:
+        raise ScorerError(f"CLIP scorer {text!r}: {error}") from error
 
 
 def activation(model: torch.nn.Module) -> str:
@@ -209,22 +235,31 @@ def state_hash(model: torch.nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _from_file(architecture: str, path: Path, device: str) -> ClipScorer:
+def _from_file(given: ClipReference, path: Path, device: str, pixels: Pixels | None) -> ClipScorer:
     import open_clip
 
+    architecture = given.model
     _check_file(architecture, path)
+    if wrong := tag_problem(given):
+        raise ScorerError(wrong)
+    _check_activation(given, path)
+    pixels = readable(architecture, pixels or pixels_of(given, path))
     with _as_safetensors(path) as named:
         model = open_clip.create_model(architecture, pretrained=str(named), precision="fp32", device=device).eval()
-    _check_activation(architecture, path, activation(model))
-    config = model.visual.preprocess_cfg
-    size = config["size"] if isinstance(config["size"], int) else config["size"][0]
-    if config["interpolation"] != "bicubic" or config["resize_mode"] not in ("shortest", "squash"):
-        raise ScorerError(f"CLIP scorer {architecture}: preprocessing {config} is not supported yet; "
-                          "expected bicubic interpolation and resize mode shortest or squash")
-    preprocess = Preprocess(image_size=size, mean=tuple(config["mean"]), std=tuple(config["std"]),
-                            resize_mode=config["resize_mode"])
+    size = model.visual.preprocess_cfg["size"]
+    preprocess = Preprocess(image_size=size if isinstance(size, int) else size[0], mean=pixels.mean, std=pixels.std,
+                            resize_mode=pixels.resize_mode, interpolation=pixels.interpolation)
     return ClipScorer(name=architecture, model=model, tokenizer=open_clip.get_tokenizer(architecture),
                       preprocess=preprocess, device=device)
+
+
+def readable(architecture: str, pixels: Pixels) -> Pixels:
+    """The same. Raises ScorerError for a preparation of pictures that Preprocess does not have."""
+    if pixels.interpolation not in ("bicubic", "bilinear") or pixels.resize_mode not in ("shortest", "squash"):
+        raise ScorerError(f"CLIP scorer {architecture}: pictures are to be resized by {pixels.interpolation!r} and "
+                          f"{pixels.resize_mode!r}; expected 'bicubic' or 'bilinear', and 'shortest' or 'squash'. "
+                          "Take another model")
+    return pixels
 
 
 @contextmanager
@@ -259,21 +294,11 @@ def _check_file(architecture: str, path: Path) -> None:
                           "Convert it first")
 
 
-def _check_activation(architecture: str, path: Path, has: str) -> None:
-    """Raises ScorerError if the weights were trained with another activation. Weights do not say which, so the published tag in
-    the file's name decides."""
-    import re
-
-    import open_clip
-    from open_clip.pretrained import get_pretrained_cfg
-
-    base = architecture.removesuffix("-quickgelu")
-    words = set(re.split(r"[^a-z0-9_]+", path.stem.lower()))
-    for tag in open_clip.list_pretrained_tags_by_model(base) + open_clip.list_pretrained_tags_by_model(architecture):
-        if tag.lower() not in words:
-            continue
-        wants = "QuickGELU" if get_pretrained_cfg(base, tag).get("quick_gelu", False) else "GELU"
-        if wants != has:
-            better = f"{base}-quickgelu" if wants == "QuickGELU" else base
-            raise ScorerError(f"{path.name}: weights {tag!r} were trained with {wants}, architecture {architecture!r} "
-                              f"has {has}, and the scores would silently be wrong; use '{better}:{path}'")
+def _check_activation(given: ClipReference, path: Path) -> None:
+    """Raises ScorerError if the weights were trained with another activation. Weights do not say which, so the published tag
+    decides."""
+    tag = given.tag or tag_of_file(given.architecture, path)
+    if better := other_activation(given.model, tag):
+        wants, has = ("QuickGELU", "GELU") if better.endswith(QUICK) else ("GELU", "QuickGELU")
+        raise ScorerError(f"{path.name}: weights {tag!r} were trained with {wants}, architecture {given.architecture!r} "
+                          f"has {has}, and the scores would silently be wrong; use '{better}:{path}'")

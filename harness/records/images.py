@@ -72,6 +72,10 @@ EMBEDDING: Final = "likeness_embedding"
 """Among the details of a measurement of likeness: the image's CLIP embedding, as float16 in base64."""
 SHOWN: Final = "likeness_reference"
 """Among the same: which reference picture the image is compared with, as a short hash of its pixels."""
+TEXT_PARTS: Final = "clip_text_parts"
+"""Among the details of a CLIP score: in how many parts the prompt was scored, if it is longer than the model reads."""
+MOST_PARTS: Final = 1_000_000
+"""The largest such number that is read."""
 LARGEST_EMBEDDING: Final = 16384
 """The longest text of an embedding that is read: 6144 numbers."""
 IDENTITIES: Final = "identities"

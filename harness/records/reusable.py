@@ -20,6 +20,8 @@ TIME: Final = "time"
 """The stage of a failure to time a candidate."""
 Claim: TypeAlias = tuple[int, str, str, str, str]
 """What a measurement was made with: version, setting, key of the reference, SHA-256 of the image and of the reference."""
+NO_VERSION: Final = -1
+"""The version in the claim of a measurement that no version of its metric counts."""
 NOT_REPLACED: Final = (Sample, Measurement, Defect, Intermediate, Look)
 """Kinds with rules of their own: images and what was measured on them count by their keys, looks by their race."""
 
@@ -127,6 +129,12 @@ def claim_of(version: int, setting: str, keys: tuple[str, str], by_key: Mapping[
     newest image of each key. A measurement counts while its claim equals the current one."""
     sample, reference = keys
     return version, setting, reference, sha_of(sample, by_key), sha_of(reference, by_key)
+
+
+def scored_in_part(measurement: Measurement) -> bool:
+    """Whether it is a CLIP score of the beginning of a prompt alone, as earlier versions took it of long prompts. It does not
+    count any more."""
+    return measurement.metric == "clip_score" and measurement.values.get("tokens_dropped", 0.0) > 0
 
 
 def sha_of(key: str, by_key: Mapping[str, Sample]) -> str:

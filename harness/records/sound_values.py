@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, get_origin
 
 from harness.declare.misfits import LARGEST_INTEGER, LARGEST_NUMBER, Misfit, misfits, options
-from harness.records.images import EMBEDDING, LARGEST_EMBEDDING, SHOWN, Measurement, Sample
+from harness.records.images import EMBEDDING, LARGEST_EMBEDDING, MOST_PARTS, SHOWN, TEXT_PARTS, Measurement, Sample
 from harness.records.json_lines import Record
 
 _WORDS: Final[dict[Any, str]] = {str: "a text", int: "a whole number", float: "a finite number", bool: "true or false",
@@ -34,8 +34,10 @@ def _problem(record: Record) -> str:
 
 def _unsound_details(details: Mapping[str, Any]) -> str:
     """What is wrong with the details that figures and derived values are made from: probabilities by look, colours with their
-    shares, and embeddings."""
-    looks, clusters = details.get("leanings"), details.get("clusters")
+    shares, embeddings, and the number of parts of a prompt."""
+    looks, clusters, parts = details.get("leanings"), details.get("clusters"), details.get(TEXT_PARTS, 2)
+    if type(parts) is not int or not 2 <= parts <= MOST_PARTS:
+        return f"measurement.details[{TEXT_PARTS!r}] is {shown(parts)}; expected an integer from 2 to {MOST_PARTS:,}"
     if looks is not None and not (isinstance(looks, dict) and all(_fits(share, float) for share in looks.values())):
         return f"measurement.details['leanings'] is {shown(looks)}; expected a number for each look"
     if clusters is not None and not (isinstance(clusters, list) and all(

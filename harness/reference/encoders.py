@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.metrics.clip import EMBEDDED, Preprocess, load_scorer
+from harness.metrics.clip import Preprocess, load_scorer
+from harness.metrics.clip_reference import EMBEDDED, USUAL, parsed
 from harness.reference.kinds import PLAIN
 from harness.reference.reading import ImagePrompt
 from harness.weights.safetensors_header import ModelFileError
@@ -28,8 +29,6 @@ _FITTING: Final = {
     ("plus", 1024): "ViT-L-14", ("plus", 1280): "ViT-H-14", ("plus", 1664): "ViT-bigG-14", ("plus", 96): EMBEDDED}
 """The open_clip architecture of the image encoder that an IP-Adapter of this kind and width was trained with."""
 PREPROCESSING: Final = "preprocessor_config.json"
-_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
-_STD: Final = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +102,8 @@ def load_encoder(encoder: str, path: Path) -> ImageEncoder:
     itself. Raises ModelFileError and ScorerError."""
     if path.is_dir():
         return _of_transformers(path)
-    scorer = load_scorer(encoder if encoder == EMBEDDED else f"{encoder.partition(':')[0]}:{path}")
+    # IP-Adapters were trained with the usual preparation of pictures, also those that read encoders with another one.
+    scorer = load_scorer() if encoder == EMBEDDED else load_scorer(f"{encoder.partition(':')[0]}:{path}", pixels=USUAL)
     model: Any = scorer.model
     return _of_open_clip(encoder, model.visual, scorer.preprocess)
 
@@ -126,10 +126,12 @@ def encoder_without_values(encoder: str, path: Path) -> ImageEncoder:
     import open_clip
 
     with torch.device("meta"):
-        model: Any = open_clip.create_model(encoder.partition(":")[0], precision="fp32", device="meta", load_weights=False)
+        given = parsed(encoder)
+        model: Any = open_clip.create_model(encoder if given is None else given.model, precision="fp32", device="meta",
+                                            load_weights=False)
     size = model.visual.preprocess_cfg["size"]
-    return _of_open_clip(encoder, model.visual, Preprocess(image_size=size if isinstance(size, int) else size[0], mean=_MEAN,
-                                                           std=_STD))
+    return _of_open_clip(encoder, model.visual, Preprocess(image_size=size if isinstance(size, int) else size[0], mean=USUAL.mean,
+                                                           std=USUAL.std))
 
 
 def _of_open_clip(encoder: str, tower: Any, preprocess: Preprocess) -> ImageEncoder:
@@ -202,13 +204,13 @@ def _transformers_encoder(model: Any, preprocess: Preprocess) -> ImageEncoder:
 
 def _preprocessing(folder: Path, size: int) -> Preprocess:
     """As preprocessor_config.json says, or CLIP's own without one."""
-    own = Preprocess(image_size=size, mean=_MEAN, std=_STD)
+    own = Preprocess(image_size=size, mean=USUAL.mean, std=USUAL.std)
     if not (folder / PREPROCESSING).is_file():
         return own
     try:
         given = json.loads((folder / PREPROCESSING).read_text(encoding="utf-8"))
         mean, std = (tuple(float(v) for v in given.get(name, default))
-                     for name, default in (("image_mean", _MEAN), ("image_std", _STD)))
+                     for name, default in (("image_mean", USUAL.mean), ("image_std", USUAL.std)))
         resample = given.get("resample", 3)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{folder}: its {PREPROCESSING} cannot be read ({error})") from error

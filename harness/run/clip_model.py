@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from threading import RLock
 from typing import Any
 
@@ -10,6 +11,7 @@ from harness.declare import Suite, plain, short_hash
 from harness.declare.picture_uses import measured_control
 from harness.metrics import METRICS
 from harness.metrics.clip import ScorerError, load_scorer
+from harness.metrics.clip_reference import USUAL, parsed, pixels_of, weights_of
 
 
 class ClipModel:
@@ -63,10 +65,15 @@ class ClipModel:
         return [[prompt.id, name, file] for prompt in self._suite.grid.prompts for name, file in sorted(prompt.pictures.items())]
 
     def setting(self) -> str:
-        """Hash of the model's file and architecture. A file that cannot be read fails later, when it is loaded."""
-        architecture, _, path = self._suite.clip.rpartition(":")
-        reference = self._suite.clip if self._suite.clip.startswith("zoo:") else path
+        """Hash of the model's file and architecture, and of what it wants done to pictures where that is unusual. A file that
+        cannot be read fails later, when it is loaded."""
+        clip = self._suite.clip
         try:
-            return short_hash([architecture, self._content(reference)])
+            file = weights_of(clip)
+            given = None if file == clip else parsed(clip)
+            if given is None:
+                return short_hash([clip.rpartition(":")[0], self._content(clip)])
+            pixels = pixels_of(given, Path(file))
+            return short_hash([given.model, self._content(file), *([] if pixels == USUAL else [plain(pixels)])])
         except (OSError, ValueError):
-            return short_hash([self._suite.clip])
+            return short_hash([clip])

@@ -25,6 +25,7 @@ from harness.materialise import Workbench
 from harness.materialise.live_stages import PIXELS
 from harness.materialise.shape_model import CONTROLS, IMAGE_ENCODERS, Beside, ShapeModel, shape_key, shape_model
 from harness.metrics import METRICS
+from harness.metrics.clip_reference import weights_of
 from harness.quantize import stored_bytes
 from harness.records import Cell
 from harness.reference.live import NO_PICTURE
@@ -445,9 +446,8 @@ def clip_bytes(suite: Suite, bench: Workbench) -> int:
 
     if not any(name in METRICS and METRICS[name].needs_clip for name in suite.metrics):
         return 0
-    reference = suite.clip if suite.clip.startswith("zoo:") else suite.clip.rpartition(":")[2]
     try:
-        path: Path = bench.library.path(reference)
+        path: Path = bench.library.path(weights_of(suite.clip))
         if path.suffix != ".safetensors":
             return path.stat().st_size
         return sum(4 * prod(tensor.shape) for tensor in read_header(path)[0].values())

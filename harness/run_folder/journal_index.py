@@ -16,9 +16,9 @@ from harness.records import Cell, Sample, write_atomically
 from harness.records.regular_files import open_regular, read_regular
 from harness.records.reusable import Claim, sha_of
 
-INDEX_FORMAT: Final = 2
+INDEX_FORMAT: Final = 3
 """Written in the index's first line. An index of another format is ignored: the journal is read, and a new index replaces it.
-Format 1 also held measurements whose values no run can have written."""
+Format 1 also held measurements whose values no run can have written, format 2 CLIP scores of the beginnings of long prompts."""
 
 LARGEST_INDEX: Final = 2 << 30
 

@@ -40,7 +40,18 @@ from harness.records import (
 )
 from harness.records.images import APART, IDENTITIES
 from harness.records.regular_files import LARGEST_RUN_JSON, read_regular
-from harness.records.reusable import TIME, Claim, LatestRecords, chunked_places, claim_of, is_floor_of, is_timed_alike, sha_of
+from harness.records.reusable import (
+    NO_VERSION,
+    TIME,
+    Claim,
+    LatestRecords,
+    chunked_places,
+    claim_of,
+    is_floor_of,
+    is_timed_alike,
+    scored_in_part,
+    sha_of,
+)
 from harness.run_folder import journal_index
 from harness.run_folder.image_files import ImageFiles
 from harness.run_folder.journal_index import JournalContent, Stat
@@ -356,8 +367,9 @@ class Ledger:
             content.samples[record.candidate, record.cell] = record
             content.by_key[record.key] = record
         elif isinstance(record, Measurement):
+            version = NO_VERSION if scored_in_part(record) else record.version
             content.measured.setdefault((record.candidate, record.metric), {})[record.sample] = (
-                claim_of(record.version, record.setting, (record.sample, record.reference), content.by_key))
+                claim_of(version, record.setting, (record.sample, record.reference), content.by_key))
         else:
             content.others.append(to_line(record))
             self._place(record)

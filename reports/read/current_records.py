@@ -48,6 +48,7 @@ from harness.records.reusable import (
     claim_of,
     is_floor_of,
     is_timed_alike,
+    scored_in_part,
     smaller_batches,
 )
 from reports.read.interim_looks import asked, exits
@@ -59,6 +60,7 @@ Timed = TypeVar("Timed", Latency, Memory, Timeline, Power, Durations, BatchCurve
 OTHER_SAMPLES: Final = "sampled with other settings or weights; run this candidate again"
 OTHER_DECLARATION: Final = "the candidate was declared otherwise when it ran; run it again"
 OTHER_SETTING: Final = "measured with another setting (for example another CLIP model)"
+IN_PART: Final = "the beginning of the prompt alone was scored, by an earlier version. Run again"
 OTHER_VERSION: Final = "measured by another version of the metric"
 OTHER_REFERENCE: Final = "measured against an image that the baseline no longer has"
 OTHER_BYTES: Final = "measured before an image was made again with other bytes; run this candidate again"
@@ -264,6 +266,7 @@ def _measurements(measured: list[tuple[Measurement, bool]], samples: Mapping[Pla
         reference = beside(r.candidate, r.cell)
         why = (OTHER_BYTES if void else
                OTHER_SETTING if r.setting != settings.get(r.metric, "") else
+               IN_PART if scored_in_part(r) else
                OTHER_VERSION if r.version != versions.get(r.metric, r.version) else
                OTHER_REFERENCE if r.reference and (reference is None or reference.key != r.reference) else "")
         if why:

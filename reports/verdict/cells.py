@@ -13,7 +13,7 @@ from harness.declare.models import references
 from harness.declare.same_text import distinct, effective_prompts, is_unguided, same_texts
 from harness.declare.suite import DEFAULT_CLIP
 from harness.records import Look
-from harness.records.images import PROMPTS
+from harness.records.images import PROMPTS, TEXT_PARTS
 from harness.records.values import OBJECTIVE, spec_of
 from reports import formatting as words
 from reports.comparable import pictured_otherwise
@@ -68,7 +68,7 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     if repeated := same_texts(prompts):
         groups = words.listed([" = ".join(names) for names in repeated], most=8)
         sentences.append(f"Prompts with the same {_same_what(run)}: {groups}.")
-    sentences.extend((*_cut(run), *_unscored_ends(run)))
+    sentences.extend((*_cut(run), *_scored_in_parts(run)))
     for split, consequence in (("select", "no interval exists."), ("confirm", "nothing was confirmed on unseen prompts.")):
         if counts[split] < 2:
             sentences.append(f"The {split} split has {words.plural(counts[split], 'prompt')}: {consequence}")
@@ -249,15 +249,17 @@ def _cut(run: Run) -> list[str]:
         "many tokens."] if in_part else [])
 
 
-def _unscored_ends(run: Run) -> list[str]:
-    """Which prompts are longer than the CLIP model of the scores reads, so that the scores say nothing of their ends."""
-    if "tokens_dropped" not in run.images.columns:
+def _scored_in_parts(run: Run) -> list[str]:
+    """Which prompts are longer than the CLIP model of the scores reads at once."""
+    if TEXT_PARTS not in run.images.columns:
         return []
-    long = set(run.images[run.images["tokens_dropped"] > 0]["prompt"])
-    names = [words.visible(p.id) for p in run.suite.grid.prompts if p.id in long]
-    count = words.plural(len(run.suite.grid.prompts), "prompt")
-    return [f"The CLIP score does not read the ends of {len(names)} of {count}, which are longer than its model takes: "
-            f"{words.listed(names, most=8)}."] if names else []
+    parts = run.images.groupby("prompt")[TEXT_PARTS].max().dropna()
+    names = [words.visible(p.id) for p in run.suite.grid.prompts if p.id in parts.index]
+    if not names:
+        return []
+    counts = " or ".join(f"{count:.0f}" for count in sorted(set(parts)))
+    return [f"{len(names)} of {words.plural(len(run.suite.grid.prompts), 'prompt')} are longer than the model of the CLIP score "
+            f"reads at once: {words.listed(names, most=8)}. Each was scored in {counts} parts, and its score is their mean."]
 
 
 def _with_status(run: Run, status: str) -> list[str]:

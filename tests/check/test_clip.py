@@ -43,8 +43,8 @@ OWN = ["own.safetensors", Checkpoint(path="own.safetensors"), Merge(a="zoo:photo
 def test_the_toy_scores_no_other_models_unless_it_is_asked_to(tmp_path: Path, model: object) -> None:
     text = said(tmp_path, model)
     assert "candidate 'mine' is made of 'own.safetensors'" in text
-    assert "https://huggingface.co/timm/vit_base_patch32_clip_224.openai" in text
-    assert "'ViT-B-32-quickgelu:models/clip-vit-b-32.safetensors'" in text
+    assert "sweetspot fetch clip ViT-B-32/openai" in text
+    assert "clip='ViT-B-32/openai'" in text
     assert "toy" not in said(tmp_path, model, clip="zoo:clip")
 
 
@@ -111,7 +111,7 @@ def test_a_file_that_is_not_of_its_architecture_is_named_before_any_work(tmp_pat
 @pytest.mark.parametrize(("name", "data", "words"), [
     ("none.safetensors", None, "clip file 'none.safetensors' does not exist"),
     ("x.safetensors", b"", "an empty file"), ("m.pt", b"\x80\x02}.", "a pickle"),
-    ("", None, "expected 'zoo:clip' or"), ("folder", None, "a folder")])
+    ("", None, "expected 'zoo:clip'"), ("folder", None, "a folder")])
 def test_a_file_that_is_none_is_named(tmp_path: Path, name: str, data: bytes | None, words: str) -> None:
     (tmp_path / "folder").mkdir()
     if data is not None:

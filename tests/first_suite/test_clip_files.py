@@ -49,8 +49,7 @@ def test_built_in_models_are_scored_by_the_built_in_clip_and_given_ones_come_fir
 def test_without_any_file_it_is_said_which_one_and_where_from() -> None:
     with pytest.raises(UnfitFileError) as refused:
         choose("", False, False, lambda _: None)
-    for part in ("--download-clip", "huggingface.co/timm/vit_base_patch32_clip_224.openai", "models/clip-vit-b-32.safetensors",
-                 f"--clip {EXAMPLE}"):
+    for part in ("--download-clip", "sweetspot fetch clip ViT-B-32/openai", "--clip ViT-B-32/openai"):
         assert part in str(refused.value)
 
 

@@ -198,7 +198,7 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
     "a number of nothing": (["zoo:photo", "zoo:anime", "--last", "3"], "--last is 3, but the files are not of one training"),
     "no Python file": (["zoo:photo", "zoo:anime", "--to", "x.txt"], "expected a .py file"),
     "no prompts": (["zoo:photo", "zoo:anime", "--prompts", "none.txt"], "--prompts: .*none.txt"),
-    "a wrong clip": (["zoo:photo", "zoo:anime", "--clip", "ViT-B-32"], "--clip: .*expected 'zoo:clip' or 'ARCHITECTURE:file'"),
+    "a wrong clip": (["zoo:photo", "zoo:anime", "--clip", "ViT-B-32"], "--clip: .*expected 'zoo:clip', .*'ARCHITECTURE:file'"),
     "a bad size": (["zoo:photo", "zoo:anime", "--size", "100"], "expected a multiple of 8 pixels"),
     "no pixels": (["zoo:photo", "zoo:anime", "--size", "0"], "width is 0; expected an integer of at least 8"),
     "no steps": (["zoo:photo", "zoo:anime", "--steps", "0"], "steps is 0; expected an integer of at least 1"),
@@ -372,7 +372,7 @@ def test_a_clip_model_among_the_models_is_said_to_be_one(folder: Path) -> None:
 
 def test_a_missing_clip_file_is_answered_with_the_option(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "photo.safetensors", "--clip", "ViT-B-32:c.safetensors"]) == 2
-    assert "--clip ViT-B-32-quickgelu:models/clip-vit-b-32.safetensors" in (problem := capsys.readouterr().err)
+    assert "--clip ViT-B-32/openai" in (problem := capsys.readouterr().err)
     assert "clip=" not in problem
 
 

@@ -144,6 +144,15 @@ def test_a_copied_folder_is_hashed_once(tmp_path: Path) -> None:
     assert second._images.hashed == set()
 
 
+@pytest.mark.parametrize(("dropped", "counts"), [(0.0, True), (7.0, False)])
+def test_a_clip_score_of_the_beginning_of_a_prompt_is_taken_again(tmp_path: Path, *, dropped: float, counts: bool) -> None:
+    ledger = filled(tmp_path)
+    sample, _ = image("a", CELLS[0])
+    ledger.add([replace(measurement(sample, metric="clip_score"), values={"clip_score": 20.0, "tokens_dropped": dropped})])
+    for now in (ledger, Ledger(tmp_path)):
+        assert now.measured("clip_score", 1, "", [(sample, "")]) is counts
+
+
 def test_a_picture_made_again_with_other_bits_is_measured_again(tmp_path: Path) -> None:
     ledger = filled(tmp_path)
     reference, _ = image("a", CELLS[0])

@@ -163,6 +163,13 @@ def test_values_of_another_metric_setting_are_gaps(folder: Path) -> None:
     assert run.images["saturation"].notna().all()
 
 
+@pytest.mark.parametrize(("dropped", "counts"), [(0.0, True), (7.0, False)])
+def test_a_clip_score_of_the_beginning_of_a_prompt_alone_is_a_gap(folder: Path, *, dropped: float, counts: bool) -> None:
+    old = next(r for r in records(folder) if isinstance(r, Measurement) and (r.candidate, r.metric) == (FIRST.name, "clip_score"))
+    run = add(folder, replace(old, values={"clip_score": 20.0, "tokens_dropped": dropped}))
+    assert (("clip_score", 1, rules.IN_PART) in gaps(run)) is not counts
+
+
 def test_values_of_another_metric_version_are_gaps(folder: Path) -> None:
     run = with_head(folder, metrics={n: {**m, "version": 2 if n == "clip_score" else 1} for n, m in synthetic.METRICS.items()})
     assert ("clip_score", 4, rules.OTHER_VERSION) in gaps(run)
