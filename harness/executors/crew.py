@@ -185,7 +185,8 @@ class Crew:
             return []
         now = self._clock()
         late = [worker for worker, until in self._deadlines().items() if until <= now]
-        return [one for worker in late for one in self._end(worker, f"sent nothing for {self._limit:g} s and was ended")]
+        return [one for worker in late for one in self._end(worker, (
+            f"sent nothing for {self._limit:g} s and was ended; give more time with --worker-timeout if it was only slow"))]
 
     def _end(self, worker: int, why: str) -> list[Arrival]:
         self._hands.stop(worker)

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 
 
 def quiet_libraries() -> None:
-    """Suppresses what torchao, diffusers and transformers log about each other's versions while they are imported. A user cannot
-    act on it, and it would break the progress bar."""
+    """Suppresses what torchao, diffusers, transformers and bitsandbytes log about each other's versions and about optional
+    kernels while they are imported. A user cannot act on it, and it would break the progress bar."""
     for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
         os.environ.setdefault(name, "error")
-    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+    for logger in ("torch.utils._pytree", "bitsandbytes"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from harness.commands.arguments import megabytes, seconds
 from harness.executors.workers import workers_problem
 from harness.run.device import device_problem
-from harness.session.options import SessionOptions, cache_problem
+from harness.session.options import SessionOptions, cache_problem, timeout_problem
 
 POLICIES: Final = ("fail", "pass")
 
@@ -116,6 +116,8 @@ def refuse(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--device: {wrong}")
     if wrong := workers_problem(given.sweetspot_workers, given.sweetspot_device):
         raise pytest.UsageError(wrong)
+    if wrong := timeout_problem(given.sweetspot_worker_timeout, given.sweetspot_workers):
+        raise pytest.UsageError(f"--worker-timeout: {wrong}")
     if wrong := cache_problem(given.sweetspot_cache):
         raise pytest.UsageError(wrong.replace("shared cache", "--shared-cache", 1))
     file = markdown_file(config)

@@ -13,7 +13,7 @@ from harness.executors.quiet import own_warnings
 from harness.executors.workers import workers_problem
 from harness.run.device import device_problem
 from harness.run.progress import Bar, Silent
-from harness.session.options import SessionOptions, cache_problem
+from harness.session.options import SessionOptions, cache_problem, timeout_problem
 from harness.session.own_packages import keep_own_packages
 from harness.session.session import Session
 
@@ -49,7 +49,8 @@ def run_suite(  # noqa: PLR0913 - the options of the command line, by the same n
                              verify=verify, retime=retime, cache=shared_cache, live=live, page_budget=page_budget,
                              workers=workers, worker_timeout=worker_timeout,
                              command=("run_suite",))
-    if wrong := device_problem(device) or cache_problem(shared_cache) or workers_problem(workers, device):
+    if wrong := device_problem(device) or cache_problem(shared_cache) or workers_problem(workers, device) or timeout_problem(
+            worker_timeout, workers):
         raise ValueError(wrong)
     declared = _declared(suite) if isinstance(suite, str | Path) else suite
     load_rows(declared, [*([Path(suite).parent] if isinstance(suite, str | Path) else []), root])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,4 +55,15 @@ def cache_problem(address: str) -> str:
         open_cache(address, (8, 8))
     except (CacheAddressError, ModuleNotFoundError) as error:
         return f"shared cache: {error}"
+    return ""
+
+
+def timeout_problem(limit: object, workers: str) -> str:
+    """Why the time limit of workers cannot be used: it is not a number of seconds, or there are no workers; empty if it can. 0 is
+    no limit."""
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit < math.inf:
+        return f"worker timeout {limit!r}: expected seconds, such as 600, or 0 for no limit"
+    if limit and not workers:
+        return "a worker timeout without workers: this process makes the images itself, and has no limit. Say who else makes " \
+               "them, as local:2, or leave the timeout out"
     return ""

@@ -41,6 +41,13 @@ def test_a_time_limit_that_is_none_is_refused(pytester: pytest.Pytester, seconds
     assert result.ret == pytest.ExitCode.USAGE_ERROR
 
 
+def test_a_time_limit_of_workers_without_workers_is_refused(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    result = pytester.runpytest("suites", "--benchmark", "--worker-timeout", "5")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--worker-timeout*without workers*"])
+
+
 def begin(folder: Path, runs: str, *arguments: str) -> subprocess.Popen[str]:
     """The suite as a user runs it, in a process whose children carry a mark."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "suites", "--benchmark",

@@ -78,8 +78,11 @@ def test_what_is_not_a_suite_is_refused(painted: Path, other: object) -> None:
 
 
 @pytest.mark.parametrize(("options", "said"), [({"device": "banana"}, "banana"), ({"shared_cache": "ftp://x"}, "ftp"),
-                                               ({"workers": "four"}, "local:N")])
-def test_an_option_that_cannot_be_is_refused(painted: Path, options: dict[str, str], said: str) -> None:
+                                               ({"workers": "four"}, "local:N"),
+                                               ({"worker_timeout": 5.0}, "leave the timeout out"),
+                                               ({"workers": "local:2", "worker_timeout": -1.0}, "-1"),
+                                               ({"workers": "local:2", "worker_timeout": float("nan")}, "nan")])
+def test_an_option_that_cannot_be_is_refused(painted: Path, options: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         run_suite(painted_suite(None), **options)  # type: ignore[arg-type]
 
