@@ -58,13 +58,13 @@ def facts(run: Run) -> list[str]:
 
 def stopped_within(stored: int) -> Callable[..., Any]:
     """The storing of images, stopped after so many."""
-    original, left = Gallery._store, [stored]
+    original, left = Gallery.store, [stored]
 
-    def store(gallery: Gallery, *of: Any) -> None:
+    def store(gallery: Gallery, *of: Any) -> Any:
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        original(gallery, *of)
+        return original(gallery, *of)
 
     return store
 
@@ -79,7 +79,7 @@ def test_a_race_that_was_stopped_ends_like_an_unbroken_one(axis: str, tmp_path: 
         run_of(tmp_path / "broken", declared, stop_after=6)
     for stored in (1, 2):  # within the refinement, and within the next look
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(Gallery, "_store", stopped_within(stored))
+            patch.setattr(Gallery, "store", stopped_within(stored))
             run_of(tmp_path / "broken", declared)
     broken = run_of(tmp_path / "broken", declared)
     assert broken.looks == whole.looks
