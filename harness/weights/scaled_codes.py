@@ -35,7 +35,7 @@ class Place:
 
 def scales_of(path: Path, component: str, places: Mapping[str, Place]) -> dict[str, str]:
     """{name of a weight: name of its scale} of one component. Raises ModelFileError for a scale without its weight, a weight with
-    two scales, and, naming it, for a format whose values are not codes times scale."""
+    two scales or, beside others, none, and, naming it, for a format whose values are not codes times scale."""
     where = f"{path}: {component}"
     _refuse_other_formats(where, places)
     scales: dict[str, str] = {}
@@ -54,7 +54,19 @@ def scales_of(path: Path, component: str, places: Mapping[str, Place]) -> dict[s
             raise ModelFileError(f"{where}: {places[weight].source!r} is stored as {dtype} codes with a scale; expected "
                                  f"{' or '.join(_CODES)}. Give the unquantized model.")
         scales[weight] = name
+    _refuse_without_scale(where, places, scales)
     return scales
+
+
+def _refuse_without_scale(where: str, places: Mapping[str, Place], scales: Mapping[str, str]) -> None:
+    """Raises ModelFileError for codes of a layer without a scale beside others that have one: tools scale all or none."""
+    for name, place in places.items():
+        stored = place.file.stored[place.source]
+        if scales and name not in scales and name.endswith(".weight") and stored.dtype in _CODES and len(stored.shape) > 1:
+            other = next(iter(scales.values()))
+            raise ModelFileError(f"{where}: {place.source!r} is {stored.dtype} codes without a scale, and others have one, as "
+                                 f"{places[other].source!r}; expected a scale for each. Download it again, or give the "
+                                 "unquantized model.")
 
 
 def header_of_kept(text: str, names: Collection[str]) -> str:

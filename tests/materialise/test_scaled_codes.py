@@ -104,6 +104,18 @@ def test_a_text_encoder_in_codes_is_read_too(tmp_path):
     assert model.strays == ()
 
 
+def test_a_negative_scale_gives_codes_times_scale_and_one_that_is_not_finite_names_tensor_and_file(tmp_path):
+    file, values, _ = quantized(flux(2), "number", "scales alone")
+    write(tmp_path / "a.safetensors", flux(1))
+    write(tmp_path / "b.safetensors", {**file, "img_in.weight_scale": torch.tensor(-0.5)})
+    read = open_model(tmp_path / "b.safetensors").tensor("transformer", "img_in.weight")
+    assert torch.equal(read.double(), -values["img_in.weight"])
+    for scale in (float("nan"), float("inf")):
+        write(tmp_path / "b.safetensors", {**file, "img_in.weight_scale": torch.tensor(scale)})
+        with pytest.raises(MaterialiseError, match=r"'img_in.weight' holds NaN or infinite values in .*b.safetensors"):
+            made_file(tmp_path, merge())
+
+
 @pytest.mark.parametrize(("said", "word"), [
     ({"format": "nvfp4"}, "nvfp4"), ({"format": "mxfp8"}, "mxfp8"),
     ({"format": "int8_tensorwise", "convrot": True}, "int8_tensorwise"),
@@ -127,6 +139,8 @@ def test_other_formats_are_refused_by_their_name(said, word, how, tmp_path):
     ({"img_in.comfy_quant": torch.zeros(9, dtype=torch.uint8)}, "comfy_quant"),
     ({"img_in.comfy_quant": torch.zeros(2 ** 13, dtype=torch.uint8)}, "comfy_quant"),
     ({"guidance_in.weight_scale": torch.tensor(1.0)}, "lacks"),
+    ({"txt_in.weight": torch.zeros(4, 3).to(torch.float8_e4m3fn)}, "m.safetensors: .*'txt_in.weight' .*without a scale"),
+    ({"img_in.weight_scale": torch.zeros(0)}, "'img_in.weight_scale' is F32"),
     ({"img_in.weight_scale": torch.ones(3)}, "one per row")])
 def test_what_does_not_fit_together_is_refused_by_name(changes, word, tmp_path):
     file = {**flux(1), "img_in.weight": torch.zeros(4, 3).to(torch.float8_e4m3fn), "img_in.weight_scale": torch.tensor(1.0)}
