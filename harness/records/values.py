@@ -127,7 +127,7 @@ WEIGHTS: Final = ValueSpec(
     origin="run", shown=("headline",),
     definition="bytes of the weights of denoiser, text encoders and VAE as they are stored for sampling, adapters, control "
                "networks and IP-Adapters with their image encoders included, of all stages; a quantized weight counts as its "
-               "codes and scales")
+               "codes and scales; what a quantized copy or that of a saver is made of does not count")
 
 RUN_VALUES: Final[Mapping[str, ValueSpec]] = MappingProxyType({spec.name: spec for spec in (
     OBJECTIVE,

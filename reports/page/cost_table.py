@@ -51,7 +51,8 @@ NOTES: Final = (
     "switch to a candidate may merge and read files; later ones need not. Load is that of the base model, which candidates may "
     "share. Energy is the whole board's, including its idle draw.",
     "Weights are counted from the tensors as they are stored, with adapters, controls, references and image encoders; "
-    "a quantized one as its codes and scales. On disk is what `sweetspot quantize` writes of the denoiser. Peak memory also "
+    "a quantized one as its codes and scales, without what such a copy or that of a saver is made of. On disk is what `sweetspot "
+    "quantize` writes of the denoiser. Peak memory also "
     "holds what is computed; that of the process also what was loaded before, so it compares nobody.",
     "To run: while one image is made at batch 1, with the candidate alone in place. To make: while it is merged, quantized and "
     "brought to the device, from what was there before. Where a system keeps only one peak of main memory, as macOS does, the "

@@ -13,6 +13,8 @@ from harness import Adapter, Candidate, Merge
 from harness.declare import Grid
 from harness.materialise import MaterialiseError, Prepared, Workbench
 from harness.records import Cell
+from harness.records.costs import DENOISER_WEIGHTS, STORED_DENOISER, WRITTEN_DENOISER
+from harness.run.latency import stored_readings
 from harness.sampling import Denoising, decode, embedded, entered
 from harness.sampling.at_once import workers_of
 from harness.savers import SAVERS
@@ -198,3 +200,18 @@ def test_what_shares_memory_still_does_after_a_move() -> None:
     with lent([layer, twin], torch.device("meta")):
         assert layer.weight is twin.weight
     assert layer.weight.data_ptr() == twin.weight.data_ptr()
+
+
+def test_weights_are_counted_as_a_model_in_use_alone_would_have_them_and_written_without_joined_copies(bench: Workbench) -> None:
+    def counted(*savers: str) -> dict[str, float | None]:
+        return {reading.name: reading.value for reading in stored_readings(bench.prepare(candidate(0.5, *savers)))}
+
+    plain, fused, cast = counted(), counted("fuse_qkv"), counted("layerwise_casting")
+    assert counted("channels_last") == plain
+    own = plain[STORED_DENOISER]
+    assert own is not None
+    assert (fused[STORED_DENOISER] or 0) > own
+    assert fused[WRITTEN_DENOISER] == plain[WRITTEN_DENOISER] == own
+    assert fused[DENOISER_WEIGHTS] == plain[DENOISER_WEIGHTS] == cast[DENOISER_WEIGHTS]
+    assert 0.2 < (cast[STORED_DENOISER] or 0) / own < 0.3
+    assert cast[WRITTEN_DENOISER] is None
