@@ -105,11 +105,9 @@ def pictured_otherwise(run: Run) -> str:
     # How a sum is shared out among threads shows in its last bits.
     threaded = ["torch_threads"] if any(one.get("threads_per_operation") != 1 for one in used.values()) else []
     flags = sorted({f"flags.{name}" for one in used.values() if isinstance(one.get("flags"), Mapping) for name in one["flags"]})
-    on_gpus = all(_fact(one, "device") == "cuda" for one in used.values())
     executed_by = _packages_of(candidate.runtime for candidate in run.suite.candidates)
     differing = []
-    # With a GPU, which processor the host has does not matter.
-    for name in (*(name for name in PICTURED_BY if name != "cpu" or not on_gpus), *executed_by, *flags, *threaded):
+    for name in (*PICTURED_BY, *executed_by, *flags, *threaded):
         counts: Counter[str] = Counter()
         for digest, one in used.items():
             counts[_said(_fact(one, name))] += run.written_in.get(digest, 0)

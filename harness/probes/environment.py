@@ -31,14 +31,15 @@ def deciding_pixels(facts: Mapping[str, Any], runtime: Collection[str] = ()) -> 
     """What of an environment can change the last bits of an image. A fact that newer versions added is in it only where it says
     something, so that earlier keys stay valid. `runtime` are the packages of the runtime that makes the image."""
     packages = _packages_of(facts)
-    # With a GPU the host draws the noise and little else: its instructions count, and not the model of its processor.
-    host = "cpu_capability" if on_gpu(facts) else "cpu"
     deciding = {"packages": {name: packages.get(name) for name in (*_DECIDING_PACKAGES, *runtime)}, **{
-        name: facts.get(name) for name in ("device_name", host, "cuda", "cudnn", "flags", "threads_per_operation")}}
+        name: facts.get(name) for name in ("device_name", "cpu", "cuda", "cudnn", "flags", "threads_per_operation")}}
     if variables := facts.get("variables"):
         deciding["variables"] = variables
+    # With a GPU too the host draws the noise, and computes merged, adapted and quantized weights.
+    if on_gpu(facts):
+        deciding["cpu_capability"] = facts.get("cpu_capability")
     # How a sum is shared out among threads shows in its last bits.
-    if facts.get("threads_per_operation") != 1 and str(facts.get("device")) == "cpu":
+    if facts.get("threads_per_operation") != 1:
         deciding["torch_threads"] = facts.get("torch_threads")
     return deciding
 

@@ -13,10 +13,13 @@ suite=${1:?give a suite file, such as suites/my_merge.py}
 # A folder that all nodes see. Suites, models and this cache must have the same paths on every node.
 cache=${SWEETSPOT_SHARED_CACHE:-folder:/shared/sweetspot-cache}
 
+# One number for workers and run: the host computes weights, and their last bits depend on it.
+export OMP_NUM_THREADS=8
+
 # Parts of the work are claimed: a node that is lost costs at most one part, which another worker makes again.
 srun --gpus-per-task=1 --kill-on-bad-exit=0 \
   sweetspot work "$suite" --shared-cache "$cache" || echo "what is missing is left to the run" >&2
 
 # The only writer of the run folder: metrics, timing on this one GPU, gates, page.
-srun --nodes=1 --ntasks=1 --gpus-per-task=1 \
+srun --nodes=1 --ntasks=1 --cpus-per-task=8 --gpus-per-task=1 \
   pytest "$suite" --benchmark --device cuda --shared-cache "$cache" --runs-dir runs
