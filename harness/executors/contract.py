@@ -63,6 +63,11 @@ class Unit:
         """Whether the cells have guidance, and so need a negative branch."""
         return any(cell.guidance != 1 for cell in self.cells)
 
+    @property
+    def place(self) -> tuple[int, bool, bool]:
+        """Where it is among its candidate's units, in the order in which one process makes them."""
+        return self.group, self.floor, self.guided
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Picture:

@@ -45,7 +45,8 @@ class NoWorkerError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Arrival:
-    """What came of a unit. Of each unit, in this order: one Ready, batches, and at last Done or what ended it."""
+    """What came of a unit. Of each unit that is not withdrawn, in this order: one Ready, batches, and at last Done or what ended
+    it, which may be the failure of an earlier unit of its candidate."""
 
     worker: int
     unit: Unit
@@ -235,14 +236,14 @@ class Crew:
             yield from self._ended_by(worker, unit, event, wanted=wanted)
 
     def _ended_by(self, worker: int, unit: Unit, event: _Ending, *, wanted: bool) -> Iterator[Arrival]:
-        """The unit is not made any further, and of a candidate that failed nothing is."""
-        if wanted:
-            self._plan.withdraw(lambda one: one.number == unit.number or (
-                isinstance(event, Failed) and one.candidate.name == unit.candidate.name))
+        """The unit is not made any further. If it failed, nor are those after it: one process would not come to them."""
+        if wanted and isinstance(event, Failed):
+            yield from self._failed(worker, event, lambda one: _after(one, unit))
+        elif wanted:
+            self._plan.withdraw(lambda one: one.number == unit.number)
+            yield Arrival(worker=worker, unit=unit, event=event)
         self._plan.ended(worker)
         self._turn(worker)
-        if wanted:
-            yield Arrival(worker=worker, unit=unit, event=event)
 
     def _bar(self, worker: int, unit: Unit, why: str) -> Iterator[Arrival]:
         name = name_of(worker, self._tallies[worker].facts)
@@ -251,21 +252,21 @@ class Crew:
         nobody = self._plan.bar(worker)
         self._turn(worker)
         if nobody and not self._starting:
-            yield self._without_worker(unit, worker)
+            yield from self._without_worker(unit.candidate.name, worker)
 
     def _given_up(self) -> list[Arrival]:
         """Where all that could make a candidate are gone, and those that are left cannot."""
         if self._starting or not self._heard or any(self._plan.out(worker) for worker in self._heard):
             return []
-        return [self._without_worker(unit, -1) for unit in self._plan.firsts]
+        return [one for name in self._plan.candidates for one in self._without_worker(name, -1)]
 
-    def _without_worker(self, unit: Unit, worker: int) -> Arrival:
-        return self._failed(worker, unit, Failed(stage=MATERIALISE, error="OtherFiles", message=self._unfit.get(
-            unit.candidate.name, "no worker takes it")))
+    def _without_worker(self, name: str, worker: int) -> list[Arrival]:
+        failed = Failed(stage=MATERIALISE, error="OtherFiles", message=self._unfit.get(name, "no worker takes it"))
+        return self._failed(worker, failed, lambda one: one.candidate.name == name)
 
-    def _failed(self, worker: int, unit: Unit, failed: Failed) -> Arrival:
-        self._plan.withdraw(lambda one: one.candidate.name == unit.candidate.name)
-        return Arrival(worker=worker, unit=unit, event=failed)
+    def _failed(self, worker: int, failed: Failed, lost: Callable[[Unit], bool]) -> list[Arrival]:
+        """Ends the units that are `lost` by a failure, each for itself: someone may wait for any of them."""
+        return [Arrival(worker=worker, unit=one, event=failed) for one in self._plan.withdraw(lost)]
 
     def _turn(self, worker: int) -> None:
         if worker in self._heard and not self._plan.out(worker):
@@ -303,9 +304,9 @@ class Crew:
         for unit in complete:
             yield Arrival(worker=worker, unit=unit, event=Done())
         if blamed is not None:
-            whys = self._why[blamed.number]
-            yield self._failed(worker, blamed, Failed(stage=SAMPLE, error="WorkerLost", message=(
-                f"it ended {len(whys)} workers at the same images: {'; '.join(whys)}")))
+            whys, culprit = self._why[blamed.number], blamed
+            yield from self._failed(worker, Failed(stage=SAMPLE, error="WorkerLost", message=(
+                f"it ended {len(whys)} workers at the same images: {'; '.join(whys)}")), lambda one: _after(one, culprit))
         self._say(f"{self._gone[-1]}; what it was making is made again")
         if self._plan.owed:
             self._start(1)
@@ -316,6 +317,11 @@ class Crew:
         """Whether a candidate that others make, of which so many batches wait, is worth preparing once more: if they would take
         longer for it than one more worker needs to prepare and make its first batch."""
         return batches * self._pace.batch / max(1, workers) >= self._pace.prepare + self._pace.batch
+
+
+def _after(one: Unit, other: Unit) -> bool:
+    """Whether a unit is another one, or would be made after it for the same candidate."""
+    return one.number == other.number or (one.candidate.name == other.candidate.name and one.place >= other.place)
 
 
 class _Pace:

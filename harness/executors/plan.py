@@ -161,9 +161,9 @@ class Plan:
         return sum(len(piece.left) for piece in self._out.get(worker, ()) if not piece.withdrawn)
 
     @property
-    def firsts(self) -> list[Unit]:
-        """Of each candidate the first unit that is owed."""
-        return [next(iter(queue.lots.values())).unit for queue in self._queues.values()]
+    def candidates(self) -> list[str]:
+        """Those of which something is owed."""
+        return [*self._queues]
 
     def arrived(self, worker: int, cells: Iterable[Cell]) -> None:
         """Images of a worker's current piece are here. Raises KeyError for a cell that is not of it."""
@@ -205,15 +205,19 @@ class Plan:
             self._put_back(piece)
         return not piece.withdrawn and all((one, name) in self._barred for one in self._out)
 
-    def withdraw(self, unwanted: Callable[[Unit], bool]) -> None:
-        """Forgets units, also what is in the hands of workers."""
+    def withdraw(self, unwanted: Callable[[Unit], bool]) -> list[Unit]:
+        """Forgets units, also what is in the hands of workers. Returns those that were owed."""
+        withdrawn: list[Unit] = []
         for pieces in self._out.values():
             for piece in pieces:
                 piece.withdrawn = piece.withdrawn or unwanted(piece.unit)
         for queue in [*self._queues.values()]:
             for number in [number for number, lot in queue.lots.items() if unwanted(lot.unit)]:
-                self._waiting -= len(queue.lots.pop(number).waiting)
+                lot = queue.lots.pop(number)
+                self._waiting -= len(lot.waiting)
+                withdrawn.append(lot.unit)
             self._list(queue)
+        return withdrawn
 
     def _chosen(self, worker: int) -> _Queue | None:
         """The candidate that a worker goes on with or begins: its own; the first that nobody makes, those last that another

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.declare import Candidate
 from harness.executors.alike import difference
 from harness.executors.contract import Batch, Done, Failed, Lost, Overflowed, Picture, Ready, Refused, Unfit, Unit
 from harness.executors.crew import Arrival, Crew, NoWorkerError
@@ -215,6 +216,47 @@ def test_what_ends_a_unit_comes_once_and_nothing_of_it_after(tmp_path: Any, even
     assert [type(one.event) for one in sweep.arrived][-1] is type(event)
     assert len(sweep.of(type(event))) == 1
     assert not sweep.of(Done)
+
+
+def kinds(name: str, first: int) -> list[Unit]:
+    """The units of a candidate with two groups of prompts, without guidance and with it."""
+    return [Unit(number=first + 2 * group + guided, candidate=Candidate(name=name, model="zoo:photo"), group=group, batch_size=4,
+                 cells=tuple(Cell(prompt=f"p{group}", seed=seed, guidance=4.0 if guided else 1.0) for seed in range(40)))
+            for group in (0, 1) for guided in (0, 1)]
+
+
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("event", [
+    Refused(fit=Fit(candidate="a", batch_size=4, fits=False, why="no room")), Overflowed(why="too large"), Lost(why="SIGKILL"),
+    Failed(stage="sample", error="SamplingError", message="black"), Unfit(why="a.safetensors differs"),
+    Failed(stage="materialise", error="OSError", message="a disk is gone")],
+    ids=lambda event: getattr(event, "stage", type(event).__name__))
+def test_every_unit_ends_once_whatever_ends_one_of_its_candidate(tmp_path: Any, event: Any, place: int) -> None:
+    sweep = Sweep(tmp_path, 4, upset=lambda worker, unit, cell: event if unit.number == place else None)
+    sweep.run([*kinds("a", 0), *kinds("b", 4)])
+    ends = [(one.unit.number, type(one.event)) for one in sweep.arrived if not isinstance(one.event, Ready | Batch)]
+    assert sorted(number for number, _ in ends) == [*range(8)]
+    assert {end for number, end in ends if number > 3} == {Done}
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_what_one_process_makes_of_a_candidate_before_it_fails_is_made_by_a_crew(tmp_path: Any, place: int) -> None:
+    failed = Failed(stage="sample", error="SamplingError", message="black")
+    sweep, owed = Sweep(tmp_path, 4, upset=lambda worker, unit, cell: failed if unit.number == place else None), kinds("a", 0)
+    sweep.run(owed)
+    assert {one.unit.number for one in sweep.arrived if isinstance(one.event, Done)} == {*range(place)}
+    assert all_of(owed[:place]) <= sweep.pictures
+
+
+def test_a_unit_that_is_owed_once_more_is_not_ended_by_a_failure_of_a_later_kind(tmp_path: Any) -> None:
+    """As where memory was refused to images without guidance while those with it fail."""
+    unguided, guided = kinds("a", 0)[:2]
+    sweep = Sweep(tmp_path, 2, upset=lambda worker, unit, cell: Failed(stage="sample", error="E", message="black") if (
+        unit.guided) else None)
+    again = replace(unguided, number=9)
+    sweep.run([guided, again])
+    assert {one.unit.number: type(one.event) for one in sweep.arrived if not isinstance(one.event, Ready | Batch)} == {
+        1: Failed, 9: Done}
 
 
 def test_smaller_batches_can_be_owed_after_a_refusal(tmp_path: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
 from harness.sampling import NOT_FINITE
 from tests.executors.in_threads import maker_of, work_in_threads
-from tests.fakes import plain_candidate, tiny_suite
+from tests.fakes import PROMPTS, plain_candidate, tiny_grid, tiny_suite
 from tests.painted import PaintedBench, paint, paint_runs
 from tests.race.painted import DeclaredBench
 from tests.race.painted import go as race
@@ -59,7 +60,7 @@ def records(root: Path, *kinds: type) -> list[Any]:
     return [record for record in Journal(root / "runs" / "tiny" / "journal.jsonl").read()[0] if isinstance(record, kinds)]
 
 
-def content(root: Path) -> dict[str, object]:
+def content(root: Path) -> dict[str, Any]:
     """What must not depend on who makes images."""
     fits = records(root, Fit)
     return {
@@ -70,7 +71,7 @@ def content(root: Path) -> dict[str, object]:
         "finished": {f.candidate: (f.sampled, f.reused) for f in records(root, Finished)}}
 
 
-def both(tmp_path: Path, declared: Suite) -> dict[str, object]:
+def both(tmp_path: Path, declared: Suite) -> dict[str, Any]:
     """The content of a run with three workers, which is that of a run without."""
     go(tmp_path / "one", declared)
     go(tmp_path / "many", declared, "local:3")
@@ -145,6 +146,27 @@ class Named(PaintedBench):
         prepared = super().prepare(candidate, group)
         prepared.phases[0].of = candidate.name
         return prepared
+
+
+def test_a_candidate_that_fails_while_another_worker_makes_its_earlier_images_fails_as_in_one_process(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+
+    def failing(phases: Any, grid: Any, todo: Any, texts: object = None, broken: Any = None, later: Any = None) -> Iterator[Any]:
+        for number, (cells, images) in enumerate(paint(phases, grid, todo, texts, broken, later)):
+            if cells[0].guidance != 1:
+                failed.set()
+                raise RuntimeError("a part is missing")
+            if threading.current_thread() is not threading.main_thread():
+                assert failed.wait(60 if number else 0.2) or not number  # the rest is worth sharing once a batch has taken time
+            yield cells, images
+
+    paint_runs(monkeypatch)
+    monkeypatch.setattr("harness.executors.maker.sample", failing)
+    alone = suite(candidates=MANY[:1], grid=tiny_grid(prompts=PROMPTS[:1], seeds=tuple(range(16)), batch_size=1))
+    content = both(tmp_path, alone)
+    assert content["failures"] == [("alpha=0", "sample", "RuntimeError", "a part is missing")]
+    assert len(content["images"]) == 16
 
 
 @pytest.mark.parametrize("name", ["alpha=0", "alpha=0.5", "sketch"])
