@@ -33,6 +33,7 @@ from harness.declare.models import models_of
 from harness.declare.nearest import closest
 from harness.declare.prompt_groups import groups_of
 from harness.declare.syntax.parsed import LARGEST_WEIGHT
+from harness.hub import path_hint
 from harness.quantize.declared import made_on_host
 from harness.records.regular_files import identity_of
 from harness.runtimes import RUNTIMES
@@ -242,6 +243,7 @@ def _file(kind: str, reference: str, root: Path) -> Iterator[str]:
         close = closest(Path(reference).name, beside, cutoff=0.6)
         hint = f"; {close[0]!r} does" if close else "; ~ and variables are not replaced in a suite, so write the whole path" if (
             reference.startswith("~") or "$" in reference) else ""
+        hint = f"; {hub}" if (hub := path_hint(reference)) else hint
         yield f"{kind} file {reference!r} does not exist below {root}{hint}"
     elif wrong := file_problem(kind, root / reference):
         yield f"{kind} {reference!r}: {wrong}"

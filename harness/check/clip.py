@@ -13,6 +13,7 @@ from harness.declare.listing import first_of
 from harness.declare.models import references
 from harness.declare.nearest import did_you_mean
 from harness.declare.suite import DefaultClip
+from harness.hub import path_hint
 from harness.metrics import METRICS
 from harness.metrics.clip_reference import (
     ClipReference,
@@ -97,7 +98,7 @@ def _weights_problems(given: ClipReference, config: Mapping[str, Any] | None, ro
 def _file_problems(architecture: str, config: Mapping[str, Any] | None, path: str, root: Path) -> Iterator[str]:
     try:
         if not (root / path).exists():
-            yield f"clip file {path!r} does not exist below {root}; {WHERE_FROM}"
+            yield f"clip file {path!r} does not exist below {root}; {path_hint(path) or WHERE_FROM}"
             return
         if wrong := file_problem(CLIP, root / path):
             yield f"clip file {path!r}: {wrong}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 from typing import Final
 
 from harness.commands.terminal import add_examples, say, size_in_words
+from harness.hub import FORM, address_of
 from harness.records.harmless_text import printable
 
 _OPENAI: Final = "Apache-2.0 (OpenAI: MIT)"
@@ -18,7 +18,6 @@ RECOMMENDED: Final = (
     ("ViT-H-14/laion2b_s32b_b79k", 3_940_000_000, "MIT", "the largest, trained on LAION-2B"),
 )
 """Tag, bytes, licence of the weights, what it is good for."""
-_ADDRESS: Final = re.compile(r"hub:(?P<repository>[^/@:]+/[^/@:]+)(?:@(?P<revision>[^@:]+))?:(?P<file>[^:]+)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,11 +36,11 @@ def run(given: argparse.Namespace) -> int:
     try:
         if given.what == "clip":
             return _fetch_clip(given.name) if given.name else _list()
-        address = _ADDRESS.fullmatch(given.what)
+        address = address_of(given.what)
         if address is None or given.name:
-            return _refuse(f"{' '.join((given.what, given.name)).strip()!r}: expected 'clip', 'clip ARCHITECTURE/TAG' or "
-                           "hub:OWNER/NAME[@REVISION]:FILE", 2)
-        path = _fetch(address["repository"], address["file"], address["revision"] or "main")
+            words = " ".join((given.what, given.name)).strip()
+            return _refuse(f"{words!r}: expected 'clip', 'clip ARCHITECTURE/TAG' or {FORM}", 2)
+        path = _fetch(address.repository, address.file, address.revision)
     except FetchError as error:
         return _refuse(str(error), 1)
     say(printable(path))

@@ -14,6 +14,7 @@ from harness.adapters import AdapterError, recognise_file
 from harness.adapters.checkpoint_sweep import FAMILIES
 from harness.check.sizes import has_zoo_sizes
 from harness.declare.nearest import did_you_mean
+from harness.hub import path_hint
 from harness.records.regular_files import identity_of
 from harness.weights import ModelFile, ModelFileError, open_model, read_header
 from harness.weights.header_claims import short
@@ -115,7 +116,8 @@ def _place(path: str) -> Path:
     if not Path(path).exists():
         beside = [file.name for file in Path(path).parent.glob("*.safetensors")] if Path(path).parent.is_dir() else []
         near = f"; {did_you_mean(Path(path).name, beside, list_known=False)}" if beside else ""
-        raise UnfitFileError(f"{path!r} does not exist below {Path.cwd()}{near.rstrip('; ')}")
+        hint = f"; {hub}" if (hub := path_hint(path)) else near.rstrip("; ")
+        raise UnfitFileError(f"{path!r} does not exist below {Path.cwd()}{hint}")
     return Path(path)
 
 

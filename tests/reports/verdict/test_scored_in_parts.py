@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.records import Journal, Measurement
 from reports.read.run import load_run
 from reports.verdict.cells import caveats, score_cells
 from tests.reports import synthetic
@@ -26,3 +27,15 @@ def test_the_page_says_which_prompts_were_scored_in_parts(parts: dict[int, int],
         assert f"{named} of {len(prompts)} prompts" in text
         assert counts in text
         assert all(prompts[place] in text for place in parts)
+
+
+@pytest.mark.parametrize(("parts", "counts"), [(2, True), (1, False), (-3, False), ("2", False), (True, False), (10**30, False)])
+def test_the_number_of_parts_is_read_from_the_journal_where_a_run_can_have_written_it(parts: object, *, counts: bool,
+                                                                                      tmp_path: Path) -> None:
+    suite = synthetic.merge_suite()
+    journal = Journal(synthetic.write_run(tmp_path, suite) / "journal.jsonl")
+    old = next(r for r in journal.read()[0] if isinstance(r, Measurement) and r.metric == "clip_score")
+    journal.add([replace(old, details={"clip_text_parts": parts})])
+    run = load_run(tmp_path)
+    sentences = [text for text in caveats(run, score_cells(run)) if "longer than the model of the CLIP score" in text]
+    assert [f"1 of {len(suite.grid.prompts)} prompts" in text and "in 2 parts" in text for text in sentences] == [True] * counts
