@@ -22,7 +22,7 @@ from reports.page.build import render
 from reports.page.picture_decibels import decibels
 from reports.page.runtime_table import runtime_section
 from reports.read.run import Run
-from reports.verdict.runtimes import fastest_runtime
+from reports.verdict.runtimes import fastest_runtime, pairs_by_runtime
 from tests.reports import synthetic
 
 MIB = 2**20
@@ -130,6 +130,11 @@ def test_the_verdict_of_a_suite_with_another_question_names_the_fastest_runtime(
     assert fastest_runtime(replace(run, latency={})) == ""
     alike = {name: replace(timed, seconds=run.latency["eager 0"].seconds) for name, timed in run.latency.items()}
     assert fastest_runtime(replace(run, latency=alike)) == "no runtime was measurably faster than eager"
+
+
+def test_other_spellings_of_runtimes_are_paired_alike(run: Run) -> None:
+    spelled = tuple(replace(c, runtime={"unet": c.runtime}) for c in run.suite.candidates)
+    assert pairs_by_runtime(replace(run, suite=replace(run.suite, candidates=spelled))) == pairs_by_runtime(run)
 
 
 def test_without_the_same_candidate_on_eager_there_is_no_ratio(run: Run) -> None:
