@@ -47,7 +47,7 @@ def _by_component(candidate: Candidate, runtimes: Mapping[str, Any]) -> Iterator
         if row is None or component not in COMPONENTS:
             continue
         if not row.executes(component):
-            able = [name for name, other in RUNTIMES.items() if other.executes(component)]
+            able = [EAGER, *(name for name, other in RUNTIMES.items() if other.executes(component))]
             yield f"runtime {runtime!r} does not execute {component}; expected one of {', '.join(map(repr, able))}"
         elif component in quantized:
             yield (f"runtime {runtime!r} executes {component} in fp32, and quantization makes it "

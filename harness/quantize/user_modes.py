@@ -51,7 +51,8 @@ def _oddity(report: object, before: list[str]) -> str:
         return f"gave a {type(report).__name__}; expected a QuantizeReport"
     named = Counter([*report.quantized, *report.kept])
     absent, twice = [key for key in before if not named[key]], [key for key, count in named.items() if count > 1]
-    unknown = [key for key in named if key not in set(before)]
+    known = frozenset(before)
+    unknown = [key for key in named if key not in known]
     for word, keys in (("leaves out", absent), ("names twice", twice), ("names as parameters", unknown)):
         if keys:
             return (f"gave a report that {word} {first_of([*map(repr, keys)], 1)}; expected every parameter once, by its name "

@@ -171,10 +171,12 @@ class OwedImages:
                         yield
                 if self._refused(group, end, guided=guided):
                     part = [cell for cell in self._absent(group) if (cell.guidance != 1) is guided]
-                elif part := [cell for cell in part if cell not in set(unit.cells)]:
+                    continue
+                made = frozenset(unit.cells)
+                if part := [cell for cell in part if cell not in made]:
                     # Not handed over, because another candidate makes them, too: adopted, if it did.
-                    there = set(part) - set(self._absent(group))
-                    part = [cell for cell in part if cell not in there]
+                    absent = frozenset(self._absent(group))
+                    part = [cell for cell in part if cell in absent]
         if group.floor:
             self._measure_floor(group)
 

@@ -265,7 +265,8 @@ class SuiteRun:
         """What of a candidate is to be made. None for one whose files have a problem, which `candidate` reports, or that is made
         once more in another format."""
         of_grid = self.gallery.cells(candidate.name)
-        asked = of_grid if cells is None else [cell for cell in of_grid if cell in set(cells)]
+        named = None if cells is None else frozenset(cells)
+        asked = of_grid if named is None else [cell for cell in of_grid if cell in named]
         forgotten = candidate.name in self._fresh
         try:
             weights, fresh = self._announce(candidate)
@@ -308,8 +309,8 @@ class SuiteRun:
             # Fresh means reusing nothing, neither from another candidate with the same weights nor from a shared cache.
             wanted = self.gallery.wanted(candidate.name)
             on_the_way = frozenset[Cell]() if handed is None else handed.cells
-            lacking = wanted if fresh else self.gallery.absent(candidate, weights)
-            absent = [cell for cell in wanted if cell in on_the_way or cell in set(lacking)]
+            lacking = frozenset(wanted if fresh else self.gallery.absent(candidate, weights))
+            absent = [cell for cell in wanted if cell in on_the_way or cell in lacking]
         if failures:
             return self._give_up(candidate, failures)
         if self.bench.may_widen(candidate) and self._overflowed(candidate):
@@ -325,8 +326,8 @@ class SuiteRun:
         self.progress.advance(counted - self._counted, f"{self.suite.name} {candidate.name}")
         if candidate.post and not fresh:
             with self._stages.stage(candidate.name, "post-steps", failures):
-                left = self._derived(candidate, weights, [cell for cell in absent if cell not in on_the_way])
-                absent = [cell for cell in absent if cell in on_the_way or cell in set(left)]
+                left = {*self._derived(candidate, weights, [cell for cell in absent if cell not in on_the_way])}
+                absent = [cell for cell in absent if cell in on_the_way or cell in left]
             # The raw pictures of another candidate, which asks for fp16, can have overflowed.
             if not failures and self.bench.may_widen(candidate) and self._overflowed(candidate):
                 raise Fp16OverflowError(NOT_FINITE)

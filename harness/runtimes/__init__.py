@@ -18,8 +18,7 @@ __all__ = ["RUNTIMES", "Executor", "Graph", "Runtime", "RuntimeRowError", "Weigh
 FP32_TOLERANCE: Final = 1e-4
 
 RUNTIMES: Final[Rows[Runtime]] = Rows({
-    "eager": Runtime(description="PyTorch as it is, one kernel after another", apply=lambda module: module,
-                     components=EVERY_COMPONENT),
+    "eager": Runtime(description="PyTorch as it is, one kernel after another", apply=lambda module: module),
     "compiled": Runtime(description="torch.compile: kernels fused and compiled for each shape of batch", apply=compiled,
                         why_not=lacks_compiler),
     "onnxruntime": Runtime(

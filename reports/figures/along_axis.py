@@ -99,7 +99,8 @@ def along_guidance(run: Run, rec: Recommendation) -> Any:
 def _references(run: Run, rec: Recommendation) -> list[str]:
     """Whose level is drawn as a line: the parents, or the baseline where nothing is a parent; never the pick itself."""
     names = [n for n in parents(run.suite) if n != rec.pick] or [n for n in (run.suite.baseline,) if n != rec.pick]
-    return [n for n in names if n in set(run.images["candidate"])]
+    pictured = frozenset(run.images["candidate"])
+    return [n for n in names if n in pictured]
 
 
 def _panels(run: Run, rows: pd.DataFrame, ends: dict[str, list[tuple[float, pd.DataFrame]]], *, line: bool) -> Any:

@@ -100,7 +100,8 @@ def recommend_cheapest(run: Run) -> Recommendation:
 def _whole_difference(run: Run, rows: pd.DataFrame, name: str, value: str = "objective") -> Estimate:
     """The paired difference in a value from the baseline over `rows`; none where either lacks images or values that were asked
     for: what a mode loses may be just in them."""
-    prompts = {p.id for p in run.suite.grid.prompts if p.split in set(rows["split"])}
+    splits = frozenset(rows["split"])
+    prompts = {p.id for p in run.suite.grid.prompts if p.split in splits}
     places = asked_places(run, name, prompts) & asked_places(run, run.suite.baseline, prompts)
     for who in (name, run.suite.baseline):
         if why := lacking(run, who, value, places).why:
