@@ -167,8 +167,8 @@ def other_activation(architecture: str, tag: str) -> str:
 
 def config_of(architecture: str) -> Mapping[str, Any] | None:
     """open_clip's description of an architecture, None for an unknown one."""
-    if "open_clip" in sys.modules:
-        config: Mapping[str, Any] | None = sys.modules["open_clip"].get_model_config(architecture)
+    if (own := _imported()) is not None:
+        config: Mapping[str, Any] | None = own.get_model_config(architecture)
         return config
     file = architectures().get(architecture)
     return None if file is None else json.loads(file.read_text(encoding="utf-8"))
@@ -183,8 +183,7 @@ def architectures() -> Mapping[str, Path]:
 
 def pretrained() -> Table:
     """open_clip's table of published weights: by architecture and tag where they are and what they were trained with."""
-    if "open_clip" in sys.modules:
-        own = sys.modules["open_clip.pretrained"]
+    if (own := _imported()) is not None:
         return {name: {tag: own.get_pretrained_cfg(name, tag) for tag in own.list_pretrained_tags_by_model(name)}
                 for name in dict.fromkeys(name for name, _ in own.list_pretrained())}
     return _table_on_disk()
@@ -209,6 +208,13 @@ def _table_on_disk() -> Table:
 
         table = own._PRETRAINED
     return table
+
+
+def _imported() -> Any:
+    """open_clip if it is imported as a whole; another thread may be importing it."""
+    own: Any = sys.modules.get("open_clip")
+    whole = own is not None and not getattr(own.__spec__, "_initializing", False)
+    return own if whole else None
 
 
 def _folder() -> Path | None:
