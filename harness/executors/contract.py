@@ -160,9 +160,6 @@ class Worker(Protocol):
         """Makes a unit's images. An exception becomes a Failed; only an interruption is raised. The candidate of the last unit
         stays materialised, so that a second piece of it costs nothing."""
 
-    def release(self) -> None:
-        """Frees all models."""
-
 
 class Hands(Protocol):
     """Carries units to workers elsewhere, and events back. A worker is known by its number, from 0; a number is used once."""
@@ -178,9 +175,6 @@ class Hands(Protocol):
 
     def stop(self, worker: int) -> None:
         """Ends a worker at once, whatever it is doing."""
-
-    def release(self) -> None:
-        """Lets all workers free their models, behind the units that they have."""
 
     def close(self) -> None:
         """Ends all workers."""

@@ -26,13 +26,11 @@ from harness.executors.contract import (
     Unit,
 )
 from harness.executors.plan import Plan
-from harness.executors.tally import Tally
+from harness.executors.tally import Pace, Tally
 from harness.records.worker_sessions import WorkerWork
 
 AHEAD: Final = 2
 """Pieces in the hands of a worker: the one that it makes, and the next."""
-REST_SECONDS: Final = 60.0
-"""How long a worker may take to free its models."""
 START_SECONDS: Final = 300.0
 """The least time that a worker has to start where there is a limit at all: it loads torch, and many may do so at once."""
 
@@ -73,7 +71,7 @@ class Crew:
         self._to_replace = 0
         self._unfit: dict[str, str] = {}
         """By candidate, why the last worker that cannot make it cannot."""
-        self._pace = _Pace()
+        self._pace = Pace()
         self._left_at = clock()
 
     def start(self) -> None:
@@ -114,30 +112,6 @@ class Crew:
         if not (arrived or self._heard or self._starting) and self._plan.owed:
             raise NoWorkerError(f"no worker is left to make images: {'; '.join(dict.fromkeys(self._gone)) or 'none was started'}")
         return arrived
-
-    def rest(self) -> None:
-        """Returns when no worker makes anything and all have freed their models: only then is the machine quiet. One that takes
-        too long is ended. Raises ValueError while something is owed."""
-        if self._plan.owed:
-            raise ValueError("workers cannot rest while images are owed")
-        until = self._clock() + REST_SECONDS
-        for worker in [*self._starting]:
-            del self._starting[worker]
-            self._hands.stop(worker)
-            self._to_replace += 1
-        while any(self._plan.out(worker) for worker in self._heard) and self._clock() < until:
-            self.arrivals(until - self._clock())
-        self._hands.release()
-        awaited = set(self._heard)
-        while awaited and self._clock() < until:
-            for worker, event in self._hands.arrivals(until - self._clock()):
-                if isinstance(event, Done) or worker not in awaited:
-                    awaited.discard(worker)
-                else:
-                    self._take(worker, event)
-            awaited &= self._heard.keys()
-        for worker in awaited:
-            self._end(worker, f"did not free its models within {REST_SECONDS:g} s")
 
     def close(self) -> None:
         """Ends all workers."""
@@ -322,22 +296,3 @@ class Crew:
 def _after(one: Unit, other: Unit) -> bool:
     """Whether a unit is another one, or would be made after it for the same candidate."""
     return one.number == other.number or (one.candidate.name == other.candidate.name and one.place >= other.place)
-
-
-class _Pace:
-    """How long it took lately to prepare a candidate, and on average to make a batch, in seconds."""
-
-    def __init__(self) -> None:
-        self.prepare, self._seconds, self._batches = 0.0, 0.0, 0
-
-    @property
-    def batch(self) -> float:
-        """The mean of all batches so far."""
-        return self._seconds / max(1, self._batches)
-
-    def note(self, event: Event | Done, since_the_last: float) -> None:
-        """Takes the time of one event."""
-        if isinstance(event, Ready):
-            self.prepare = event.seconds or self.prepare
-        elif isinstance(event, Batch):
-            self._seconds, self._batches = self._seconds + since_the_last, self._batches + 1

@@ -10,9 +10,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import IO, Any, Final
@@ -22,9 +21,10 @@ from harness.executors.messages import PICKLING_ERRORS, Incoming, packed, unpack
 
 MAKER: Final = "harness.executors.served:Served"
 """What makes images in a worker: a module and a name in it."""
-RELEASE: Final = "release"
 CLOSING_SECONDS: Final = 5.0
 """How long a worker may take to end by itself."""
+KILLED_SECONDS: Final = 5.0
+"""How long the end of a process that was killed is awaited."""
 CORES: Final = "PYTHON_CPU_COUNT"
 """The variable that says how many cores are a process's own; Python itself reads it since 3.13."""
 _CHUNK: Final = 2 ** 20
@@ -53,7 +53,11 @@ def places(asked: str, device: str) -> tuple[Place, ...]:
     if kind != "local" or not (count == "cuda" or (count.isascii() and count.isdigit() and int(count))):
         raise PlacesError(f"--workers {asked!r}: expected local:N for N processes, as local:4, or local:cuda for one on each "
                           "GPU")
-    if count != "cuda" and not device.startswith("cuda"):
+    on_gpus = device.startswith("cuda")
+    if count == "cuda" and not on_gpus:
+        raise PlacesError(f"--workers {asked}: the run is on {device!r}; add --device cuda, or take local:N for N "
+                          "processes on the CPU")
+    if not on_gpus:
         cores = max(1, _cores() // int(count))
         return (Place(device=device, variables={CORES: str(cores)}),) * int(count)
     gpus = visible_gpus()
@@ -80,10 +84,12 @@ def _cores() -> int:
 
 
 class LocalHands:
-    """Carries units to processes of this machine (see contract.Hands). `maker` is what a worker makes images with."""
+    """Carries units to processes of this machine (see contract.Hands). `maker` is what a worker makes images with, and `say` is
+    called with sentences about processes that do not end. The thread that starts workers must live as long as they: the kernel
+    ends them with it."""
 
-    def __init__(self, places: Sequence[Place], maker: str = MAKER) -> None:
-        self._free, self._maker = list(places), maker
+    def __init__(self, places: Sequence[Place], maker: str = MAKER, say: Callable[[str], None] = lambda _: None) -> None:
+        self._free, self._maker, self._say = list(places), maker, say
         self._processes: dict[int, _Process] = {}
         self._selector = selectors.DefaultSelector()
         self._next = 0
@@ -114,11 +120,6 @@ class LocalHands:
         """See contract.Hands."""
         self._post(worker, unit)
 
-    def release(self) -> None:
-        """See contract.Hands; each worker answers with Done."""
-        for worker in self._processes:
-            self._post(worker, RELEASE)
-
     def arrivals(self, timeout: float) -> list[tuple[int, About | Event | Done | Lost]]:
         """See contract.Hands. What is not read yet stays with the workers, which wait."""
         came: list[tuple[int, Any]] = [*self._early]
@@ -135,15 +136,20 @@ class LocalHands:
     def stop(self, worker: int) -> None:
         """See contract.Hands."""
         if process := self._forget(worker):
-            process.end(0.0)
+            self._end(process, 0.0)
 
     def close(self) -> None:
         """See contract.Hands. A worker that is not gone after CLOSING_SECONDS is killed."""
         going = [process for worker in [*self._processes] if (process := self._forget(worker))]
         until = time.monotonic() + CLOSING_SECONDS
         for process in going:
-            process.end(max(0.0, until - time.monotonic()))
+            self._end(process, max(0.0, until - time.monotonic()))
         self._selector.close()
+
+    def _end(self, process: _Process, seconds: float) -> None:
+        if not process.end(seconds):
+            self._say(f"process {process.number} of a worker was killed and does not end; it may still hold memory, and its GPU: "
+                      "look what it waits for, as a disk that does not answer")
 
     def _post(self, worker: int, message: object) -> None:
         process = self._processes.get(worker)
@@ -188,11 +194,9 @@ class _Process:
         self.place, self.to_send, self._came = place, bytearray(), Incoming()
         self.socket, theirs = socket.socketpair()
         self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
-        # The death of the thread that started a worker kills it too, so only the main thread's is trusted.
-        guarded = threading.current_thread() is threading.main_thread()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, json.dumps(sys.path), str(theirs.fileno()), str(os.getpid() if guarded else 0)],
+                [sys.executable, "-c", _START, json.dumps(sys.path), str(theirs.fileno()), str(os.getpid())],
                 pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=self._words, stderr=self._words,
                 env={**os.environ, **place.variables}, process_group=0)  # Ctrl-C in a terminal is the driver's alone
         except BaseException:
@@ -232,20 +236,33 @@ class _Process:
             self._words.seek(max(0, self._words.seek(0, os.SEEK_END) - _LAST_WORDS))
             lines = [line.strip() for line in self._words.read().decode(errors="replace").splitlines() if line.strip()]
         last = f"; it last printed {lines[-1]!r}" if lines else ""
+        if status is None:
+            return f"its process does not end, although it was killed{last}"
         if status < 0:
             name = signal.Signals(-status).name
             kill = ", as where memory ran out" if name == "SIGKILL" else ""
             return f"its process was ended by {name}{kill}{last}"
         return f"its process ended with status {status}{last}"
 
-    def end(self, seconds: float) -> None:
-        """Waits for the end of the process, and kills it after so many seconds."""
-        self._wait(seconds)
-        self._words.close()
+    @property
+    def number(self) -> int:
+        """The operating system's number of the process."""
+        return self._process.pid
 
-    def _wait(self, seconds: float) -> int:
+    def end(self, seconds: float) -> bool:
+        """Waits for the end of the process, and kills it after so many seconds. Returns whether it has ended."""
+        status = self._wait(seconds)
+        self._words.close()
+        return status is not None
+
+    def _wait(self, seconds: float) -> int | None:
+        """The status with which the process ends, within so many seconds or once it is killed; None if it does not: the kernel
+        ends none that waits for a disk or a driver without interruption."""
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            return self._process.wait()
+        try:
+            return self._process.wait(KILLED_SECONDS)
+        except subprocess.TimeoutExpired:
+            return None

@@ -40,8 +40,7 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def main() -> None:
-    """The whole life of a worker. `sys.argv` holds Python's path, the number of the socket and the driver's process, which is 0
-    where its death is not watched."""
+    """The whole life of a worker. `sys.argv` holds Python's path, the number of the socket and the driver's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
     _die_with(int(sys.argv[3]))
     connection = socket.socket(fileno=int(sys.argv[2]))
@@ -61,18 +60,14 @@ def main() -> None:
     last = ""
     while True:
         try:
-            message = unpacked(inbox.get())
+            unit: Unit = unpacked(inbox.get())
         except Exception as error:
             outbox.put(Failed.of(MATERIALISE, error))
             continue
-        if isinstance(message, Unit):
-            if message.candidate.name != last:  # if this one ends the process, nothing of another one is lost with it
-                outbox.flush()
-            last = message.candidate.name
-            make(worker, message, outbox.put)
-        else:
-            worker.release()
-            outbox.put(Done())
+        if unit.candidate.name != last:  # if this one ends the process, nothing of another one is lost with it
+            outbox.flush()
+        last = unit.candidate.name
+        make(worker, unit, outbox.put)
 
 
 def make(worker: Worker, unit: Unit, send: Callable[[Event | Done], None]) -> None:
@@ -159,8 +154,9 @@ def _listen(connection: socket.socket, inbox: queue.SimpleQueue[bytes]) -> None:
 
 
 def _die_with(driver: int) -> None:
-    """On Linux, asks the kernel to end this process with the driver: also one that is stopped, or stuck in a library."""
-    if not driver or sys.platform != "linux":
+    """On Linux, asks the kernel to end this process with the thread of the driver that started it: also one that is stopped, or
+    stuck in a library."""
+    if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != driver:  # it was gone before

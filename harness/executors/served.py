@@ -50,10 +50,6 @@ class Served:
         with threads_for(grid_of(self._job.suite, unit.candidate), self._job.device):
             yield from self._maker.make(unit)
 
-    def release(self) -> None:
-        """Frees all models."""
-        self._maker.release()
-
     def _differing(self, unit: Unit, announced: Weights) -> str:
         """Which of the files of a unit's candidate are not those that the driver announced, in words; empty if all are."""
         if self._maker.stands(unit):

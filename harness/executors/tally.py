@@ -1,4 +1,4 @@
-"""What each worker of a run did: images, time at work and without work, and what was made again."""
+"""What each worker of a run did, and how long it takes: images, time at work and without work, and what was made again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.executors.contract import Batch, Done, Event, Ready
 from harness.records.worker_sessions import WorkerWork
 
 
@@ -40,3 +41,22 @@ class Tally:
                           process=int(self.facts.get("pid", 0)), device=str(self.facts.get("device", "")), images=self.images,
                           seconds_busy=seconds[True], seconds_waiting=seconds[False],
                           repeated=self.repeated, lost=self.lost)
+
+
+class Pace:
+    """How long it took lately to prepare a candidate, and on average to make a batch, in seconds."""
+
+    def __init__(self) -> None:
+        self.prepare, self._seconds, self._batches = 0.0, 0.0, 0
+
+    @property
+    def batch(self) -> float:
+        """The mean of all batches so far."""
+        return self._seconds / max(1, self._batches)
+
+    def note(self, event: Event | Done, since_the_last: float) -> None:
+        """Takes the time of one event."""
+        if isinstance(event, Ready):
+            self.prepare = event.seconds or self.prepare
+        elif isinstance(event, Batch):
+            self._seconds, self._batches = self._seconds + since_the_last, self._batches + 1

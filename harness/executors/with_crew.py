@@ -88,6 +88,7 @@ class WithCrew:
         self._ending = True
         self._wake.set()
         thread.join()
+        self._say_notes()
         self._thread, self._ending, self._broken = None, False, None
         if self._crew is not None:
             self._worked(self._owed_seconds, self._crew.work())
@@ -97,13 +98,16 @@ class WithCrew:
 
     def _next(self, own: _Handed) -> Event | Done | BaseException:
         while True:
-            while self._notes:
-                self._say(self._notes.popleft())
+            self._say_notes()
             try:
                 return own.news.get(timeout=0.5)
             except Empty:
                 if self._broken is not None:
                     return NoWorkerError(str(self._broken) or type(self._broken).__name__)
+
+    def _say_notes(self) -> None:
+        while self._notes:
+            self._say(self._notes.popleft())
 
     def _drop(self, handed: list[_Handed]) -> None:
         for one in handed:

@@ -30,7 +30,7 @@ _SETTINGS: Final = {
 }
 STARTS: Final = 2
 """How often the start of a cluster of this machine's own is tried: Ray gives its processes 30 s, which a busy machine exceeds."""
-PLACED, ABOUT, UNIT, RELEASE = "placed", "about", "unit", "release"
+PLACED, ABOUT, UNIT = "placed", "about", "unit"
 """What an actor can be given to do."""
 
 
@@ -105,11 +105,6 @@ class RayHands:
             make = tasks.actor.make.options(num_returns="streaming", _generator_backpressure_num_objects=SENT_AHEAD)
             tasks.given.append((UNIT, make.remote(unit)))
 
-    def release(self) -> None:
-        """See contract.Hands; each worker answers with Done."""
-        for tasks in self._workers.values():
-            tasks.given.append((RELEASE, tasks.actor.release.remote()))
-
     def arrivals(self, timeout: float) -> list[tuple[int, About | Event | Done | Lost]]:
         """See contract.Hands."""
         until = time.monotonic() + timeout
@@ -159,9 +154,7 @@ class RayHands:
             cause = getattr(error, "cause", None) or error
             self.stop(number)
             return [(number, Lost(why=f"{type(cause).__name__}: {_first_line(cause)}"))]
-        if kind == PLACED:
-            return []
-        return [(number, About(facts=value) if kind == ABOUT else Done())]
+        return [(number, About(facts=value))] if kind == ABOUT else []
 
     def _deadlines(self) -> list[float]:
         """Until when workers must have a place that have none yet."""
@@ -210,10 +203,6 @@ class Actor:
     def make(self, unit: Unit) -> Iterator[Event | Done]:
         """All that comes of a unit, and Done where nothing else ended it."""
         yield from sent(self._worker, unit)
-
-    def release(self) -> None:
-        """Frees the worker's models."""
-        self._worker.release()
 
 
 def sent(worker: Worker, unit: Unit) -> Iterator[Event | Done]:

@@ -19,6 +19,9 @@ def workers_problem(asked: str, device: str) -> str:
     if not asked:
         return ""
     kind = asked.partition(":")[0]
+    if kind in KINDS and device.startswith("cuda:"):
+        return (f"--workers {asked}: --device {device} names one GPU, but each worker takes one of its own; take --device cuda, "
+                f"and choose GPUs with CUDA_VISIBLE_DEVICES={device.partition(':')[2]}")
     try:
         if kind == "local":
             places(asked, device)
@@ -45,5 +48,5 @@ def crew_of(asked: str, job: Job, *, limit: float, say: Callable[[str], None]) -
         count = by_ray.count
     else:
         there = places(asked, job.device)
-        hands, count = LocalHands(there), len(there)
+        hands, count = LocalHands(there, say=say), len(there)
     return Crew(hands, job, count, limit=limit, say=say)

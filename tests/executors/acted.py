@@ -54,7 +54,6 @@ class ActedHands:
     workers: dict[int, _Acted] = field(default_factory=dict)
     stopped: list[int] = field(default_factory=list)
     given: list[tuple[int, Unit]] = field(default_factory=list)
-    released: int = 0
     started: int = 0
     _due: list[tuple[float, int, int, Any]] = field(default_factory=list)
     _count: int = 0
@@ -101,11 +100,6 @@ class ActedHands:
     def stop(self, worker: int) -> None:
         self.stopped.append(worker)
         self.workers.pop(worker, None)
-
-    def release(self) -> None:
-        self.released += 1
-        for worker in self.workers:
-            self._push(0.0, worker, Done())
 
     def close(self) -> None:
         self.workers.clear()

@@ -71,10 +71,6 @@ class ThreadHands:
     def stop(self, worker: int) -> None:
         self._inboxes[worker].put("end")
 
-    def release(self) -> None:
-        for number in self._inboxes:
-            self._outbox.put((number, Done()))
-
     def close(self) -> None:
         self._closed = True
         for inbox in self._inboxes.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -55,10 +56,6 @@ class Sleeper:
             if cells:
                 yield Batch(pictures=tuple(Picture(cell=cell, image=self._image(unit, cell)) for cell in cells))
 
-    def release(self) -> None:
-        self._last = None
-        self._log("release", "")
-
     def _image(self, unit: Unit, cell: Cell) -> Any:
         if self.behave.get(cell.prompt) == "not picklable":
             return lambda: None
@@ -75,6 +72,8 @@ class Sleeper:
                 time.sleep(1000)
             case "stop":
                 os.kill(os.getpid(), signal.SIGSTOP)
+            case "hold":
+                ctypes.PyDLL(None).sleep(1000)  # within a library, which does not let other threads run
             case "exit":
                 print("the driver of the card is too old", flush=True)
                 os._exit(3)
@@ -124,14 +123,16 @@ def main() -> None:
     """A driver in a process of its own, to be killed: prints its workers' processes. Its words are a folder and what happens."""
     from harness.executors.crew import Crew
     from harness.executors.local import LocalHands, places
+    from harness.executors.with_crew import WithCrew
 
     crew = Crew(LocalHands(places("local:2", "cpu"), MAKER), job(Path(sys.argv[1]), p=sys.argv[2], seconds=0.05), 2)
-    crew.start()
-    crew.owe(units(2, 4000))
-    while crew.owed:
-        crew.arrivals(1.0)
-        if len(crew.workers) == 2:
-            print(*[work.process for work in crew.work()], flush=True)
+    run = WithCrew(lambda say: crew, print, lambda seconds, work: None)
+    for unit in units(2, 4000):
+        run.hand(unit, lambda batch: None)
+    while len(crew.workers) < 2:
+        time.sleep(0.02)
+    print(*[work.process for work in crew.work()], flush=True)
+    time.sleep(1000)
 
 
 if __name__ == "__main__":

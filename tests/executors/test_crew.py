@@ -300,30 +300,6 @@ def test_a_worker_that_leaves_images_out_is_ended_and_after_the_third_the_candid
     assert "left out" in failed.message
 
 
-def test_workers_that_rest_have_freed_their_models(tmp_path: Any) -> None:
-    sweep = Sweep(tmp_path, 3)
-    sweep.run(units(2, 64))
-    sweep.crew.rest()
-    assert sweep.hands.released == 1
-    assert sweep.crew.workers == [0, 1, 2]
-
-
-def test_workers_cannot_rest_while_something_is_owed(tmp_path: Any) -> None:
-    sweep = Sweep(tmp_path, 1)
-    sweep.crew.owe(units(1, 64))
-    with pytest.raises(ValueError, match="owed"):
-        sweep.crew.rest()
-
-
-def test_rested_workers_go_on_with_what_is_owed_next(tmp_path: Any) -> None:
-    sweep, more = Sweep(tmp_path, 2), units(2, 8, first=10)
-    sweep.run(units(2, 64))
-    sweep.crew.rest()
-    sweep.arrived.clear()
-    sweep.run(more)
-    assert sweep.pictures == all_of(more)
-
-
 def test_time_at_work_and_without_is_counted_apart(tmp_path: Any) -> None:
     sweep = Sweep(tmp_path, 2, seconds=2.0)
     sweep.run(units(1, 40))

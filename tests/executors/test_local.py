@@ -18,6 +18,7 @@ from harness.executors import local
 from harness.executors.contract import Batch, Done, Failed, Ready, Unit
 from harness.executors.crew import Arrival, Crew, NoWorkerError
 from harness.executors.local import LocalHands, PlacesError, places
+from harness.executors.workers import workers_problem
 from harness.records import Cell
 from tests.executors.sleeper import MAKER, job, painted, units
 
@@ -192,18 +193,6 @@ def test_a_job_that_cannot_be_sent_is_said(tmp_path: Path) -> None:
     crew.close()
 
 
-def test_workers_that_rest_freed_their_models_before(sweeps: Any, tmp_path: Path) -> None:
-    sweep = sweeps(2, log=True)
-    while len(sweep.crew.workers) < 2:
-        sweep.crew.arrivals(1.0)
-    sweep.run(units(2, 8))
-    sweep.crew.rest()
-    assert (tmp_path / "log.jsonl").read_text().count("release") == 2
-    more = units(1, 8, first=7)
-    sweep.run(more)
-    assert sweep.pictures == all_of([*units(2, 8), *more])
-
-
 def test_closing_leaves_no_process(sweeps: Any) -> None:
     sweep = sweeps(2, q="wedge")
     sweep.crew.owe(units(2, 8, prompts=("q",)))
@@ -214,7 +203,7 @@ def test_closing_leaves_no_process(sweeps: Any) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("state", ["", "wedge", "stop"])
+@pytest.mark.parametrize("state", ["", "wedge", "stop", "hold"])
 def test_the_workers_of_a_driver_that_is_killed_end_with_it(tmp_path: Path, state: str) -> None:
     driver = subprocess.Popen([sys.executable, "-m", "tests.executors.sleeper", str(tmp_path), state], stdout=subprocess.PIPE,
                               text=True, cwd=Path(__file__).parents[2])
@@ -277,13 +266,14 @@ def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_process_on_gpus_has_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "visible_gpus", lambda: ("0", "GPU-8f", "3"))
-    assert [place.variables["CUDA_VISIBLE_DEVICES"] for place in places("local:cuda", "cpu")] == ["0", "GPU-8f", "3"]
+    assert [place.variables["CUDA_VISIBLE_DEVICES"] for place in places("local:cuda", "cuda")] == ["0", "GPU-8f", "3"]
     assert [place.variables["CUDA_VISIBLE_DEVICES"] for place in places("local:2", "cuda")] == ["0", "GPU-8f"]
     assert {place.device for place in places("local:cuda", "cuda")} == {"cuda:0"}
 
 
 @pytest.mark.parametrize(("asked", "device", "named"), [
-    ("local:cuda", "cpu", "no CUDA device"), ("local:2", "cuda", "no CUDA device"), ("local:0", "cpu", "local:N"),
+    ("local:cuda", "cpu", "--device cuda"), ("local:cuda", "cuda", "no CUDA device"),
+    ("local:2", "cuda", "no CUDA device"), ("local:0", "cpu", "local:N"),
     ("local", "cpu", "local:N"), ("local:two", "cpu", "local:N"), ("local:-1", "cpu", "local:N"), ("locals:2", "cpu", "local:N")])
 def test_what_cannot_be_had_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch, asked: str, device: str, named: str,
                                                        ) -> None:
@@ -296,6 +286,43 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(local, "visible_gpus", lambda: ("0", "1"))
     with pytest.raises(PlacesError, match="at most local:2"):
         places("local:3", "cuda")
+
+
+@pytest.mark.parametrize("asked", ["local:1", "local:cuda", "ray", "ray:2"])
+def test_workers_beside_one_gpu_that_is_named_are_refused_with_what_chooses_it(asked: str) -> None:
+    assert "CUDA_VISIBLE_DEVICES=2" in workers_problem(asked, "cuda:2")
+
+
+class Unkillable:
+    """A process that waits for a disk without interruption."""
+
+    def __init__(self, process: Any) -> None:
+        self.process, self.pid = process, process.pid
+
+    def wait(self, seconds: float | None = None) -> int:
+        assert seconds is not None
+        raise subprocess.TimeoutExpired("worker", seconds)
+
+    def kill(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_process_that_a_kill_does_not_end_is_named_and_not_waited_for(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool) -> None:
+    monkeypatch.setattr(local, "CLOSING_SECONDS", 0.1)
+    monkeypatch.setattr(local, "KILLED_SECONDS", 0.1)
+    said = list[str]()
+    hands = LocalHands(places("local:1", "cpu"), MAKER, said.append)
+    hands.start(job(tmp_path), 1)
+    stuck = Unkillable(hands._processes[0]._process)
+    monkeypatch.setattr(hands._processes[0], "_process", stuck)
+    if stopped:
+        hands.stop(0)
+    hands.close()
+    stuck.process.kill()
+    stuck.process.wait()
+    assert len(said) == 1 and str(stuck.pid) in said[0]
 
 
 def test_an_image_in_a_message_is_its_cells(sweeps: Any) -> None:

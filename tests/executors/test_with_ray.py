@@ -81,7 +81,6 @@ def test_actors_make_each_image_once(cluster: str, tmp_path: Path) -> None:
     assert sorted(images(arrivals)) == sorted((unit.candidate.name, painted(unit.candidate.name, cell, unit.batch_size))
                                               for unit in owed for cell in unit.cells)
     assert sorted(one.unit.number for one in arrivals if isinstance(one.event, Done)) == [0, 1, 2, 3, 4]
-    crew.rest()
     assert {work.images > 0 for work in crew.work()} == {True}
     crew.close()
 
