@@ -81,7 +81,7 @@ def test_actors_make_each_image_once(cluster: str, tmp_path: Path) -> None:
     assert sorted(images(arrivals)) == sorted((unit.candidate.name, painted(unit.candidate.name, cell, unit.batch_size))
                                               for unit in owed for cell in unit.cells)
     assert sorted(one.unit.number for one in arrivals if isinstance(one.event, Done)) == [0, 1, 2, 3, 4]
-    assert {work.images > 0 for work in crew.work()} == {True}
+    assert sum(work.images for work in crew.work()) == 200  # the first to start may have made them all
     crew.close()
 
 
@@ -92,7 +92,7 @@ def test_an_actor_that_is_killed_is_replaced_and_nothing_is_lost_or_doubled(clus
     crew.owe(units(3, 24))
     arrivals = drained(crew)
     assert len(images(arrivals)) == len(set(images(arrivals))) == 72
-    assert sum(bool(work.lost) for work in crew.work()) == 1
+    assert [bool(work.lost) for work in crew.work()].count(True) == 1
     crew.close()
 
 
