@@ -171,7 +171,9 @@ def _table(suite: Suite, samples: Mapping[tuple[str, Cell], Sample], measurement
     measured: dict[tuple[str, str], dict[str, Any]] = {}
     # A column holds numbers or words, whatever a journal calls them: where a name is both, only the numbers are taken.
     numbers = {name for m in measurements for name in m.values} | {axis for c in suite.candidates for axis in c.axes}
-    for m in measurements:
+    columns = dict.fromkeys(BASE_COLUMNS)
+    for m in _in_order(suite, measurements):
+        columns |= dict.fromkeys([*m.labels, *m.details, *m.values])
         row = measured.setdefault((m.candidate, m.sample), {})
         row.update((name, item) for name, item in {**m.labels, **m.details}.items() if name not in numbers)
         row.update((name, float(value)) for name, value in m.values.items())
@@ -183,13 +185,19 @@ def _table(suite: Suite, samples: Mapping[tuple[str, Cell], Sample], measurement
         rows.append({**measured.get((name, s.key), {}), **candidates[name].axes, **base})
     axes = sorted({axis for c in suite.candidates for axis in c.axes} - set(BASE_COLUMNS))
     table = pd.DataFrame(rows, columns=None if rows else list(BASE_COLUMNS))
-    order = [*BASE_COLUMNS, *axes, *(c for c in table.columns if c not in BASE_COLUMNS and c not in axes)]
+    order = [*BASE_COLUMNS, *axes, *(c for c in columns if c in table.columns and c not in BASE_COLUMNS and c not in axes)]
     table = table.reindex(columns=order)
     rank = {c.name: i for i, c in enumerate(suite.candidates)}
     place = {p.id: i for i, p in enumerate(suite.grid.prompts)}
     keys = pd.DataFrame({"c": table["candidate"].map(rank), "p": table["prompt"].map(place),
                          "s": table["seed"], "g": table["guidance"]})
     return table.loc[keys.sort_values(["c", "p", "s", "g"]).index].reset_index(drop=True)
+
+
+def _in_order(suite: Suite, measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Measurements in the order of the suite's metrics: which one came first is chance, with several workers or a cache."""
+    rank = {metric: place for place, metric in enumerate(suite.metrics)}
+    return sorted(measurements, key=lambda m: (rank.get(m.metric, len(rank)), m.metric, m.candidate, m.sample))
 
 
 def with_derived(table: pd.DataFrame, objective: Objective) -> pd.DataFrame:

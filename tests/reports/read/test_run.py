@@ -72,6 +72,19 @@ def test_damaged_lines_are_reported_and_the_rest_is_read(tmp_path: Path) -> None
     assert len(run.images) == 7 * 3
 
 
+def test_the_table_does_not_depend_on_the_order_in_which_an_image_was_measured(tmp_path: Path) -> None:
+    folder = small(tmp_path)
+    before = load_run(folder).images
+    lines = (folder / "journal.jsonl").read_text().splitlines(keepends=True)
+    places = [place for place, line in enumerate(lines) if '"clusters"' in line or '"clip_score"' in line]
+    for one, other in zip(places[::2], places[1::2], strict=True):
+        lines[one], lines[other] = lines[other], lines[one]
+    (folder / "journal.jsonl").write_text("".join(lines))
+    after = load_run(folder).images
+    assert [*after.columns] == [*before.columns]
+    assert after.to_csv() == before.to_csv()
+
+
 def test_candidates_left_out_by_selection_are_named_as_such(tmp_path: Path) -> None:
     folder = small(tmp_path, not_selected=["alpha=1"])
     lines = (folder / "journal.jsonl").read_text().splitlines()
