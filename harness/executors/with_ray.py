@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -248,16 +249,35 @@ def _connected(word: str, asked: Asked, gpu: bool) -> tuple[Any, bool]:
     errors: list[str] = []
     for _ in range(1 if address else STARTS):
         try:
-            if address:
-                ray.init(address=address, **quiet)
-            else:
-                ray.init(include_dashboard=False, **own, **quiet)
+            with _without_known_warnings():
+                if address:
+                    ray.init(address=address, **quiet)
+                else:
+                    ray.init(include_dashboard=False, **own, **quiet)
         except Exception as error:  # of all kinds, as there is no cluster, another version, or a start that took too long
             errors.append(f"{type(error).__name__}: {_first_line(error)}")
         else:
             return ray, not address
     what = f"the cluster at {address!r} cannot be reached" if address else "Ray did not start on this machine"
     raise PlacesError(f"--workers {word}: {what}: {errors[-1]}")
+
+
+@contextmanager
+def _without_known_warnings() -> Iterator[None]:
+    """Ray warns of what is as it should be here: that it does not take SIGTERM from the run, as it is started from a thread, and
+    that strangers cannot use its cluster."""
+    loggers = [logging.getLogger(f"ray._private.{name}") for name in ("worker", "authentication.authentication_token_setup")]
+
+    def unknown(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(("SIGTERM handler is not set", "Token authentication is enabled"))
+
+    for logger in loggers:
+        logger.addFilter(unknown)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(unknown)
 
 
 def _first_line(error: BaseException) -> str:

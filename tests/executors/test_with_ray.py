@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -36,6 +37,27 @@ def test_without_ray_the_way_to_install_it_is_said(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(PlacesError, match=r"pip install 'sweetspot\[ray\]'"):
         RayHands("ray", "cpu")
+
+
+def test_ray_says_nothing_of_what_is_as_it_should_be_and_all_else(monkeypatch: pytest.MonkeyPatch,
+                                                                  caplog: pytest.LogCaptureFixture) -> None:
+    class Talking:
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_words, **_named: False
+
+        def init(self, **named: object) -> None:
+            own = logging.getLogger("ray._private.worker")
+            own.warning("SIGTERM handler is not set because current thread is not the main thread.")
+            own.warning("The object store is slow")
+            setup = logging.getLogger("ray._private.authentication.authentication_token_setup")
+            setup.warning("Token authentication is enabled for this Ray cluster.")
+
+        def cluster_resources(self) -> dict[str, float]:
+            return {"CPU": 2.0}
+
+    monkeypatch.setitem(sys.modules, "ray", Talking())
+    RayHands("ray:2", "cpu")
+    assert [record.getMessage() for record in caplog.records] == ["The object store is slow"]
 
 
 @pytest.fixture(scope="module")
