@@ -70,7 +70,7 @@ def test_the_commands_are_those_of_this_version(name: str, words: list[str], pyt
         parser = Parser()
         work.add_arguments(parser)
         given: argparse.Namespace = parser.parse_args(words[2:])
-        assert given.shared_cache.startswith("folder:/")
+        assert (given.shared_cache.startswith("folder:/"), given.device) == (True, "cuda")
         assert (given.part is not None) == ("array" in name)
     else:
         known, unknown = pytestconfig._parser.parse_known_and_unknown_args(words[1:])
@@ -83,8 +83,10 @@ def test_the_indexed_job_gives_up_only_where_another_attempt_is_no_use() -> None
     assert (spec["completionMode"], spec["completions"], run["spec"]["suspend"]) == ("Indexed", spec["parallelism"], True)
     # A policy for failed pods asks for pods that are not restarted in place.
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
-    (codes,) = [rule["onExitCodes"]["values"] for rule in spec["podFailurePolicy"]["rules"] if rule["action"] == "FailJob"]
+    (codes,) = [rule["onExitCodes"]["values"] for rule in spec["podFailurePolicy"]["rules"] if rule["action"] == "FailIndex"]
     assert codes == [work.WRONG]
+    head = (FOLDER / "kubernetes.yaml").read_text(encoding="utf-8").partition("apiVersion")[0]
+    assert "'Complete|Failed'" in head, "a job with a failed index ends, and is never complete"
     container = spec["template"]["spec"]["containers"][0]
     assert {entry["name"]: entry.get("value") for entry in container["env"]}["JOB_COMPLETIONS"] == str(spec["completions"])
     mounts = [one["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] for one in (workers, run)]

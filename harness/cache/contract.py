@@ -51,6 +51,9 @@ class ImageCache(Protocol):
     def put_note(self, key: str, content: Mapping[str, Any]) -> None:
         """Offers a note: JSON of a few kilobytes, in place of an earlier one."""
 
+    def add_note(self, key: str, content: Mapping[str, Any]) -> bool:
+        """Offers a note where there is none; whether it is this one that is there now. Of several processes one is told so."""
+
     def facts(self) -> CacheFacts:
         """The counts so far, of images; refusals and errors are those of notes too."""
 
@@ -108,6 +111,10 @@ class NoCache:
 
     def put_note(self, key: str, content: Mapping[str, Any]) -> None:
         """Stores nothing."""
+
+    def add_note(self, key: str, content: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        """Stores nothing."""
+        return False
 
     def facts(self) -> CacheFacts:
         """All counts are zero."""

@@ -44,7 +44,7 @@ class FolderCache:
         def verified(path: Path) -> bytes:
             if path.stat().st_size > largest(self.size):
                 raise EntryError("larger than any image of this size")
-            return unseal(key, path.read_bytes(), self.secret, size or self.size)
+            return unseal(key, read_regular(path, largest(self.size)), self.secret, size or self.size)
 
         try:
             data = self._read(self._path(key), verified)
@@ -81,6 +81,10 @@ class FolderCache:
         """Writes the note."""
         self._write(self._path(key, _NOTE), seal_note(key, content, self.secret))
 
+    def add_note(self, key: str, content: Mapping[str, Any]) -> bool:
+        """Writes the note, unless there is one."""
+        return self._write(self._path(key, _NOTE), seal_note(key, content, self.secret), added=True)
+
     def _read(self, path: Path, verified: Callable[[Path], Content]) -> Content | None:
         """What is verified of a file; None where it is refused or cannot be read. Raises FileNotFoundError for no file."""
         try:
@@ -99,11 +103,13 @@ class FolderCache:
             os.utime(path)
         return content
 
-    def _write(self, path: Path, entry: bytes) -> bool:
-        """Writes an entry. Returns whether it is there."""
+    def _write(self, path: Path, entry: bytes, *, added: bool = False) -> bool:
+        """Writes an entry; with `added`, unless there is one. Returns whether it is there."""
         try:
             # Not synced: a torn entry has no valid hash and costs only one image.
-            write_atomically(path, entry, sync=False)
+            write_atomically(path, entry, sync=False, added=added)
+        except FileExistsError:
+            return False
         except OSError as error:
             self._tally.fail(error.strerror or type(error).__name__)
             return False

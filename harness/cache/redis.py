@@ -71,6 +71,11 @@ class RedisCache:
         """Stores the note for its time to live."""
         self._ask("SETEX", _NOTES + checked_key(key), self.ttl_seconds, seal_note(key, content, self.secret))
 
+    def add_note(self, key: str, content: Mapping[str, Any]) -> bool:
+        """Stores the note for its time to live, unless there is one."""
+        entry = seal_note(key, content, self.secret)
+        return bool(self._ask("SET", _NOTES + checked_key(key), entry, "NX", "EX", self.ttl_seconds))
+
     def facts(self) -> CacheFacts:
         """The counts so far."""
         return self._tally.facts()

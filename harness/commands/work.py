@@ -19,7 +19,7 @@ from harness.declare import Candidate, Suite
 from harness.declare.candidate_names import hint
 from harness.declare.grid import FIT
 from harness.declare.load_suite import load_suite
-from harness.records.harmless_text import printable, without_credentials
+from harness.records.harmless_text import printable, printable_lines, without_credentials
 
 if TYPE_CHECKING:
     from harness.cache import ImageCache
@@ -31,6 +31,12 @@ DONE, INCOMPLETE, WRONG, NO_CACHE, STOPPED, ENDED = 0, 1, 2, 3, 130, 143
 """Exit codes; ENDED is that of a process that SIGTERM ends."""
 _RANKS: Final = (("SLURM_PROCID", "SLURM_NTASKS"), ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"), ("RANK", "WORLD_SIZE"))
 _LOCAL_RANKS: Final = ("SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "LOCAL_RANK")
+
+_GPUS: Final = ("SLURM_GPUS_ON_NODE", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "SLURM_GPUS", "SLURM_GPUS_PER_TASK",
+                "SLURM_GPUS_PER_NODE", "NVIDIA_VISIBLE_DEVICES")
+_INDICES: Final = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "NVIDIA_VISIBLE_DEVICES")
+_NO_GPU: Final = ("", "0", "void", "none", "all")
+"""Values without a GPU; images of CUDA have "all" wherever they run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +94,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _failed(error: object, code: int) -> int:
-    print("\n".join(printable(line) for line in f"sweetspot work: {error}".splitlines()), file=sys.stderr)
+    print(printable_lines(f"sweetspot work: {error}"), file=sys.stderr)
     return code
 
 
@@ -160,10 +166,12 @@ def _device(given: str) -> tuple[str, str]:
     from harness.run.device import device_problem
 
     why = ""
-    if not given:
+    if given in ("", "cuda"):
         import torch
 
-        given, why = chosen_device(torch.cuda.device_count() if torch.cuda.is_available() else 0, os.environ)
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not given or (count > 1 and any(name in os.environ for name in _LOCAL_RANKS)):
+            given, why = chosen_device(count, os.environ)
     if wrong := device_problem(given):
         raise ValueError(f"--device: {wrong}")
     return given, why
@@ -172,6 +180,11 @@ def _device(given: str) -> tuple[str, str]:
 def chosen_device(count: int, environment: Mapping[str, str]) -> tuple[str, str]:
     """The device of a process that sees so many GPUs, and why. Raises ValueError where that is not clear."""
     if count == 0:
+        for name in _GPUS:
+            value = environment.get(name, "").strip()
+            if value not in _NO_GPU or (value == "0" and name in _INDICES):
+                raise ValueError(f"no GPU is visible, and ${name} is {value!r}: this process was given one. Look at the driver "
+                                 "and the container of this machine, or give --device cpu")
         return "cpu", "no GPU is visible"
     if count == 1:
         return "cuda:0", "the one GPU that is visible"
@@ -255,9 +268,12 @@ def _told(suite: Suite, given: argparse.Namespace, device: str, outcome: Outcome
     """Says what was done and what is next. Returns the exit code."""
     say(f"made {outcome.made} images; {outcome.there} were there, or made by others")
     for name, why in outcome.failures.items():
+        if not outcome.owed.get(name):
+            say(printable(f"{name} failed here, {why}; another worker made its images"))
+            continue
         print(printable(f"sweetspot work: {name} failed, {why}; {outcome.owed.get(name, 0)} of its images are not in the cache"),
               file=sys.stderr)
-    if outcome.failures:
+    if outcome.owed:
         return INCOMPLETE
     what = "all that was to do is in the cache" if given.part is None else f"part {given.part.number} is in the cache"
     where = "" if device == "cpu" else " --device cuda"

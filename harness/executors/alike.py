@@ -18,10 +18,17 @@ def difference(job: Job, facts: Mapping[str, Any]) -> str:
     of_worker = facts.get("environment")
     if not isinstance(of_worker, Mapping):
         return "it does not say what it is"
-    ours, theirs = (_flat({**deciding_pixels(one, packages), "version of sweetspot": _version(one)})
+    ours, theirs = ({**deciding_pixels(one, packages), "version of sweetspot": _version(one)}
                     for one in (job.environment, of_worker))
-    differing = [name for name in sorted(ours.keys() | theirs.keys()) if ours.get(name) != theirs.get(name)]
-    return "; ".join(f"{name} is {_shown(theirs.get(name))}, in the run it is {_shown(ours.get(name))}" for name in differing)
+    return differing(theirs, ours, "in the run it is")
+
+
+def differing(here: Mapping[str, Any], there: Mapping[str, Any], elsewhere: str) -> str:
+    """The facts that differ, nested ones under names as "packages.torch", with both values; empty if none does. `elsewhere` is
+    the phrase before the value `there`. Names and values may be anybody's."""
+    ours, theirs = _flat(here), _flat(there)
+    names = [name for name in sorted(ours.keys() | theirs.keys()) if ours.get(name) != theirs.get(name)]
+    return "; ".join(f"{printable(name)} is {_shown(ours.get(name))}, {elsewhere} {_shown(theirs.get(name))}" for name in names)
 
 
 def name_of(worker: int, facts: Mapping[str, Any]) -> str:

@@ -466,6 +466,10 @@ class Workbench:
         """The weights of what is sampled for a candidate, before its post-steps; in bf16 where it overflows in fp16."""
         return self._weights_of_groups(replace(self.in_its_format(candidate), post=()))
 
+    def sampled_weights(self, candidate: Candidate) -> Weights:
+        """The weights that what is sampled is kept under: those of the candidate, without its post-steps if it has any."""
+        return self.raw_weights(candidate) if candidate.post else self.weights(candidate)
+
     def weights_up_to(self, candidate: Candidate, stage: int) -> Weights:
         """The weights of what a stage, from 0, ends with: those of the candidate without its later stages and its post-steps."""
         return self._weights_of_groups(replace(self.in_its_format(candidate), stages=candidate.stages[:stage], post=()))

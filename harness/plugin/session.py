@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 
 from harness.plugin.options import session_options
+from harness.records.harmless_text import printable_lines
 from harness.run.progress import Bar
 from harness.session.session import Session
 
@@ -21,7 +22,8 @@ def session_for(config: pytest.Config) -> Session:
 
 
 def _say(config: pytest.Config, line: str) -> None:
-    """Prints a line to the terminal at once, bypassing pytest's capture."""
+    """Prints a line to the terminal at once, bypassing pytest's capture. Some of it may be anybody's text."""
+    line = printable_lines(line)
     reporter = config.pluginmanager.getplugin("terminalreporter")
     capture = config.pluginmanager.getplugin("capturemanager")
     if reporter is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -20,8 +21,9 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Writes `data` to a temporary file next to `path` and renames it: a reader sees the old file, the new one, or none.
+def write_atomically(path: Path, data: bytes, *, sync: bool = True, added: bool = False) -> None:
+    """Writes `data` to a temporary file next to `path` and renames it: a reader sees the old file, the new one, or none. With
+    `added`, raises FileExistsError where there is a file; without hard links, of several that add one at once the last does.
 
     With `sync` the data is on the disk before the rename. Without it, the data survives a killed process but not a power cut,
     which is enough if readers validate the file, or many files are synced at once later. Any number of processes and threads
@@ -40,11 +42,27 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         with naming(path):
-            temporary.replace(path)
+            if added:
+                _add(temporary, path)
+            else:
+                temporary.replace(path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def _add(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links here
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        temporary.replace(path)
+    else:
+        temporary.unlink()
 
 
 def sync_folder(folder: Path) -> None:

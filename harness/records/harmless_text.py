@@ -33,6 +33,11 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in without_secrets(str(text)))
 
 
+def printable_lines(text: object) -> str:
+    """The text with each of its lines as `printable`."""
+    return "\n".join(printable(line) for line in str(text).splitlines())
+
+
 def visible(text: str) -> str:
     """The text for reading: newlines and tabs become spaces, and characters that act or hide become a visible "\\x1b" notation.
     So no ANSI sequence reaches a terminal, and no override reverses a line of a page. Emoji stay whole; secrets of addresses are

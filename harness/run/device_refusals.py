@@ -1,10 +1,13 @@
-"""Number formats, runtimes and savers that a device does not offer."""
+"""Number formats, runtimes and savers that a device does not offer, or that several processes cannot use for one suite."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from harness.declare import Candidate
 from harness.declare.candidate import NOT_QUANTIZED
 from harness.declare.component_runtimes import runtimes_in
+from harness.declare.listing import first_of
 from harness.declare.mixed import modes_in, of_denoiser
 from harness.quantize import QUANTIZATION_MODES
 from harness.quantize.declared import made_on_host
@@ -29,3 +32,15 @@ def _arithmetic(candidate: Candidate, device: str) -> tuple[str, str]:
         return "", ""
     on_cpu = f"there, {mode} computes in fp32; leave precision out" if device == "cpu" else ""
     return f"{mode} in {precision}", on_cpu or QUANTIZATION_MODES[precision].why_not(device)
+
+
+def alone_problems(suite: str, candidates: Iterable[Candidate], *, workers: str, cache: str) -> list[str]:
+    """That candidates of a suite whose images must all be of one process are to be made by `workers`, or shared in a `cache`."""
+    given = [option for option, value in (("--workers", workers), ("--shared-cache", cache)) if value]
+    timed = {c.name: name for c in candidates for name in runtimes_in(c.runtime) if (
+        row := RUNTIMES.find(name)) is not None and row.by_timing}
+    if not (given and timed):
+        return []
+    return [f"suite {suite!r}, {first_of(list(timed))}: runtime {next(iter(timed.values()))!r} chooses its kernels by timing, so "
+            f"images of several processes differ in their last bits. Run the suite without {' and '.join(given)}, or take "
+            "another runtime"]

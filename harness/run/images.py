@@ -222,11 +222,11 @@ class Gallery:
         self._shared.refuse(self._image_keys.of(candidate.name), identity, [Refusal(fit=fit, guided=guided)])
 
     def overflowed_elsewhere(self, candidate: Candidate, weights: Weights) -> str:
-        """Why a candidate with these weights, in fp16, was made in bf16 by others; empty if it was not."""
+        """Why a candidate of which these weights are sampled, in fp16, was made in bf16 by others; empty if it was not."""
         return self._shared.overflow(self._image_keys.of(candidate.name), weights.identity)
 
     def share_overflow(self, candidate: Candidate, weights: Weights, why: str) -> None:
-        """Lets others know that a candidate with these weights overflows in fp16."""
+        """Lets others know that a candidate of which these weights are sampled overflows in fp16."""
         self._shared.put_overflow(self._image_keys.of(candidate.name), weights.identity, why)
 
     def _keys(self, name: str, weights: Weights, size: int) -> dict[Cell, str]:

@@ -122,7 +122,7 @@ class OwedImages:
         shape = self.gallery.shape(candidate.name)
         self.sizes.learn(candidate.name, shape, self.gallery.learned(candidate.name))
         if (fit := self.sizes.begin(candidate.name, shape)) is not None:
-            self._share(candidate, weights, self._record(fit), guided=True)
+            self._share(candidate, self._record(fit), guided=True)
             there = set(absent) - set(self.gallery.absent(candidate, weights, absent))
             absent = [cell for cell in absent if cell not in there]
         groups = groups_of(candidate, self.gallery.suite.grid.prompts)
@@ -153,7 +153,7 @@ class OwedImages:
         name, size = group.candidate.name, self.gallery.suite.grid.images_per_batch
         post, raw = self._post(group.candidate)
         if (fit := self.sizes.begin(name, self.gallery.shape(name))) is not None:
-            self._share(group.candidate, group.weights, self._record(fit), guided=True)
+            self._share(group.candidate, self._record(fit), guided=True)
             cells = self._absent(group)
         ready = False
         for guided in (False, True):
@@ -221,7 +221,7 @@ class OwedImages:
         name = group.candidate.name
         fit = self._record(end.fit)
         self.sizes.halve(name, self.gallery.shape(name), fit, guided=guided)
-        self._share(group.candidate, group.weights, fit, guided=guided)
+        self._share(group.candidate, fit, guided=guided)
         self.halved(name, fit, guided)
         return True
 
@@ -231,10 +231,9 @@ class OwedImages:
         ledger.add([fit])
         return fit
 
-    def _share(self, candidate: Candidate, weights: Weights, fit: Fit, *, guided: bool) -> None:
+    def _share(self, candidate: Candidate, fit: Fit, *, guided: bool) -> None:
         """Lets other runs know that memory for a batch was refused."""
-        sampled = self.bench().raw_weights(candidate) if candidate.post else weights
-        self.gallery.share_refusal(candidate, sampled.identity, fit, guided=guided)
+        self.gallery.share_refusal(candidate, self.bench().sampled_weights(candidate).identity, fit, guided=guided)
 
     def _absent(self, group: Group) -> list[Cell]:
         return [cell for cell in self.gallery.absent(group.candidate, group.weights) if group.makes(cell)]

@@ -58,7 +58,8 @@ class SharedImages:
 
     def __init__(self, cache: ImageCache, suite: Suite) -> None:
         self.cache, self._suite = cache, suite
-        self._noted: dict[str, dict[str, Any]] = {}
+        self._own: dict[str, dict[tuple[int, bool], Refusal]] = {}
+        """The refusals of this process, by the key of their note."""
 
     @property
     def active(self) -> bool:
@@ -100,22 +101,33 @@ class SharedImages:
     def refusals(self, keys: Keys, identity: str, batch_size: int) -> list[Refusal]:
         """The batches of at most `batch_size` images that memory was refused for with weights of this identity, as the cache has
         them. What no version writes is left out."""
-        rows = (self.cache.note(_refused(keys, identity)) or {}).get("refused")
-        refusals: list[Refusal] = []
-        for row in rows[:_REFUSALS] if isinstance(rows, list) else ():
-            with suppress(TypeError, KeyError, ValueError):
-                refusals.append(_restored(row))
+        place = _refused(keys, identity)
+        refusals = self._noted(place)
+        if lost := [row for where, row in self._own.get(place, {}).items() if where not in map(_where, refusals)]:
+            # Another process, which did not know of them, wrote at the same moment.
+            self._note(place, lost)
+            refusals = [*refusals, *lost]
         # Of an image alone nothing can be concluded: whether this device has room for it is tried.
         return [refusal for refusal in refusals if 1 < refusal.fit.batch_size <= batch_size]
 
     def refuse(self, keys: Keys, identity: str, refusals: Iterable[Refusal]) -> None:
         """Puts refusals of weights of this identity beside those that are there."""
-        place = _refused(keys, identity)
-        rows = self._noted.setdefault(place, {})
-        if not rows:
-            rows.update({_place(row): row for row in (_plain(known) for known in self.refusals(keys, identity, 1 << 20))})
-        rows.update({_place(row): row for row in map(_plain, refusals)})
-        self.cache.put_note(place, {"refused": list(rows.values())[-_REFUSALS:]})
+        place, rows = _refused(keys, identity), list(refusals)
+        self._own.setdefault(place, {}).update({_where(row): row for row in rows})
+        self._note(place, rows)
+
+    def _noted(self, place: str) -> list[Refusal]:
+        rows = (self.cache.note(place) or {}).get("refused")
+        refusals: list[Refusal] = []
+        for row in rows[:_REFUSALS] if isinstance(rows, list) else ():
+            with suppress(TypeError, KeyError, ValueError):
+                refusals.append(_restored(row))
+        return refusals
+
+    def _note(self, place: str, refusals: Sequence[Refusal]) -> None:
+        """Adds refusals to those that are in the cache now."""
+        rows = {_where(refusal): refusal for refusal in (*self._noted(place), *refusals)}
+        self.cache.put_note(place, {"refused": [_plain(refusal) for refusal in rows.values()][-_REFUSALS:]})
 
     def overflow(self, keys: Keys, identity: str) -> str:
         """Why weights of this identity, in fp16, were made in bf16; empty if they were not."""
@@ -158,8 +170,8 @@ def _overflow(keys: Keys, identity: str) -> str:
     return keys.shared_key(short_hash([keys.stage_key(identity), "overflow"]))
 
 
-def _place(row: Mapping[str, Any]) -> str:
-    return f"{row['batch_size']} {row['guided']}"
+def _where(refusal: Refusal) -> tuple[int, bool]:
+    return refusal.fit.batch_size, refusal.guided
 
 
 def _plain(refusal: Refusal) -> dict[str, Any]:

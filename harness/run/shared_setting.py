@@ -22,6 +22,7 @@ from harness.probes.environment import environment
 from harness.probes.fits import cap_where_memory_spills
 from harness.records.reusable import chunked_places
 from harness.run.announced import Announcements
+from harness.run.device_refusals import alone_problems
 from harness.run.memory_problems import memory_problems
 from harness.run.preflight import file_problems
 from harness.run.prompt_reading import PromptReadings, read_grid
@@ -66,20 +67,32 @@ class SharedSetting:
         equal = bench.equalities(list(candidates))
         wrong = file_problems(suite, list(candidates), bench, equal, lambda *_: None, self._text_problem)
         wrong += memory_problems(suite, candidates, bench)
+        wrong += alone_problems(suite.name, candidates, workers="", cache="given")
         if wrong:
             return wrong
-        announcements = Announcements(cache=cache, job=self.job)
-        others = {} if take_over else {c.name: other for c in candidates if (
-            other := announcements.other(c, bench.weights(c)))}
+        announcements = Announcements(cache=cache, suite=suite, environment=self.job.environment, sampling=self.head["sampling"])
+
+        def refusals() -> list[str]:
+            return [] if take_over else self._refusals({
+                c.name: other for c in candidates if (other := announcements.other(c, bench.weights(c)))})
+
+        if wrong := refusals():
+            return wrong
+        if not all(announcements.put(candidate, bench.weights(candidate), over=take_over) for candidate in candidates):
+            reasons = "; ".join(cache.facts().reasons) or "it gave no reason"
+            raise NotStoredError(f"the shared cache takes nothing: {reasons}. All workers need to write there; nothing was made")
+        # Of several that found nothing before, one announced a candidate.
+        return refusals()
+
+    def _refusals(self, others: Mapping[str, str]) -> list[str]:
+        """What is said of candidates that another process announced with what leads to other images."""
+        suite = self.suite
         if others:
             name, other = next(iter(others.items()))
             more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
             return [f"suite {suite.name!r}, {name}{more}: the images of this process would be others than those in the cache, "
-                    f"{other}. A run finds images of its own versions, device model and files alone: install the same, or use "
-                    "another cache. If these are to count from now on, give --new-environment"]
-        if not all(announcements.put(candidate, bench.weights(candidate)) for candidate in candidates):
-            reasons = "; ".join(cache.facts().reasons) or "it gave no reason"
-            raise NotStoredError(f"the shared cache takes nothing: {reasons}. All workers need to write there; nothing was made")
+                    f"{other}. A run finds images of its own versions, device model, suite and files alone: take the same, or "
+                    "use another cache. If these are to count from now on, give --new-environment"]
         return []
 
     def sampled(self, candidate: Candidate) -> Sampled:
@@ -88,7 +101,7 @@ class SharedSetting:
         bench.inspect(candidate)
         reading = self._readings.of(candidate, read_grid(self.suite, candidate), bench)
         rows = [] if reading is None else [reading.row]
-        return Sampled(weights=bench.raw_weights(candidate) if candidate.post else bench.weights(candidate),
+        return Sampled(weights=bench.sampled_weights(candidate),
                        chunked=chunked_places(rows, prompts_hash(self.suite.grid.prompts)))
 
     def _text_problem(self, candidate: Candidate) -> str:

@@ -22,13 +22,16 @@ from harness.run.common_stages import Beginnings
 from harness.run.image_keys import ImageKeys
 from harness.run.image_making import ImageMaking
 from harness.run.shared_images import Refusal, SharedImages
-from harness.run.work_parts import WorkPart
+from harness.run.work_parts import WorkPart, parts_of
 from harness.sampling import threads_for
 
 RETRIES_SECONDS: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 31.0)
 """Waits before an image is offered again to a cache that does not have it afterwards: a minute in all."""
 POLL_SECONDS: Final = 3.0
 """Waits between two looks at parts that others make."""
+
+_ROUNDED: Final = 0.02
+"""The share by which sizes of memory differ that are said to be one: messages round them."""
 
 
 class NotStoredError(RuntimeError):
@@ -78,10 +81,12 @@ class SharedWork:
         self._known: dict[str, Sampled] = {}
         self._overflow: dict[str, str] = {}
         self._again: set[str] = set()
+        self._parts: Sequence[WorkPart] = ()
 
     def go(self, parts: Sequence[WorkPart]) -> Outcome:
         """Makes all parts that are owed and nobody else makes, waits for what others make, and takes over what they leave. Raises
         NotStoredError, and ClaimError where parts cannot be claimed."""
+        self._parts = parts
         for candidate in {part.candidate.name: part.candidate for part in parts}.values():
             self._take_overflow(candidate)
         self._again.clear()
@@ -126,8 +131,7 @@ class SharedWork:
         """Makes cells of a part; smaller batches where memory is refused, and in bf16 where it overflows."""
         candidate, remaining, started = part.candidate, list(cells), time.perf_counter()
         shape, of_grid = picture_size(self.suite, candidate), self._keys.of(candidate.name)
-        identity = self._sampled(candidate).weights.identity
-        self._sizes.learn(candidate.name, shape, self._shared.refusals(of_grid, identity, self.suite.grid.images_per_batch))
+        self._sizes.learn(candidate.name, shape, self._binding(candidate))
         if (fit := self._sizes.begin(candidate.name, shape)) is not None:
             self._refuse(candidate, fit, guided=True)
             remaining = self._owed(part)
@@ -214,6 +218,21 @@ class SharedWork:
                 unsound.append(cell)
         return unsound
 
+    def _binding(self, candidate: Candidate) -> list[Refusal]:
+        """The refusals of memory that hold here: those of a device with as much memory, and those that images in the cache are
+        due to, so that all images of a candidate are made alike."""
+        of_grid, identity = self._keys.of(candidate.name), self._sampled(candidate).weights.identity
+        largest = self.suite.grid.images_per_batch
+        refusals = self._shared.refusals(of_grid, identity, largest)
+        alike = [refusal for refusal in refusals if _as_large(refusal.fit.total_bytes, self.head)]
+        others = [refusal for refusal in refusals if refusal not in alike]
+        sizes = smaller_batches(largest, [refusal.fit for refusal in others])
+        makings = [self._making(candidate, size) for size in sizes]
+        # Where memory was refused in the middle of a part, its last image is of the smaller batches.
+        last = {part.cells[-1] for part in (*parts_of(self.suite, [candidate]), *self._parts) if part.candidate is candidate}
+        followed = any(self._shared.has(candidate, of_grid, cell, making) for making in makings for cell in last)
+        return refusals if followed else alike
+
     def _makings(self, candidate: Candidate) -> Iterator[ImageMaking]:
         """How images of a candidate can have been made: in batches of the declared size, and smaller ones."""
         largest = self.suite.grid.images_per_batch
@@ -263,3 +282,9 @@ class SharedWork:
     def _reasons(self) -> str:
         reasons = self.cache.facts().reasons
         return "; ".join(f"{count} x {reason}" for reason, count in reasons.items()) or "it gave no reason"
+
+
+def _as_large(total_bytes: int | None, head: Mapping[str, Any]) -> bool:
+    """Whether a device whose memory has this size, as a message rounds it, is as large as the one of this run.json."""
+    here = head["environment"].get("device_total_bytes")
+    return total_bytes is not None and isinstance(here, int) and abs(total_bytes - here) <= here * _ROUNDED

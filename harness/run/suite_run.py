@@ -41,7 +41,7 @@ from harness.run.batch_sizes import BatchSizes
 from harness.run.candidate_files import CandidateFiles
 from harness.run.clip_model import ClipModel
 from harness.run.costs import Costs
-from harness.run.device_refusals import refusal
+from harness.run.device_refusals import alone_problems, refusal
 from harness.run.fitted_batch import with_fitted_batch
 from harness.run.images import Gallery
 from harness.run.inputs import keep_inputs
@@ -212,6 +212,7 @@ class SuiteRun:
         offered = [c for c in self.suite.candidates if c.name not in self.not_offered]
         wrong = file_problems(self.suite, offered, self.bench, self._equal, self._doing, self._files.text_problem)
         wrong += memory_problems(self.suite, offered, self.bench)
+        wrong += alone_problems(self.suite.name, offered, workers=self.options.workers, cache=self.options.cache)
         if self._clip.needed:
             self._doing("", "load the CLIP model")
             try:
@@ -230,9 +231,8 @@ class SuiteRun:
 
     def _made_otherwise(self, offered: Sequence[Candidate]) -> list[str]:
         """That images of workers in the shared cache are others than those of this run, which does not find them."""
-        announcements = Announcements(cache=self.gallery.cache, job=Job(
-            suite=self.suite, suite_file="", root=str(self.options.root), device=self.options.device,
-            environment=self.head["environment"]))
+        announcements = Announcements(cache=self.gallery.cache, suite=self.suite, environment=self.head["environment"],
+                                      sampling=self.head["sampling"])
         others = {c.name: other for c in offered if (other := announcements.other(c, self.bench.weights(c)))}
         return [f"suite {self.suite.name!r}, {first_of(list(others))}: the images that workers put into the shared cache are "
                 f"others than this run's, {next(iter(others.values()))}. It samples its own"] if others else []
@@ -272,13 +272,16 @@ class SuiteRun:
             weights, fresh = self._announce(candidate)
             absent = list(asked) if fresh else self.gallery.absent(candidate, weights, asked)
             if self.bench.may_widen(candidate) and (self._overflowed(candidate) or (
-                    absent and not fresh and self.gallery.overflowed_elsewhere(candidate, weights))):
+                    absent and not fresh and self._overflowed_elsewhere(candidate))):
                 return None
             owed = absent if fresh or not candidate.post else self._derived(candidate, weights, absent)
         except Exception:
             self._fresh |= {candidate.name} if forgotten else set()
             return None
         return Known(weights=weights, absent=tuple(owed), derived=frozenset(absent) - frozenset(owed), fresh=fresh)
+
+    def _overflowed_elsewhere(self, candidate: Candidate) -> str:
+        return self.gallery.overflowed_elsewhere(candidate, self.bench.sampled_weights(candidate))
 
     def _forget_ahead(self, candidate: Candidate) -> None:
         if self._ahead is not None:
@@ -287,7 +290,7 @@ class SuiteRun:
     def _widen(self, candidate: Candidate, why: str) -> None:
         """Forgets what was made of a candidate in fp16, which then runs in bf16: all its images are of one format."""
         self._meter.settle()
-        self.gallery.share_overflow(candidate, self.bench.weights(candidate), why)
+        self.gallery.share_overflow(candidate, self.bench.sampled_weights(candidate), why)
         self.bench.widen(candidate, why)
         self._forget_ahead(candidate)
         self.ledger.forget(candidate.name)
@@ -316,7 +319,7 @@ class SuiteRun:
         if self.bench.may_widen(candidate) and self._overflowed(candidate):
             raise Fp16OverflowError(NOT_FINITE)
         if absent and not fresh and self.bench.may_widen(candidate) and (
-                why := self.gallery.overflowed_elsewhere(candidate, weights)):
+                why := self._overflowed_elsewhere(candidate)):
             raise Fp16OverflowError(why)
         derived = frozenset[Cell]() if handed is None else handed.known.derived.intersection(wanted)
         reused = len(wanted) - len(absent) - len(derived)

@@ -36,7 +36,7 @@ RUNTIMES: Final[Rows[Runtime]] = Rows({
     "tensorrt": Runtime(
         description="TensorRT on an exported graph, with each candidate's weights put into one plan; on NVIDIA GPUs alone",
         open=tensor_rt.TensorRt, quantizations=frozenset({"fp32", "fp16"}), tolerance=FP32_TOLERANCE,
-        packages=PACKAGES["tensorrt"], why_not=tensor_rt.why_not),
+        packages=PACKAGES["tensorrt"], by_timing=True, why_not=tensor_rt.why_not),
 }, word="runtime", kind=Runtime, group="sweetspot.runtimes", adopt=adopt_runtime)
 
 

@@ -62,6 +62,8 @@ class Runtime:
     """What a device ("cpu", "cuda:0") lacks; empty if nothing."""
     version: int = 1
     """Increases when the same weights give other images."""
+    by_timing: bool = False
+    """Whether it chooses by timing what it executes, so that images of another process can have other last bits."""
     private: bool = False
     """Gets a copy of each candidate's module, which it may change; always so for a runtime of your own with `apply`."""
 

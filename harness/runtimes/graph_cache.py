@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.records.atomic import write_atomically
+from harness.records.regular_files import read_regular
 from harness.runtimes.entry import Entry, Size
 from harness.runtimes.exporting import architecture_of, export, shapes_of, versions_of_exporting
 from harness.runtimes.graph import Graph, read_graph
@@ -71,12 +74,36 @@ class Graphs:
         return graph
 
 
+@contextmanager
+def alone(path: Path, seconds: float = 900.0, pause: Callable[[float], None] = time.sleep) -> Iterator[None]:
+    """Within the block no other process makes what is kept at this path, where the file system has locks. One that holds its
+    lock for longer than `seconds` is not waited for."""
+    lock = None
+    try:
+        import fcntl
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                pause(0.2)
+    except (ImportError, OSError):  # without locks each process makes its own, and the last is kept
+        pass
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
 def read_kept(path: Path, name: str) -> bytes | None:
     """What `write_kept` wrote under this name; None if there is nothing, or if it is damaged."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            return None
-        stored = path.read_bytes()
+        stored = read_regular(path, _MOST_BYTES)
     except OSError:
         return None
     digest, data = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.declare import short_hash
 from harness.runtimes.exporting import versions_of_exporting
 from harness.runtimes.graph import OUTPUT, Graph, fitting
-from harness.runtimes.graph_cache import graph_folder, read_kept, write_kept
+from harness.runtimes.graph_cache import alone, graph_folder, read_kept, write_kept
 from harness.runtimes.installed import EXPORTING
 from harness.runtimes.tensor_rt_plan import BATCHES, PLAN_VERSION, TOKENS, TensorRtError, build_plan, refit_engine
 
@@ -50,7 +50,10 @@ class TensorRt:
         engine, self._engine = self._engine, None
         given = {name: tensor.cpu() for name, tensor in fitting(self._graph, weights).items()}
         with settled(self._device):
-            engine = self._refitted(engine or self._kept(), given) or self._built(given)
+            engine = self._refitted(engine or self._kept(), given)
+            if engine is None:
+                with alone(self._path()):  # another process may have built one meanwhile
+                    engine = self._refitted(self._kept(but=self.note), given) or self._built(given)
         self._engine = engine
         self.holds = identity
 
@@ -80,15 +83,15 @@ class TensorRt:
         if not (context.set_tensor_address(OUTPUT, made.data_ptr()) and context.execute_async_v3(stream(self._device))):
             raise TensorRtError("TensorRT did not execute its plan; its messages above say why")
 
-    def _kept(self) -> Any:
-        """The engine of the plan on disk; None if there is no plan, or if TensorRT refuses it."""
+    def _kept(self, but: str = "") -> Any:
+        """The engine of the plan on disk; None if there is no plan, or the one of the note `but`, or if TensorRT refuses it."""
         plan = read_kept(self._path(), self._name)
-        return None if plan is None else self._engine_of(plan)
+        return None if plan is None or _note_of(plan) == but else self._engine_of(plan)
 
     def _engine_of(self, plan: bytes) -> Any:
         """The engine of a plan. Kernels are chosen by timing when it is built, so that its digest tells images apart that another
         plan may give other last bits."""
-        self.note = f"plan {hashlib.sha256(plan).hexdigest()[:_SHOWN]}"
+        self.note = _note_of(plan)
         return self._runtime.deserialize_cuda_engine(plan)
 
     def _refitted(self, engine: Any, given: Mapping[str, torch.Tensor]) -> Any:
@@ -113,6 +116,10 @@ class TensorRt:
 
     def _path(self) -> Path:
         return graph_folder() / versions_of_exporting() / f"{self._name}{SUFFIX}"
+
+
+def _note_of(plan: bytes) -> str:
+    return f"plan {hashlib.sha256(plan).hexdigest()[:_SHOWN]}"
 
 
 def plan_name(graph: Graph, version: str, gpu_: str) -> str:

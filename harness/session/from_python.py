@@ -11,6 +11,7 @@ from harness.declare import Suite
 from harness.declare.load_suite import loaded_suite
 from harness.executors.quiet import own_warnings
 from harness.executors.workers import workers_problem
+from harness.records.harmless_text import printable_lines
 from harness.run.device import device_problem
 from harness.run.progress import Bar, Silent
 from harness.session.options import SessionOptions, cache_problem, timeout_problem
@@ -55,7 +56,8 @@ def run_suite(  # noqa: PLR0913 - the options of the command line, by the same n
     declared = _declared(suite) if isinstance(suite, str | Path) else suite
     load_rows(declared, [*([Path(suite).parent] if isinstance(suite, str | Path) else []), root])
     display = Bar(0) if progress else Silent()
-    session = Session(options, display, lambda line: print(line, file=sys.stderr, flush=True) if progress else None)
+    session = Session(options, display, lambda line: print(printable_lines(line), file=sys.stderr, flush=True)
+                      if progress else None)
     of = session.add(declared, str(suite) if isinstance(suite, str | Path) else "")
     if of is None or of.problems:
         raise DeclarationError(problems(declared, root) if of is None else of.problems)

@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,3 +218,13 @@ def test_machines_that_differ_do_not_share(tmp_path: Path) -> None:
 def test_a_key_cannot_leave_the_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not an image key"):
         open_cache(f"folder:{tmp_path}", SIZE).get("../../etc/passwd")
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["a pipe", "an endless device"])
+def test_what_is_no_regular_file_in_place_of_an_image_holds_nobody_up(plant: Any, tmp_path: Path) -> None:
+    (tmp_path / KEY[:2]).mkdir()
+    plant(tmp_path / KEY[:2] / f"{KEY}.image")
+    cache = open_cache(f"folder:{tmp_path}", SIZE)
+    assert (cache.get(KEY), cache.facts().errors) == (None, 1)
+    cache.put(KEY, picture())
+    assert cache.get(KEY) == picture()

@@ -103,3 +103,19 @@ def test_a_server_that_is_away_costs_no_note(monkeypatch: pytest.MonkeyPatch) ->
     cache = open_cache("redis://127.0.0.1:1/0", SIZE)
     cache.put_note(KEY, NOTE)
     assert (cache.note(KEY), cache.has(KEY)) == (None, False)
+
+
+def test_of_several_notes_that_are_added_the_first_stays(address: str) -> None:  # noqa: F811
+    one, other = open_cache(address, SIZE), open_cache(address, SIZE)
+    assert one.add_note(KEY, NOTE) is True
+    assert other.add_note(KEY, {"another": 1}) is False
+    assert one.note(KEY) == other.note(KEY) == NOTE
+
+
+def test_on_a_disk_without_hard_links_the_first_note_stays_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError("no hard links here")
+
+    monkeypatch.setattr(os, "link", none)
+    cache = open_cache(f"folder:{tmp_path}", SIZE)
+    assert (cache.add_note(KEY, NOTE), cache.add_note(KEY, {}), cache.note(KEY)) == (True, False, NOTE)

@@ -10,24 +10,30 @@ import subprocess
 import sys
 import threading
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.cache import SECRET_VARIABLE, open_cache
 from harness.cache.claims import FolderClaims
 from harness.cache.folder import FolderCache
 from harness.cli import main
-from harness.commands.work import chosen_device
+from harness.commands.work import _told, chosen_device
 from harness.declare import Suite
 from harness.declare.load_suite import load_suite
+from harness.executors.alike import differing
+from harness.executors.contract import Picture
 from harness.probes.environment import environment
 from harness.race.race import first_cells
 from harness.records import Finished, Fit, Journal, Sample
+from harness.run.announced import Announcements
 from harness.run.progress import Silent
+from harness.run.shared_images import Refusal
 from harness.run.shared_setting import SharedSetting
 from harness.run.shared_work import Outcome, SharedWork
 from harness.run.suite_run import Options, SuiteRun
@@ -282,6 +288,79 @@ def test_another_version_is_refused_by_name_and_may_take_over(painting: Painting
     assert work()[0] == 0
 
 
+def test_another_version_of_sweetspot_makes_images_for_the_same_keys(painting: Painting, folder: Path, work: Callable[..., Said],
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    assert work("-k", "cool")[0] == 0
+    made = painting.batches
+    monkeypatch.setattr("harness.run.shared_setting.environment", lambda device: {
+        **(facts := environment(device)), "packages": {**facts["packages"], "sweetspot": "99"}})
+    assert (work("-k", "cool")[0], painting.batches) == (0, made)
+
+
+@pytest.mark.parametrize(("change", "words", "said"), [
+    (("steps=2", "steps=3"), (), "steps is 3, there it is 2"), (("size=4", "size=2"), (), "batch_size is 2, there it is 4"),
+    (("", ""), ("--exact",), "batch_size is 1, there it is 4"), (("a red", "a blue"), (), "the prompts of the suite are others")])
+def test_another_suite_file_is_refused_by_what_differs(change: tuple[str, str], words: tuple[str, ...], said: str,
+                                                       painting: Painting, folder: Path, work: Callable[..., Said]) -> None:
+    assert work("-k", "cool")[0] == 0
+    made, file = painting.batches, folder / "s.py"
+    file.write_text(file.read_text().replace(*change))
+    code, _, err = work("-k", "cool", *words)
+    assert (code, said in err, painting.batches) == (2, True, made), err
+    assert work("-k", "cool", *words, "--new-environment")[0] == 0
+
+
+def test_of_two_workers_that_begin_at_once_one_is_refused(painting: Painting, folder: Path, work: Callable[..., Said],
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one announced after this one looked, and before it announced."""
+    look = Announcements.other
+    looks: list[str] = []
+
+    def late(self: Announcements, *of: Any) -> str:
+        looks.append(look(self, *of))
+        if len(looks) == 1:
+            replace(self, sampling={**self.sampling, "steps": 9}).put(*of, over=False)
+        return looks[-1]
+
+    monkeypatch.setattr(Announcements, "other", late)
+    code, _, err = work("-k", "cool")
+    assert (looks[0], code, "steps is 2, there it is 9" in err, painting.batches) == ("", 2, True, 0)
+
+
+def test_names_and_values_of_an_announcement_are_harmless_in_a_terminal() -> None:
+    said = differing({"flags": {"\x1b[2Ja": 1}}, {"flags": {"\x1b[2Ja": "\x1b[2J"}}, "there it is")
+    assert said.isprintable() and "flags" in said
+
+
+@pytest.mark.parametrize(("total_bytes", "binds"), [
+    (None, False), (48 << 30, False), (80 << 30, True), (int(79.2 * 2 ** 30), True)])
+def test_a_refused_batch_binds_devices_of_that_memory_and_what_has_images_of_smaller_ones(
+        total_bytes: int | None, binds: bool, painting: Painting, folder: Path) -> None:
+    shared, parts = driver(folder)
+    shared.head["environment"]["device_total_bytes"] = 80 << 30
+    candidate = parts[-1].candidate
+    keys, identity = shared._keys.of(candidate.name), shared._sampled(candidate).weights.identity
+    shared._shared.refuse(keys, identity, [Refusal(guided=True, fit=Fit(
+        candidate=candidate.name, batch_size=4, fits=False, why="full", total_bytes=total_bytes))])
+    other, _ = driver(folder)
+    other.head["environment"]["device_total_bytes"] = 80 << 30
+    assert bool(other._binding(candidate)) is binds
+    made = Picture(cell=parts[-1].cells[-1], image=np.zeros((64, 64, 3), np.uint8))
+    shared._shared.put(keys, shared._making(candidate, 2).of(made))
+    assert other._binding(candidate) != [], "an image of smaller batches is there"
+
+
+def test_a_candidate_that_fails_here_and_is_made_by_another_is_in_the_cache(folder: Path,
+                                                                            capsys: pytest.CaptureFixture[str]) -> None:
+    suite: Any = load_suite(folder / "s.py")
+    given = Namespace(suite=folder / "s.py", part=None, shared_cache="folder:cache")
+    failed = {"cool": "sample: OSError: a disk"}
+    assert _told(suite, given, "cpu", Outcome(failures=failed, owed={"cool": 3})) == 1
+    assert "3 of its images are not in the cache" in capsys.readouterr().err
+    assert _told(suite, given, "cpu", Outcome(failures=failed)) == 0
+    assert "cool failed here" in capsys.readouterr().out
+
+
 def test_another_file_is_refused_by_name(painting: Painting, folder: Path, work: Callable[..., Said],
                                          monkeypatch: pytest.MonkeyPatch) -> None:
     assert work("-k", "cool")[0] == 0
@@ -315,6 +394,19 @@ def test_the_device_is_that_of_the_task(count: int, variables: dict[str, str], d
 def test_where_the_device_is_not_clear_nothing_is_made(count: int, variables: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="--device"):
         chosen_device(count, variables)
+
+
+@pytest.mark.parametrize("variables", [
+    {"SLURM_GPUS_ON_NODE": "1"}, {"SLURM_STEP_GPUS": "0"}, {"SLURM_GPUS_PER_TASK": "1"}, {"NVIDIA_VISIBLE_DEVICES": "GPU-1b2c"}])
+def test_a_process_that_was_given_a_gpu_and_sees_none_does_not_take_the_processor(variables: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=next(iter(variables))):
+        chosen_device(0, variables)
+
+
+@pytest.mark.parametrize("variables", [{}, {"SLURM_GPUS_ON_NODE": "0"}, {"NVIDIA_VISIBLE_DEVICES": "void"},
+                                       {"NVIDIA_VISIBLE_DEVICES": "all"}])
+def test_without_a_gpu_the_processor_is_taken(variables: dict[str, str]) -> None:
+    assert chosen_device(0, variables)[0] == "cpu"
 
 
 def test_shares_and_places_cover_all_parts_once(folder: Path) -> None:

@@ -8,9 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from harness.plugin.session import _say
 from harness.records import Journal, Sample
 from tests.plugin.test_plugin import write_suite
 
@@ -99,3 +102,11 @@ def test_two_processes_stopped_by_ctrl_c_leave_none_behind_and_go_on_to_the_run_
     assert marked(tmp_path) == []
     assert images(journal.parent) == images(tmp_path / "one" / "tiny")
     assert (journal.parent / "table.csv").read_bytes() == (tmp_path / "one" / "tiny" / "table.csv").read_bytes()
+
+
+def test_what_is_said_of_workers_is_harmless_in_a_terminal() -> None:
+    lines: list[str] = []
+    reporter = SimpleNamespace(write_line=lines.append)
+    config: Any = SimpleNamespace(pluginmanager=SimpleNamespace(getplugin={"terminalreporter": reporter}.get))
+    _say(config, "worker 1: \x1b[2J\nis gone")
+    assert lines == ["worker 1: \\x1b[2J\nis gone"]

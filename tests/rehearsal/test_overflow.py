@@ -16,6 +16,7 @@ from harness.cache import open_cache
 from harness.cli import main
 from harness.declare import Budget, Objective, Suite, plain
 from harness.declare.effective_grid import largest_image
+from harness.declare.post_steps import Temperature
 from harness.materialise import declared_wider
 from harness.race.race import Race
 from harness.records import Defect, Failure, Finished, Journal, Sample
@@ -139,10 +140,12 @@ def test_another_run_finds_what_was_made_in_bf16_in_a_shared_cache(root: Path, t
     assert in_bf16(first) == in_bf16(second) != {}
 
 
-def test_workers_that_meet_an_overflow_let_the_run_know(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("changes", [{}, {"post": (Temperature(max_kelvin=5000),)}], ids=["plain", "post-steps"])
+def test_workers_that_meet_an_overflow_let_the_run_know(changes: dict[str, Any], root: Path, tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     for what in ("keep_freed_memory", "load_libraries"):
         monkeypatch.setattr(f"harness.run.shared_setting.{what}", lambda **_: None)
-    suite, address = declared(), f"folder:{tmp_path / 'shared'}"
+    suite, address = declared(**changes), f"folder:{tmp_path / 'shared'}"
     for _ in range(2):
         setting = SharedSetting.of(suite, "", "cuda", root)
         outcome = SharedWork(suite=suite, head=setting.head, maker=setting.maker, cache=open_cache(address, largest_image(suite)),

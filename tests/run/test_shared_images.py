@@ -17,8 +17,9 @@ from harness.declare import Candidate
 from harness.declare.post_steps import Temperature
 from harness.declare.stages import Stage
 from harness.records import Defect, Finished, Fit, Intermediate, Journal, Sample
+from harness.run.device_refusals import alone_problems
 from harness.run.progress import Silent
-from harness.run.shared_images import SharedImages
+from harness.run.shared_images import Refusal, SharedImages
 from harness.run.suite_run import Options, SuiteRun
 from tests.fakes import PROMPTS, plain_candidate, tiny_suite
 from tests.painted import PaintedBench, paint, paint_runs
@@ -153,3 +154,66 @@ def test_images_that_are_missing_of_a_halved_batch_are_made_in_halves_too(tmp_pa
 
 def test_without_a_cache_nothing_is_asked(tmp_path: Path) -> None:
     assert not SharedImages(open_cache("", (8, 8)), suite(PLAIN)).active
+
+
+class Here:
+    """The keys of a grid on this machine."""
+
+    def shared_key(self, key: str) -> str:
+        return key
+
+    def stage_key(self, identity: str) -> str:
+        return identity
+
+
+def refused(size: int, *, guided: bool = True) -> Refusal:
+    return Refusal(guided=guided, fit=Fit(candidate="photo", batch_size=size, fits=False, why="full"))
+
+
+def sizes(of: SharedImages) -> set[tuple[int, bool]]:
+    return {(one.fit.batch_size, one.guided) for one in of.refusals(Here(), "weights", 64)}
+
+
+def test_a_refusal_is_put_beside_those_that_others_put_meanwhile(tmp_path: Path) -> None:
+    one, other, third = (SharedImages(open_cache(f"folder:{tmp_path}", (8, 8)), suite(PLAIN)) for _ in range(3))
+    one.refuse(Here(), "weights", [refused(16)])
+    other.refuse(Here(), "weights", [refused(8)])
+    one.refuse(Here(), "weights", [refused(16, guided=False)])
+    assert sizes(third) == {(16, True), (8, True), (16, False)}
+
+
+def test_a_refusal_that_another_process_overwrote_at_the_same_moment_is_put_again(tmp_path: Path,
+                                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other, third = (SharedImages(open_cache(f"folder:{tmp_path}", (8, 8)), suite(PLAIN)) for _ in range(3))
+    one.refuse(Here(), "weights", [refused(16)])
+    with monkeypatch.context() as before:
+        before.setattr(other.cache, "note", lambda _: None)  # read before the first one wrote
+        other.refuse(Here(), "weights", [refused(8)])
+    assert sizes(third) == {(8, True)}
+    assert sizes(one) == sizes(third) == {(16, True), (8, True)}
+
+
+@pytest.mark.parametrize(("workers", "cache", "named"), [
+    ("local:2", "", "--workers"), ("", "folder:x", "--shared-cache"), ("local:2", "folder:x", "--workers and --shared-cache")])
+@pytest.mark.parametrize("runtime", ["tensorrt", {"unet": "tensorrt", "vae": "onnxruntime"}])
+def test_a_runtime_that_times_its_kernels_is_refused_where_several_processes_make_images(workers: str, cache: str, named: str,
+                                                                                         runtime: Any) -> None:
+    timed = replace(PLAIN, name="timed", runtime=runtime)
+    (problem,) = alone_problems("s", [PLAIN, timed], workers=workers, cache=cache)
+    assert "timed" in problem and "'tensorrt'" in problem and f"without {named}, or" in problem
+    assert alone_problems("s", [timed], workers="", cache="") == alone_problems("s", [PLAIN], workers=workers, cache=cache) == []
+
+
+@pytest.mark.parametrize("options", [{"cache": "folder:shared"}, {"workers": "local:2"}])
+def test_a_run_checks_for_it_before_the_first_image(options: dict[str, str], tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    paint_runs(monkeypatch, Bench)
+    monkeypatch.setattr("harness.run.suite_run.refusal", lambda *_: "")
+    monkeypatch.setattr("harness.run.suite_run.file_problems", lambda *_: [])
+    monkeypatch.chdir(tmp_path)
+    run = SuiteRun(suite(replace(PLAIN, runtime="tensorrt")), "s.py", Options(root=tmp_path, runs=tmp_path / "runs", **options),
+                   Silent())
+    try:
+        assert any("'tensorrt' chooses its kernels by timing" in problem for problem in run.preflight())
+    finally:
+        run.close()

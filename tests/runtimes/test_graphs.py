@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 from harness.runtimes import Graph, WeightsError
 from harness.runtimes.exporting import architecture_of
 from harness.runtimes.graph import PREFIX, fitting
-from harness.runtimes.graph_cache import Graphs, write_kept
+from harness.runtimes.graph_cache import Graphs, alone, read_kept, write_kept
 from harness.runtimes.graph_check import trouble_of
 from harness.runtimes.unet_entry import UNET
 from tests.runtimes.conftest import SIZE, small_unet
@@ -150,3 +152,30 @@ def test_a_foreign_graph_with_a_true_digest_is_made_again(graph: Graph, tmp_path
     again = Graphs(folder=tmp_path)
     assert again.of(small_unet(), "float32", SIZE) == graph
     assert list(again.seconds) == [graph.architecture]
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["a pipe", "an endless device"])
+def test_what_is_no_regular_file_in_place_of_a_graph_is_not_read(plant: Any, tmp_path: Path) -> None:
+    plant(tmp_path / "a.graph")
+    assert read_kept(tmp_path / "a.graph", "a") is None
+    assert write_kept(tmp_path / "a.graph", "a", b"graph") == ""
+    assert read_kept(tmp_path / "a.graph", "a") == b"graph"
+
+
+def test_of_several_processes_one_at_a_time_makes_what_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.plan"
+    with alone(path):
+        pauses: list[float] = []
+        with alone(path, seconds=0.05, pause=lambda seconds: (pauses.append(seconds), time.sleep(0.02))[0]):
+            assert pauses, "another one waits, and not for ever"
+    pauses.clear()
+    with alone(path, pause=pauses.append):
+        assert pauses == []
+
+
+def test_a_pipe_in_place_of_a_lock_and_a_folder_that_is_none_hold_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.plan.lock")
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "a.plan", tmp_path / "file" / "b.plan"):
+        with alone(path):
+            pass

@@ -20,4 +20,4 @@ parts=8
 export OMP_NUM_THREADS=8
 
 # A task that is requeued goes on where it was: its images are in the cache.
-sweetspot work "$suite" --shared-cache "$cache" --part "$SLURM_ARRAY_TASK_ID/$parts"
+sweetspot work "$suite" --device cuda --shared-cache "$cache" --part "$SLURM_ARRAY_TASK_ID/$parts"

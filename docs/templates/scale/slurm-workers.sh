@@ -18,7 +18,7 @@ export OMP_NUM_THREADS=8
 
 # Parts of the work are claimed: a node that is lost costs at most one part, which another worker makes again.
 srun --gpus-per-task=1 --kill-on-bad-exit=0 \
-  sweetspot work "$suite" --shared-cache "$cache" || echo "what is missing is left to the run" >&2
+  sweetspot work "$suite" --device cuda --shared-cache "$cache" || echo "what is missing is left to the run" >&2
 
 # The only writer of the run folder: metrics, timing on this one GPU, gates, page.
 srun --nodes=1 --ntasks=1 --cpus-per-task=8 --gpus-per-task=1 \
