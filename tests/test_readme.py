@@ -57,7 +57,7 @@ def test_the_declared_license_is_there() -> None:
 def test_there_are_commands_to_check() -> None:
     assert {shlex.split(line)[1] for line in SHOWN} == {
         "try", "init", "merge", "replay", "inspect", "adapter", "calibrate", "blind", "compare", "promote", "trend", "plan",
-        "images", "clean", "sensitivity"}
+        "images", "clean", "sensitivity", "work"}
 
 
 @pytest.mark.parametrize("line", SHOWN)

@@ -18,7 +18,7 @@ MOST: Final = 4096
 @dataclass(frozen=True, kw_only=True)
 class WorkerWork:
     """What one worker did. `seconds_busy` are those with a unit in its hands, `seconds_waiting` those without, `repeated` the
-    images that it was given and that others made; `lost` says why it ended early, if it did."""
+    images that it was given, whether begun or not, and that others made; `lost` says why it ended early, if it did."""
 
     worker: int
     host: str

@@ -10,9 +10,10 @@ from reports.read.run import Run
 
 NOTE: Final = (
     "Busy are the seconds in which a worker had something to make, waiting those in which it had nothing; the start of its "
-    "process, in which it loads its libraries, is in neither. Latency and memory are never those of workers at work: they are "
+    "process, in which it loads its libraries, is in neither. Images that a lost worker was given and had not sent went to "
+    "others; most of them it had not begun. Latency and memory are never those of workers at work: they are "
     "measured when no worker makes anything.")
-COLUMNS: Final = ("Device", "Images", "Busy", "Waiting", "Made again by others", "Took part")
+COLUMNS: Final = ("Device", "Images", "Busy", "Waiting", "Went to others", "Took part")
 ROWS: Final = 64
 """Workers with a row of their own."""
 
@@ -41,7 +42,9 @@ def together(session: WorkerSession) -> str:
     pace = f", {session.images / session.seconds:.3g} a second" if session.seconds else ""
     busy = "" if session.share_busy is None else f" They were busy {session.share_busy:.0%} of their time."
     lost = sum(bool(worker.lost) for worker in session.workers)
-    gone = f" {words.plural(lost, 'worker')} lost, {words.plural(_repeated(session), 'image')} made again." if lost else ""
+    who = "it was" if lost == 1 else "they were"
+    gone = (f" {words.plural(lost, 'worker')} lost; {words.plural(_repeated(session), 'image')} that {who} given went to others."
+            if lost else "")
     return f"{count} made {words.plural(session.images, 'image')} in {words.duration(session.seconds)}{pace}.{busy}{gone}"
 
 

@@ -50,7 +50,7 @@ def test_each_session_says_what_its_workers_did_the_last_one_first(run: Run) -> 
 
 def test_pace_busy_share_and_losses_are_in_one_sentence(run: Run) -> None:
     assert workers_of_session(run) == ("2 workers made 38 images in 10.00 s, 3.8 a second. They were busy 92% of their time. "
-                                       "1 worker lost, 4 images made again.")
+                                       "1 worker lost; 4 images that it was given went to others.")
     assert together(replace(session(), workers=(work(0, images=0),))) == "1 worker made no image."
 
 
