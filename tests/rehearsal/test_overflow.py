@@ -17,6 +17,7 @@ from harness.cli import main
 from harness.declare import Budget, Objective, Suite, plain
 from harness.declare.effective_grid import largest_image
 from harness.declare.post_steps import Temperature
+from harness.executors.maker import Maker
 from harness.materialise import declared_wider
 from harness.race.race import Race
 from harness.records import Defect, Failure, Finished, Journal, Sample
@@ -152,7 +153,11 @@ def test_workers_that_meet_an_overflow_let_the_run_know(changes: dict[str, Any],
                              claims=None, sample_of=setting.sampled, say=lambda _: None).go(parts_of(suite, suite.candidates))
         assert (outcome.failures, outcome.owed) == ({}, {})
     assert outcome.made == 0
+    make, tried = Maker.make, list[str]()
+    monkeypatch.setattr(Maker, "make", lambda self, unit: (
+        tried.extend([unit.candidate.name] * len(unit.cells)), make(self, unit))[1])
     run, done = ran(suite, root, tmp_path / "run", cache=address)
+    assert "hot" not in tried, "it is not tried in fp16 once more"
     assert [one.sampled for one in done.values() if isinstance(one, Finished)] == [0, 0]
     assert in_bf16(run) != {}
 
