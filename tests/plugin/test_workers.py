@@ -22,7 +22,7 @@ SUITE = """
 from harness import Grid, Objective, Prompt, Suite, alpha_sweep
 SUITE = Suite(name="tiny", baseline="alpha=0", candidates=alpha_sweep("zoo:photo", "zoo:anime", (0, 0.5, 1)), latency_rounds=1,
     grid=Grid(prompts=[Prompt(id=name, text=f"a {name}") for name in ("star", "car", "cat", "cup")], seeds=(1, 2),
-              guidance_scales=(1, 4), steps=2, width=64, height=64, batch_size=2),
+              guidance_scales=(1, 4), steps=25, width=64, height=64, batch_size=2),
     metrics=("exposure", "psnr"), objective=Objective(maximise="saturation", penalties=()))
 """
 
