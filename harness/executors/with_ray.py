@@ -28,6 +28,7 @@ _SETTINGS: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere unless the user says so
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would upload the working directory, models and all
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # what asks for no GPU sees none
+    "RAY_TQDM_PATCH_PRINT": "0",  # Python's print stays Python's
 }
 STARTS: Final = 2
 """How often the start of a cluster of this machine's own is tried: Ray gives its processes 30 s, which a busy machine exceeds."""

@@ -74,6 +74,7 @@ def cluster() -> Iterator[str]:
     yield "ray:2"
     hands.close()
     assert not ray.is_initialized()
+    assert print.__module__ == "builtins"
 
 
 def crew_of(cluster: str, folder: Path, count: int = 2, **behave: Any) -> Crew:
