@@ -193,7 +193,7 @@ class FolderClaims:
 
     def _owner_of(self, path: Path) -> tuple[Owner | None, object]:
         """The owner that a file names, None if it names none or cannot be read, and what changes with every sign of life. Raises
-        FileNotFoundError where there is no file."""
+        FileNotFoundError if the file does not exist."""
         try:
             with open_regular(path) as file:
                 status, text = os.fstat(file.fileno()), file.read(LARGEST_OWNER)

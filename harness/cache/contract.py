@@ -52,7 +52,7 @@ class ImageCache(Protocol):
         """Offers a note: JSON of a few kilobytes, in place of an earlier one."""
 
     def add_note(self, key: str, content: Mapping[str, Any]) -> bool:
-        """Offers a note where there is none; whether it is this one that is there now. Of several processes one is told so."""
+        """Adds a note unless the key has one already. Returns whether this note was added: of several processes, one adds it."""
 
     def facts(self) -> CacheFacts:
         """The counts so far, of images; refusals and errors are those of notes too."""

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.commands.arguments import memory
+from harness.commands.suite_file import sound_suite
 from harness.commands.terminal import add_examples, say
 from harness.declare import Suite
 from harness.declare.candidate_words import described, scheme_of
 from harness.declare.grid import FIT
-from harness.declare.load_suite import load_suite
 from harness.records.harmless_text import printable
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Exit codes: 0 all candidates fit, 1 some do not, 2 the command line or the suite is wrong."""
     try:
-        suite, place = _suite(given), _place(given)
+        suite, place = sound_suite(given.suite), _place(given)
     except (ValueError, OSError, RuntimeError) as error:
         print("\n".join(printable(line) for line in f"sweetspot plan: {error}".splitlines()), file=sys.stderr)
         return 2
@@ -76,18 +76,6 @@ def run(given: argparse.Namespace) -> int:
         for name, reason in not_offered.items():
             say(printable(f"\n{name}\n  is not run: {reason}"))
     return int(not all(_fits(row, suite, place) for row in rows))
-
-
-def _suite(given: argparse.Namespace) -> Suite:
-    """The file's SUITE. Raises ValueError for one that cannot run."""
-    from harness.check import load_rows, problems, with_prompt_adapters
-
-    suite = with_prompt_adapters(load_suite(given.suite), Path.cwd())
-    load_rows(suite, [given.suite.parent, Path.cwd()])
-    if faults := problems(suite, Path.cwd()):
-        raise ValueError("\n".join(faults))
-    assert isinstance(suite, Suite)  # anything else is a problem
-    return suite
 
 
 def _place(given: argparse.Namespace) -> _Place:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.commands.suite_file import sound_suite
 from harness.commands.terminal import add_examples, say
 from harness.declare import Candidate, Suite
 from harness.declare.candidate_names import hint
 from harness.declare.grid import FIT
-from harness.declare.load_suite import load_suite
 from harness.records.harmless_text import printable, printable_lines, without_credentials
 
 if TYPE_CHECKING:
@@ -146,13 +146,7 @@ def _work(given: argparse.Namespace) -> int:
 
 def _suite(given: argparse.Namespace) -> Suite:
     """The file's SUITE. Raises ValueError for one that cannot run, or not with several workers."""
-    from harness.check import load_rows, problems, with_prompt_adapters
-
-    suite = with_prompt_adapters(load_suite(given.suite), Path.cwd())
-    load_rows(suite, [given.suite.parent, Path.cwd()])
-    if faults := problems(suite, Path.cwd()):
-        raise ValueError("\n".join(faults))
-    assert isinstance(suite, Suite)  # anything else is a problem
+    suite = sound_suite(given.suite)
     if given.exact:
         suite = replace(suite, grid=replace(suite.grid, batch_size=1))
     if suite.grid.batch_size == FIT:

@@ -25,7 +25,7 @@ SAMPLE: Final = "sample"
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What every worker is told once, before its first unit. `suite` is as declared, with its batch size resolved, `root` and
+    """What every worker receives once, before its first unit. `suite` is as declared, with its batch size resolved, `root` and
     `suite_file` are what paths and a suite's own rows are resolved by, and `environment` is the driver's. One that decides pixels
     differently is refused."""
 

@@ -33,7 +33,7 @@ _START: Final = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from h
 
 
 class PlacesError(ValueError):
-    """There is no place for these workers; the message says what was asked for, what there is, and what to do."""
+    """These workers cannot be placed; the message says what was asked for, what is available, and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,8 +26,8 @@ class Served:
     def __init__(self, job: Job) -> None:
         self._job, root = job, Path(job.root)
         if not root.is_dir():
-            raise FileNotFoundError(f"there is no folder {root} here; models and suites must be reachable under the paths that "
-                                    "they have in the run")
+            raise FileNotFoundError(f"the folder {root} does not exist here; models and suites must be reachable under the "
+                                    "paths that they have in the run")
         load_rows(job.suite, [*([(root / job.suite_file).parent] if job.suite_file else []), root])
         quiet_libraries()
         load_libraries(clip=False, own_process=True)

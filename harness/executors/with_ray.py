@@ -38,7 +38,7 @@ PLACED, ABOUT, UNIT = "placed", "about", "unit"
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What "ray[:ADDRESS][,N]" asks for: a cluster, "" for one of this machine's own or the one that this process is part of,
+    """What "ray[:ADDRESS][,N]" asks for: a cluster, "" for the one that this process is part of or a new one on this machine,
     and a number of workers, 0 for as many as there is room for."""
 
     address: str = ""
@@ -71,8 +71,8 @@ class RayHands:
     """Carries units to Ray's actors (see contract.Hands). `count` is the number of workers that were asked for or have room."""
 
     def __init__(self, word: str, device: str, maker: str = MAKER) -> None:
-        """Connects to the cluster, or starts one of this machine's own. Raises PlacesError if there is none, or no place for a
-        single worker in it."""
+        """Connects to the cluster, or starts one on this machine. Raises PlacesError if it cannot be reached or started, or has
+        no place for a single worker."""
         asked = Asked.of(word)
         self._maker, self._gpu = maker, device.startswith("cuda")
         self._ray, self._own = _connected(word, asked, self._gpu)
@@ -183,8 +183,9 @@ class RayHands:
         kind = "GPU" if self._gpu else "CPU"
         room = int(min(self._ray.cluster_resources().get(one, 0) for one in {kind, "CPU"}))
         if not room:
+            counted = f"{word},8" if ":" in word else f"{word}:8"
             raise PlacesError(f"--workers {word}: {self._needs()}. Where nodes are started on demand, say how many workers you "
-                              f"want, as --workers {word},8")
+                              f"want, as --workers {counted}")
         return room
 
 
@@ -255,7 +256,7 @@ def _connected(word: str, asked: Asked, gpu: bool) -> tuple[Any, bool]:
                     ray.init(address=address, **quiet)
                 else:
                     ray.init(include_dashboard=False, **own, **quiet)
-        except Exception as error:  # of all kinds, as there is no cluster, another version, or a start that took too long
+        except Exception as error:  # many kinds: no cluster, another version of Ray, a start that took too long
             errors.append(f"{type(error).__name__}: {_first_line(error)}")
         else:
             return ray, not address

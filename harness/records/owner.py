@@ -70,7 +70,7 @@ def owner_in(text: bytes) -> Owner:
 
 
 def read_owner(path: Path) -> Owner | None:
-    """The owner recorded in a file; None if there is none, or no valid one."""
+    """The owner that a file records; None if the file is missing or records no valid owner."""
     for _ in range(3):  # a network file system may show the moment between two contents
         try:
             return owner_in(read_regular(path, LARGEST_OWNER))

@@ -37,7 +37,7 @@ class Announcements:
         """In what this process differs from the one that announced a candidate, in words; empty if in nothing that can change an
         image, or if nobody did."""
         note = self.cache.note(self._key(candidate))
-        if note is None:  # also where there is no cache
+        if note is None:  # a cache that cannot be reached has none either
             return ""
         here = self._facts(candidate)
         there = {name: note.get(name, value) for name, value in here.items()}  # earlier versions announced less

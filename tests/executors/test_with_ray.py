@@ -152,5 +152,6 @@ def test_a_worker_without_a_place_is_given_up_with_what_is_missing(cluster: str,
 
 @pytest.mark.slow
 def test_a_cluster_without_gpus_has_no_room_for_workers_on_gpus(cluster: str) -> None:
-    with pytest.raises(PlacesError, match="each worker needs 1 CPU and 1 GPU; the cluster has 2 CPU, of which"):
+    with pytest.raises(PlacesError, match="each worker needs 1 CPU and 1 GPU; the cluster has 2 CPU, of which") as refused:
         RayHands(cluster.partition(":")[0], "cuda", MAKER)
+    assert Asked.of(str(refused.value).rpartition(" ")[2]).count == 8

@@ -1,0 +1,20 @@
+"""The suite that a command's file declares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.declare import Suite
+from harness.declare.load_suite import load_suite
+
+
+def sound_suite(file: Path) -> Suite:
+    """The file's SUITE, with the adapters that its prompts name. Raises ValueError for one that cannot run."""
+    from harness.check import load_rows, problems, with_prompt_adapters
+
+    suite = with_prompt_adapters(load_suite(file), Path.cwd())
+    load_rows(suite, [file.parent, Path.cwd()])
+    if faults := problems(suite, Path.cwd()):
+        raise ValueError("\n".join(faults))
+    assert isinstance(suite, Suite)  # anything else is a problem
+    return suite
