@@ -2,7 +2,8 @@
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +31,19 @@ def _unsynced() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         yield
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny random pipeline by the name of its class, written when it is first asked for. Only to be read."""
+    from tests.tiny_pipelines import BUILDERS  # diffusers and transformers: only where a test needs them
+
+    root = tmp_path_factory.mktemp("tiny_pipelines")
+
+    def folder_of(name: str) -> Path:
+        folder = root / name
+        if not folder.exists():
+            BUILDERS[name](folder)
+        return folder
+
+    return folder_of

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.weights.live_pipeline import CONFIGS
-from tests.weights.pipelines import t5_words
+from tests.tiny_pipelines.tokenizers import t5_tokenizer
 
 _VAE: Final = {"_class_name": "AutoencoderKL", "in_channels": 3, "out_channels": 3, "latent_channels": 16, "layers_per_block": 2,
                "block_out_channels": [128, 256, 512, 512], "down_block_types": ["DownEncoderBlock2D"] * 4,
@@ -45,5 +45,5 @@ def full_configs(family: str, folder: Path) -> Path:
         (folder / component / "config.json").write_text(json.dumps(config))
     (folder / "scheduler").mkdir()
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(_FLOW))
-    t5_words().save_pretrained(folder / ("tokenizer_3" if family == "sd3" else "tokenizer_2"))
+    t5_tokenizer().save_pretrained(folder / ("tokenizer_3" if family == "sd3" else "tokenizer_2"))
     return folder

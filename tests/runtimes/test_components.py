@@ -23,7 +23,8 @@ from harness.text.encoder_forward import clip_skip_problem, states_by_layer
 from harness.text.tokens import Layout
 from harness.weights import TextEncoder
 from tests.runtimes.conftest import offered
-from tests.weights.pipelines import clip, clip_words
+from tests.tiny_pipelines.text_encoders import clip
+from tests.tiny_pipelines.tokenizers import clip_tokenizer
 
 NEAR = 2e-5
 TOKENS = 9
@@ -45,7 +46,7 @@ def small_encoder(component: str) -> TextEncoder:
     module = clip(20 if second else 12, 3, projected=second).eval().requires_grad_(False)
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    return TextEncoder(component=component, module=module, tokenizer=clip_words("!" if second else "<|endoftext|>"),
+    return TextEncoder(component=component, module=module, tokenizer=clip_tokenizer("!" if second else "<|endoftext|>"),
                        layer="penultimate" if second else "last", pooled=second)
 
 

@@ -8,17 +8,10 @@ from typing import Any
 import diffusers
 import torch
 from safetensors.torch import save_file
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-    T5Config,
-    T5EncoderModel,
-    T5Tokenizer,
-)
 
 from harness.weights import open_model, single_file_layout
+from tests.tiny_pipelines.text_encoders import clip, t5
+from tests.tiny_pipelines.tokenizers import clip_tokenizer, t5_tokenizer
 from tests.weights.tiny_families import made, unet_config
 
 FAMILIES = ("sd1", "sd2", "sdxl", "sd3", "flux")
@@ -26,33 +19,6 @@ SAMPLED = FAMILIES[:3]
 CALLED = FAMILIES[3:]
 _VAE = {"block_out_channels": [4, 12], "down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2,
         "layers_per_block": 1, "norm_num_groups": 4}
-_LETTERS = [chr(code) for code in range(ord("!"), ord("~") + 1)]
-
-
-def clip_words(pad: str = "<|endoftext|>") -> CLIPTokenizer:
-    """Single letters, at the end of a word and before it, then start and end; "!" has the number 0 as in CLIP."""
-    words = [*_LETTERS, *(letter + "</w>" for letter in _LETTERS), "<|startoftext|>", "<|endoftext|>"]
-    tokenizer = CLIPTokenizer(vocab={w: n for n, w in enumerate(words)}, merges=[], model_max_length=9)
-    tokenizer.pad_token = pad
-    return tokenizer
-
-
-def t5_words() -> T5Tokenizer:
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((piece, -1.0) for piece in ("▁", *_LETTERS))]
-    return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=16)
-
-
-def clip(width: int, layers: int, projected: bool = False) -> Any:
-    count = len(_LETTERS) * 2
-    config = CLIPTextConfig(hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers, num_attention_heads=2,
-                            vocab_size=count + 2, max_position_embeddings=9, bos_token_id=count, eos_token_id=count + 1,
-                            pad_token_id=0, projection_dim=width + 2, hidden_act="gelu")
-    return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
-
-
-def t5(width: int) -> T5EncoderModel:
-    return T5EncoderModel(T5Config(vocab_size=len(t5_words()), d_model=width, d_kv=4, d_ff=12, num_layers=2, num_heads=2,
-                                   feed_forward_proj="gated-gelu"))
 
 
 def theirs(family: str, **scheduler: Any) -> Any:
@@ -98,10 +64,10 @@ def _with_unet(family: str, scheduler: dict[str, Any]) -> Any:
     if family == "sdxl":
         unet = diffusers.UNet2DConditionModel(**unet_config(family, projection_class_embeddings_input_dim=46))
         return diffusers.StableDiffusionXLPipeline(
-            vae=vae, text_encoder=clip(12, 3), text_encoder_2=clip(20, 3, projected=True), tokenizer=clip_words(),
-            tokenizer_2=clip_words("!"), unet=unet, scheduler=ddim, add_watermarker=False)
+            vae=vae, text_encoder=clip(12, 3), text_encoder_2=clip(20, 3, projected=True), tokenizer=clip_tokenizer(),
+            tokenizer_2=clip_tokenizer("!"), unet=unet, scheduler=ddim, add_watermarker=False)
     return diffusers.StableDiffusionPipeline(
-        vae=vae, text_encoder=clip(12, 3), tokenizer=clip_words("!" if family == "sd2" else "<|endoftext|>"),
+        vae=vae, text_encoder=clip(12, 3), tokenizer=clip_tokenizer("!" if family == "sd2" else "<|endoftext|>"),
         unet=diffusers.UNet2DConditionModel(**unet_config(family)), scheduler=ddim, safety_checker=None, feature_extractor=None,
         requires_safety_checker=False)
 
@@ -113,8 +79,8 @@ def _sd3() -> Any:
     return diffusers.StableDiffusion3Pipeline(
         transformer=transformer, scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=diffusers.AutoencoderKL(**_VAE, scaling_factor=1.5305, shift_factor=0.0609), text_encoder=clip(12, 3, projected=True),
-        text_encoder_2=clip(20, 3, projected=True), text_encoder_3=t5(40), tokenizer=clip_words(), tokenizer_2=clip_words("!"),
-        tokenizer_3=t5_words())
+        text_encoder_2=clip(20, 3, projected=True), text_encoder_3=t5(40), tokenizer=clip_tokenizer(),
+        tokenizer_2=clip_tokenizer("!"), tokenizer_3=t5_tokenizer())
 
 
 def _flux(guidance: bool = True) -> Any:
@@ -124,7 +90,7 @@ def _flux(guidance: bool = True) -> Any:
     return diffusers.FluxPipeline(
         transformer=transformer, scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
         vae=diffusers.AutoencoderKL(**_VAE, scaling_factor=0.3611, shift_factor=0.1159), text_encoder=clip(12, 2),
-        text_encoder_2=t5(24), tokenizer=clip_words(), tokenizer_2=t5_words())
+        text_encoder_2=t5(24), tokenizer=clip_tokenizer(), tokenizer_2=t5_tokenizer())
 
 
 def refiner() -> Any:

@@ -1,0 +1,14 @@
+"""Tiny random diffusers pipelines on disk, by the name of their class, built without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from tests.tiny_pipelines.named import NAMED
+from tests.tiny_pipelines.row import Tiny, write_tiny
+
+TINY: Mapping[str, Tiny] = NAMED
+BUILDERS: Mapping[str, Callable[[Path], None]] = {name: partial(write_tiny, name, row)
+                                                  for name, row in TINY.items() if not row.reason}
