@@ -4,74 +4,103 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import diffusers
 from diffusers import FlowMatchEulerDiscreteScheduler as FlowEuler
+from PIL import Image
 
+from tests.tiny_pipelines import parts, tokenizers
 from tests.tiny_pipelines import text_encoders as encoders
-from tests.tiny_pipelines import tokenizers
 from tests.tiny_pipelines.row import Tiny
 
 _CALL = {"height": 32, "width": 32, "num_inference_steps": 2}
+_ANY_SIZE = _CALL | {"use_resolution_binning": False}
+_SHIFTED = partial(FlowEuler, use_dynamic_shifting=True)
+_CLIP = partial(tokenizers.clip_tokenizer, length=24)
+_LONG_CLIP = partial(tokenizers.clip_tokenizer, length=128)
+_PICTURE = Image.linear_gradient("L").resize((32, 32)).convert("RGB")
+_DDIM = partial(diffusers.DDIMScheduler, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False,
+                set_alpha_to_one=False, steps_offset=1)
 
-
-def kl_vae(channels: int = 4, **config: Any) -> diffusers.AutoencoderKL:
-    """Of two blocks: 16x16 numbers for 32x32 pixels."""
-    return diffusers.AutoencoderKL(**{
-        "block_out_channels": [4, 12], "down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2,
-        "layers_per_block": 1, "norm_num_groups": 4, "latent_channels": channels, **config})
-
-
-def dc_vae() -> diffusers.AutoencoderDC:
-    """The deeply compressing one of Sana."""
-    return diffusers.AutoencoderDC(
-        latent_channels=4, attention_head_dim=2, encoder_block_types=("ResBlock", "EfficientViTBlock"),
-        decoder_block_types=("ResBlock", "EfficientViTBlock"), encoder_block_out_channels=(8, 8),
-        decoder_block_out_channels=(8, 8), encoder_qkv_multiscales=((), (5,)), decoder_qkv_multiscales=((), (5,)),
-        encoder_layers_per_block=(1, 1), decoder_layers_per_block=(1, 1), downsample_block_type="conv",
-        upsample_block_type="interpolate", scaling_factor=0.41407)
-
-
-def causal_vae(kind: Any, width: int, channels: int = 4, **config: Any) -> Any:
-    """The ones that also know films: of Wan and Qwen-Image."""
-    return kind(base_dim=width, z_dim=channels, dim_mult=[1, 2], num_res_blocks=1, temperal_downsample=[False],
-                latents_mean=[0.1] * channels, latents_std=[0.9] * channels, **config)
-
-
-def sana_transformer(**config: Any) -> diffusers.SanaTransformer2DModel:
-    return diffusers.SanaTransformer2DModel(
-        patch_size=1, in_channels=4, out_channels=4, num_layers=1, num_attention_heads=2, attention_head_dim=4,
-        num_cross_attention_heads=2, cross_attention_head_dim=4, cross_attention_dim=8, caption_channels=8, sample_size=32,
-        **config)
-
-
-def pixart_transformer() -> diffusers.PixArtTransformer2DModel:
-    return diffusers.PixArtTransformer2DModel(
-        sample_size=16, num_layers=2, patch_size=2, attention_head_dim=8, num_attention_heads=3, caption_channels=16,
-        in_channels=4, cross_attention_dim=24, out_channels=8, num_embeds_ada_norm=1000, use_additional_conditions=False)
-
-
-def qwen_transformer() -> diffusers.QwenImageTransformer2DModel:
-    return diffusers.QwenImageTransformer2DModel(
-        patch_size=2, in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=16, axes_dims_rope=(8, 4, 4))
-
-
-_SANA = {"transformer": sana_transformer, "vae": dc_vae, "text_encoder": partial(encoders.gemma2, 8),
-         "tokenizer": tokenizers.gemma_tokenizer}
-_PIXART = {"transformer": pixart_transformer, "vae": kl_vae, "text_encoder": partial(encoders.t5, 16),
+_SANA = {"transformer": parts.sana_transformer, "vae": parts.dc_vae, "text_encoder": partial(encoders.gemma2, 8),
+         "tokenizer": tokenizers.gemma_tokenizer,
+         "scheduler": partial(diffusers.DPMSolverMultistepScheduler, prediction_type="flow_prediction", use_flow_sigmas=True,
+                              flow_shift=3.0)}
+_PIXART = {"transformer": parts.pixart_transformer, "vae": parts.kl_vae, "text_encoder": partial(encoders.t5, 16),
            "tokenizer": tokenizers.t5_tokenizer, "scheduler": diffusers.DPMSolverMultistepScheduler}
+_FLUX = {"transformer": parts.flux_transformer, "vae": partial(parts.kl_vae, scaling_factor=0.3611, shift_factor=0.1159),
+         "text_encoder": partial(encoders.clip, 12, 2, length=24), "text_encoder_2": partial(encoders.t5, 24),
+         "tokenizer": _CLIP, "tokenizer_2": tokenizers.t5_tokenizer, "scheduler": _SHIFTED}
 
 NAMED: Mapping[str, Tiny] = {
+    "AuraFlowPipeline": Tiny(parts={
+        "transformer": parts.auraflow_transformer, "vae": parts.kl_vae, "text_encoder": partial(encoders.umt5, 16),
+        "tokenizer": tokenizers.t5_tokenizer, "scheduler": partial(FlowEuler, shift=1.73)}),
+    "ChromaPipeline": Tiny(parts={
+        "transformer": parts.chroma_transformer, "vae": _FLUX["vae"], "text_encoder": partial(encoders.t5, 16),
+        "tokenizer": tokenizers.t5_tokenizer, "scheduler": FlowEuler}),
+    "Flux2KleinPipeline": Tiny(parts={
+        "transformer": partial(parts.flux2_transformer, 24, guided=False), "vae": parts.flux2_vae,
+        "text_encoder": partial(encoders.qwen3, 8, layers=28, causal=True), "tokenizer": tokenizers.qwen_tokenizer,
+        "scheduler": _SHIFTED}),
+    "Flux2Pipeline": Tiny(parts={
+        "transformer": partial(parts.flux2_transformer, 24, guided=True), "vae": parts.flux2_vae,
+        "text_encoder": partial(encoders.mistral3, 8, layers=31), "tokenizer": tokenizers.mistral_processor,
+        "scheduler": _SHIFTED}),
+    "FluxControlPipeline": Tiny(parts=_FLUX | {"transformer": partial(parts.flux_transformer, given=32)},
+                                call=_CALL | {"control_image": _PICTURE}),
+    "FluxFillPipeline": Tiny(parts=_FLUX | {"transformer": partial(parts.flux_transformer, given=16 + 16 + 16)},
+                             call=_CALL | {"image": _PICTURE, "mask_image": _PICTURE}),
+    "FluxPipeline": Tiny(parts=_FLUX),
+    "FluxPipeline:schnell": Tiny(parts=_FLUX | {"transformer": partial(parts.flux_transformer, guided=False),
+                                                "scheduler": FlowEuler}),
+    "FluxKontextPipeline": Tiny(parts=_FLUX, call=_CALL | {"max_area": 32 * 32}),
+    "HiDreamImagePipeline": Tiny(parts={
+        "transformer": parts.hidream_transformer,
+        "vae": partial(parts.kl_vae, levels=1, shift_factor=0.1159),
+        "text_encoder": partial(encoders.clip, 12, 2, projected=True, length=128), "tokenizer": _LONG_CLIP,
+        "text_encoder_2": partial(encoders.clip, 20, 2, projected=True, length=128), "tokenizer_2": _LONG_CLIP,
+        "text_encoder_3": partial(encoders.t5, 16), "tokenizer_3": tokenizers.t5_tokenizer,
+        "text_encoder_4": partial(encoders.llama3, 16), "tokenizer_4": tokenizers.llama3_tokenizer, "scheduler": FlowEuler}),
+    "Lumina2Pipeline": Tiny(parts={
+        "transformer": parts.lumina2_transformer, "vae": partial(parts.kl_vae, levels=4, shift_factor=0.1159),
+        "text_encoder": partial(encoders.gemma2, 8), "tokenizer": tokenizers.gemma_tokenizer,
+        "scheduler": partial(FlowEuler, shift=6.0)}),
+    "PixArtAlphaPipeline": Tiny(parts=_PIXART, call=_ANY_SIZE),
+    "PixArtSigmaPipeline": Tiny(parts=_PIXART, call=_ANY_SIZE),
+    "QwenImage21Pipeline": Tiny(parts={
+        "transformer": parts.qwen21_transformer, "vae": partial(parts.causal_vae, diffusers.AutoencoderKLQwenImage21, 8, levels=5,
+                                                              dim_mult=[1] * 5, decoder_base_dim=8),
+        "text_encoder": partial(encoders.qwen3_vl, 16), "processor": tokenizers.qwen3_vl_processor, "scheduler": _SHIFTED}),
     "QwenImagePipeline": Tiny(parts={
-        "transformer": qwen_transformer, "vae": partial(causal_vae, diffusers.AutoencoderKLQwenImage, 8),
-        "text_encoder": partial(encoders.qwen2_vl, 16), "tokenizer": tokenizers.qwen_tokenizer,
-        "scheduler": partial(FlowEuler, use_dynamic_shifting=True)}),
-    "SanaPipeline": Tiny(
-        parts=_SANA | {"scheduler": partial(diffusers.DPMSolverMultistepScheduler, prediction_type="flow_prediction",
-                                            use_flow_sigmas=True, flow_shift=3.0)},
-        call=_CALL | {"use_resolution_binning": False}),
-    "PixArtAlphaPipeline": Tiny(parts=_PIXART, call=_CALL | {"use_resolution_binning": False}),
-    "PixArtSigmaPipeline": Tiny(parts=_PIXART, call=_CALL | {"use_resolution_binning": False}),
+        "transformer": parts.qwen_transformer, "vae": partial(parts.causal_vae, diffusers.AutoencoderKLQwenImage, 8),
+        "text_encoder": partial(encoders.qwen2_vl, 16), "tokenizer": tokenizers.qwen_tokenizer, "scheduler": _SHIFTED}),
+    "SanaPipeline": Tiny(parts=_SANA, call=_ANY_SIZE),
+    "SanaSprintPipeline": Tiny(
+        parts=_SANA | {"transformer": partial(parts.sana_transformer, qk_norm="rms_norm_across_heads", guidance_embeds=True),
+                       "scheduler": diffusers.SCMScheduler}, call=_ANY_SIZE),
+    "StableDiffusion3Pipeline": Tiny(parts={
+        "transformer": parts.sd3_transformer, "vae": partial(parts.kl_vae, scaling_factor=1.5305, shift_factor=0.0609),
+        "text_encoder": partial(encoders.clip, 12, 3, projected=True, length=24), "tokenizer": _CLIP,
+        "text_encoder_2": partial(encoders.clip, 20, 3, projected=True, length=24), "tokenizer_2": partial(_CLIP, "!"),
+        "text_encoder_3": partial(encoders.t5, 40), "tokenizer_3": tokenizers.t5_tokenizer,
+        "scheduler": partial(FlowEuler, shift=3.0)}),
+    "StableDiffusionPipeline": Tiny(
+        parts={"unet": partial(parts.unet, 12), "vae": partial(parts.kl_vae, scaling_factor=0.18215), "tokenizer": _CLIP,
+               "text_encoder": partial(encoders.clip, 12, 3, length=24), "scheduler": _DDIM},
+        options={"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}),
+    "StableDiffusionXLPipeline": Tiny(
+        parts={"unet": partial(parts.unet, 32, addition_embed_type="text_time", addition_time_embed_dim=4,
+                               projection_class_embeddings_input_dim=22 + 6 * 4, transformer_layers_per_block=(1, 2)),
+               "vae": partial(parts.kl_vae, scaling_factor=0.13025), "tokenizer": _CLIP, "tokenizer_2": partial(_CLIP, "!"),
+               "text_encoder": partial(encoders.clip, 12, 3, length=24),
+               "text_encoder_2": partial(encoders.clip, 20, 3, projected=True, length=24), "scheduler": _DDIM},
+        options={"add_watermarker": False}),
+    "WanPipeline": Tiny(
+        parts={"transformer": parts.wan_transformer, "vae": partial(parts.causal_vae, diffusers.AutoencoderKLWan, 4, levels=4),
+               "text_encoder": partial(encoders.umt5, 16), "tokenizer": tokenizers.t5_tokenizer,
+               "scheduler": partial(FlowEuler, shift=5.0)}, call=_CALL | {"num_frames": 1}),
+    "ZImagePipeline": Tiny(parts={
+        "transformer": parts.z_image_transformer, "vae": _FLUX["vae"], "text_encoder": partial(encoders.qwen3, 16),
+        "tokenizer": tokenizers.qwen_tokenizer, "scheduler": partial(FlowEuler, shift=3.0)}),
 }

@@ -32,7 +32,12 @@ def write_tiny(name: str, row: Tiny, folder: Path) -> None:
         for part, module in parts.items():
             if isinstance(module, torch.nn.Module):
                 draw_weights(module, 1.0 if "vae" in part else row.gain)
-    getattr(diffusers, name)(**parts, **row.options).save_pretrained(folder, safe_serialization=True)
+    getattr(diffusers, class_of(name))(**parts, **row.options).save_pretrained(folder, safe_serialization=True)
+
+
+def class_of(name: str) -> str:
+    """`FluxPipeline:schnell` is a FluxPipeline: a class whose models differ has several rows."""
+    return name.partition(":")[0]
 
 
 def draw_weights(module: torch.nn.Module, gain: float) -> None:

@@ -19,6 +19,8 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3Model,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
     T5Config,
     T5EncoderModel,
     UMT5Config,
@@ -91,6 +93,14 @@ def qwen2_vl(width: int) -> Qwen2_5_VLForConditionalGeneration:
     text.pop("head_dim")
     vision = {"depth": 1, "hidden_size": 8, "intermediate_size": 8, "num_heads": 2, "out_hidden_size": width}
     return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision, **_QWEN_VISION))
+
+
+def qwen3_vl(width: int) -> Qwen3VLForConditionalGeneration:
+    rotary = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 0]}
+    text = {**decoder_sizes(width), "vocab_size": len(qwen_tokenizer()), "rope_parameters": rotary}
+    vision = {"depth": 1, "hidden_size": 8, "intermediate_size": 8, "num_heads": 2, "out_hidden_size": width,
+              "num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
+    return Qwen3VLForConditionalGeneration(Qwen3VLConfig(text_config=text, vision_config=vision, **_QWEN_VISION))
 
 
 def decoder_sizes(width: int, layers: int = 2) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from transformers import (
     PixtralProcessor,
     PreTrainedTokenizerFast,
     Qwen2Tokenizer,
+    Qwen2VLImageProcessorPil,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
     T5Tokenizer,
 )
 
@@ -62,12 +65,14 @@ def byt5_tokenizer() -> ByT5Tokenizer:
 
 def gemma_tokenizer(**options: Any) -> GemmaTokenizer:
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>"]
-    return GemmaTokenizer(vocab=_numbered([*special, "▁", "\n", *LETTERS]), merges=[], padding_side="right", **options)
+    return GemmaTokenizer(vocab=_numbered([*special, "▁", "\n", *LETTERS]), merges=[], padding_side="right",
+                          **{"add_bos_token": True, **options})
 
 
 def llama_tokenizer(**options: Any) -> LlamaTokenizer:
     """As of Llama 2: SentencePiece's letters."""
-    return LlamaTokenizer(vocab=_numbered(["<unk>", "<s>", "</s>", "▁", "\n", *LETTERS]), merges=[], pad_token="</s>", **options)
+    return LlamaTokenizer(vocab=_numbered(["<unk>", "<s>", "</s>", "▁", "\n", *LETTERS]), merges=[], pad_token="</s>",
+                          **{"add_bos_token": True, **options})
 
 
 def llama3_tokenizer(length: int = 128) -> PreTrainedTokenizerFast:
@@ -97,6 +102,12 @@ def mistral_processor() -> PixtralProcessor:
     """Of Mistral Small 3, which also reads pictures."""
     images = PixtralImageProcessorPil(size={"longest_edge": 32}, patch_size={"height": 16, "width": 16})
     return PixtralProcessor(image_processor=images, tokenizer=mistral_tokenizer(), patch_size=16, chat_template=MISTRAL_CHAT)
+
+
+def qwen3_vl_processor() -> Qwen3VLProcessor:
+    """Of Qwen 3 VL, which also reads pictures."""
+    return Qwen3VLProcessor(image_processor=Qwen2VLImageProcessorPil(patch_size=16), tokenizer=qwen_tokenizer(),
+                            video_processor=Qwen3VLVideoProcessor(), chat_template=QWEN_CHAT)
 
 
 def _of_bytes(special: list[str], bos_token: str, **options: Any) -> PreTrainedTokenizerFast:
