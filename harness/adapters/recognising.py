@@ -23,7 +23,8 @@ from harness.adapters.header_warnings import Module, oddities
 from harness.adapters.live_plan import AdapterError
 from harness.adapters.open_adapter import open_stored
 from harness.adapters.textual_inversion import file_word, place_of
-from harness.weights.families import IS_ADAPTER, architecture, kind_of
+from harness.weights.architectures import recognised_name
+from harness.weights.families import IS_ADAPTER, kind_of
 from harness.weights.families import refusal as model_refusal
 from harness.weights.known_files import most_probably
 from harness.weights.safetensors_header import StoredTensor
@@ -84,7 +85,7 @@ def format_of(stored: Stored) -> str:
         tensors = {key: StoredTensor(dtype=entry.dtype, shape=entry.shape) for key, entry in stored.entries.items()}
         if (what := model_refusal(tensors)) and not what.endswith(("not a model", IS_ADAPTER)):
             raise AdapterError(f"{stored.name} is {what}")
-        if kind_of(tensors) or architecture(tensors):
+        if kind_of(tensors) or recognised_name(tensors):
             raise AdapterError(f"{stored.name} is a model or a part of one, not an adapter; give it as a model")
         raise AdapterError(f"{stored.name}: format not recognised (its first key is {quoted(keys[0])}); supported are {known}")
     return best

@@ -58,6 +58,7 @@ class Inspection:
 
     path: str
     family: str
+    architecture: str
     layout: str
     folder: bool
     bytes: int
@@ -205,7 +206,8 @@ def _described(model: ModelFile, *, keys: bool, hashes: bool) -> Inspection:
     ids = {name: position_ids_state(model.files[model.other[name].file], model.other[name].source) for name in model.position_ids}
     scaled = sum(bool(info.scale) for infos in model.components.values() for info in infos.values())
     return Inspection(
-        path=str(path), family=model.family, layout=model.layout, folder=model.is_folder, prediction=model.prediction,
+        path=str(path), family=model.family, architecture=model.architecture, layout=model.layout,
+        folder=model.is_folder, prediction=model.prediction,
         bytes=sum(file.stat().st_size for file in model.files), channels=model.channels, markers=model.markers, scaled=scaled,
         components={name: _component(infos.values()) for name, infos in model.components.items()},
         ema=_component(model.ema_component.values()) if model.ema_component else None, position_ids=ids,
@@ -218,7 +220,9 @@ def lines(inspection: Inspection, *, all_names: bool = False) -> Iterator[str]:
     """The inspection as text, line by line; names of the file are quoted and escaped."""
     yield inspection.path
     place = "diffusers folder" if inspection.folder else "file"
-    yield f"  {inspection.family or 'unknown family'}, layout {inspection.layout}, {place} of {size_in_words(inspection.bytes)}"
+    known = f" ({inspection.architecture})" if inspection.family and inspection.architecture else ""
+    family = inspection.family or inspection.architecture or "unknown family"
+    yield f"  {family}{known}, layout {inspection.layout}, {place} of {size_in_words(inspection.bytes)}"
     for name, part in inspection.components.items():
         yield f"  {name:<15}{_words(part)}"
     if inspection.ema:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from harness.weights import ldm
+from harness.weights.architectures import recognised_name
 from harness.weights.constants import is_harmless
-from harness.weights.families import SUPPORTED, UnknownArchitectureError, architecture
+from harness.weights.families import SUPPORTED, UnknownArchitectureError
 from harness.weights.files import DTYPE_BYTES, ModelFileError
 from harness.weights.model import TensorInfo
 from harness.weights.naming import Spot, locate, unknown_names
@@ -58,7 +59,7 @@ def read_component(path: Path, expected: Expected, places: Mapping[str, Place]) 
         spots = locate(naming, [name for name in names if name not in unknown], numbering)
     except KeyError as error:
         kind = UnknownArchitectureError if 2 * len(odd) > len(names) else ModelFileError
-        known = architecture(names)
+        known = recognised_name(names)
         said = f"this looks like a model of another family ({known})" if known and refused else f"{component}: {error.args[0]}"
         raise kind(f"{path}: {said}. Supported today: {SUPPORTED}.") from error
     infos = {}

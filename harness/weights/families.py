@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from harness.weights.architectures import recognise
 from harness.weights.ema import plain_names
 from harness.weights.ldm import UNET_PREFIX, VAE_PREFIX
 from harness.weights.numbering import numbering_of
@@ -145,34 +147,15 @@ def _encoders(stored: Mapping[str, StoredTensor]) -> tuple[Part, ...]:
     return tuple(parts.values())
 
 
-ARCHITECTURES: Final = (
-    ("distilled_guidance_layer.", "Chroma"), ("double_stream_modulation", "Flux.2"), ("individual_token_refiner", "Hunyuan"),
-    ("motion_modules.", "AnimateDiff"), ("time_stack.", "Stable Video Diffusion"), ("temporal_transformer_blocks.", "video"),
-    ("embedder.model.visual.", "unCLIP"), ("blocks.0.adaln_modulation_self_attn.", "Cosmos or Anima"),
-    ("blocks.0.self_attn.", "Wan"), ("transformer_blocks.0.img_mod.", "Qwen-Image"), ("noise_refiner.", "Lumina 2 or Z-Image"),
-    ("context_refiner.", "Lumina 2 or Z-Image"), ("double_layers.", "AuraFlow"), ("double_stream_blocks.", "HiDream"),
-    ("clip_txt_mapper.", "Stable Cascade"), ("patchify_proj.", "LTX"), ("attention_y_norm.", "Sana"), ("mlp_t5.", "HunyuanDiT"),
-    ("joint_transformer_blocks.", "AuraFlow"), ("adaln_single.", "PixArt"), ("scale_shift_table", "PixArt"),
-)
-"""Parts of names, and the architectures known to have them, for messages: none of them is read by more than names and shapes."""
-_NOT_OURS: Final = ARCHITECTURES[:7]
-"""Architectures that share most of their names with a known family."""
-
-
 class UnknownArchitectureError(ModelFileError):
     """A file whose tensors are not those of a known family. It may still be merged with another of the same names."""
 
 
-def architecture(names: Iterable[str]) -> str:
-    """The architecture that the names of a file are known from; "" for all others."""
-    text = "\n".join(names)
-    return next((word for part, word in ARCHITECTURES if part in text), "")
-
-
-def other_architecture(names: Iterable[str]) -> str:
-    """The same for the architectures that share most names with a known family."""
-    text = "\n".join(names)
-    return next((word for part, word in _NOT_OURS if part in text), "")
+def refuse_other_architecture(path: Path, stored: Mapping[str, StoredTensor]) -> None:
+    """Raises UnknownArchitectureError for the tensors of a denoiser that is recognised as none of a known family, though many of
+    its names may be those of one."""
+    if (known := recognise(stored)) and not known.row.family:
+        raise UnknownArchitectureError(f"{path}: this is a model of another family ({known.name}). Supported today: {SUPPORTED}.")
 
 
 def refusal(stored: Mapping[str, StoredTensor]) -> str:

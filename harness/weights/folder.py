@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare.listing import first_of
+from harness.weights.architectures import recognised_name
 from harness.weights.content import GGUF, content_of
 from harness.weights.diffusers_components import namings_of
 from harness.weights.families import (
     SUPPORTED,
     UnknownArchitectureError,
-    architecture,
     family_of_folder,
     kind_of,
     refusal,
+    refuse_other_architecture,
 )
 from harness.weights.files import ModelFileError, open_tensors, read_json
 from harness.weights.header_claims import short
@@ -55,10 +56,12 @@ def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]
     for component, tensors in stored.items():
         if what := refusal(tensors):
             raise ModelFileError(f"{path / component}: this is {what}. Supported today: {SUPPORTED}.")
+    for component in {"unet", "transformer"} & stored.keys():
+        refuse_other_architecture(path, stored[component])
     family = family_of_folder(stored)
     namings = namings_of(family, stored)
     if strange := [component for component in present if component not in namings]:
-        what = family or architecture(name for names in stored.values() for name in names) or "unknown family"
+        what = family or recognised_name(name for names in stored.values() for name in names) or "unknown family"
         kind = ModelFileError if family else UnknownArchitectureError
         raise kind(f"{path}: found {strange[0]}/, which a model of this kind ({what}) does not have. Supported today: "
                    f"{SUPPORTED}.")
@@ -100,6 +103,7 @@ def _bare(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]]]] | N
     stored = {name: place.file.stored[place.source] for name, place in places.items()}
     if what := refusal(stored):
         raise ModelFileError(f"{path}: this is {what}. Supported today: {SUPPORTED}.")
+    refuse_other_architecture(path, stored)
     kind = kind_of(stored)
     if kind is None or len(kind.parts) != 1 or kind.parts[0].prefix:
         return None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from harness.weights.architectures import Recognised, recognise
 from harness.weights.constants import is_position_ids
 from harness.weights.ema import EMA_PREFIX
 from harness.weights.families import MARKERS
@@ -132,6 +134,18 @@ class ModelFile:
     def sampling_markers(self) -> tuple[str, ...]:
         """The marker tensors that say how to sample the model, in a single file of it."""
         return self.markers or self.folder_markers
+
+    @cached_property
+    def recognised(self) -> Recognised | None:
+        """The row of `architectures.ARCHITECTURES` for its transformer; None for a U-Net of a known family and for one that is
+        not known."""
+        infos = self.components.get("transformer")
+        return recognise(infos, self.family) if infos else None
+
+    @property
+    def architecture(self) -> str:
+        """The name of its architecture, like "Qwen-Image"; "" if it is not known, and for the families of U-Nets."""
+        return self.recognised.name if self.recognised else ""
 
     @property
     def guess(self) -> str:

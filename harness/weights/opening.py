@@ -21,8 +21,8 @@ from harness.weights.families import (
     Part,
     UnknownArchitectureError,
     kind_of,
-    other_architecture,
     refusal,
+    refuse_other_architecture,
 )
 from harness.weights.files import ModelFileError, StoredTensor, TensorFile, open_tensors
 from harness.weights.folder import folder_metadata, folder_parts, unopened
@@ -139,8 +139,7 @@ def _kind(path: Path, stored: Mapping[str, StoredTensor]) -> Kind:
     if not stored:
         raise ModelFileError(f"{path}: its header is sound, but it holds no tensors: whatever saved it had nothing to save. "
                              "Save or download it again.")
-    if word := other_architecture(stored):
-        raise UnknownArchitectureError(f"{path}: this is a model of another family ({word}). Supported today: {SUPPORTED}.")
+    refuse_other_architecture(path, stored)
     if (kind := components_in_one(stored) or kind_of(stored)) is None:
         first = first_of([*map(short, sorted(stored))])
         raise UnknownArchitectureError(f"{path}: none of its {len(stored)} tensors is a part of a known model (first: {first}). "

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from harness.declare.listing import first_of
+from harness.weights.architectures import beside as possibly_beside
+from harness.weights.architectures import recognise
 from harness.weights.component import Component, Expected, read_component
 from harness.weights.constants import is_harmless
 from harness.weights.ema import EMA_PREFIX
-from harness.weights.families import MARKERS, UnknownArchitectureError, architecture
+from harness.weights.families import MARKERS, UnknownArchitectureError
 from harness.weights.files import ModelFileError, open_tensors
 from harness.weights.folder import denoiser_places, folder_metadata, unopened
 from harness.weights.header_claims import short
@@ -72,10 +75,10 @@ def structural(path: Path) -> ModelFile | None:
     read = _as_stored(path, COMPONENT, places)
     if len(read.infos) < _FEWEST or all(len(info.shape) < 2 for info in read.infos.values()):
         return None
-    known = architecture(read.infos)
-    guess = f", it looks like {known}" if known else f"; it is {row.sentence}" if (row := most_probably(read.infos)) else ""
-    said = (f"the architecture is not known by name{guess}: its tensors can be merged with "
-            f"those of the same names and shapes{f' (prefix {short(wrapper + prefix)})' if wrapper + prefix else ''}")
+    known = recognise(read.infos)
+    guess = f"; it is {row.sentence}" if not known and (row := most_probably(read.infos)) else ""
+    said = (f"{known.name if known else f'unknown family{guess}'}: its tensors can be merged with those of the same names and "
+            f"shapes{f' (prefix {short(wrapper + prefix)})' if wrapper + prefix else ''}")
     components, other = {COMPONENT: read.infos}, {places[name].source: _info(places[name]) for name in read.unread}
     other |= {place.source: _info(place) for place in leftovers.values()}
     for part in (part for part in PARTS if part in beside):
@@ -85,7 +88,7 @@ def structural(path: Path) -> ModelFile | None:
         other |= {place.source: _info(place) for place in beside[part].values() if place.source not in sources}
     files = {place.file.path: place.file for place in places.values()}
     return ModelFile(path=path, family="", layout="structural", metadata=metadata, files=files, structural=True, other=other,
-                     wrapper="" if beside else wrapper, components=components, warnings=(said, *notes),
+                     wrapper="" if beside else wrapper, components=components, warnings=(said, *_within(read.infos), *notes),
                      markers=tuple(name for name in MARKERS if name in leftovers),
                      ema=any(name.startswith(EMA_PREFIX) for name in leftovers))
 
@@ -127,6 +130,12 @@ def _beside(path: Path) -> tuple[str, ...]:
     """A warning that names the components of a folder that are not read."""
     inside = [part for part in PARTS if (path / part).is_dir() and part not in ("transformer", "unet")]
     return (f"of this folder {' and '.join(inside)} are not read: a file made of it holds the denoiser alone",) if inside else ()
+
+
+def _within(names: Iterable[str]) -> tuple[str, ...]:
+    """A warning for each kind of tensors among those of the denoiser that could be another component's."""
+    return tuple(f"{len(group)} tensors among those of the denoiser could be {what}: {first_of([*map(short, group)])}. "
+                 "They count as the denoiser's, and are merged like them" for what, group in possibly_beside(names).items())
 
 
 def _info(place: Place) -> TensorInfo:
