@@ -61,7 +61,8 @@ NAMED: Mapping[str, Tiny] = {
         "text_encoder": partial(encoders.clip, 12, 2, projected=True, length=128), "tokenizer": _LONG_CLIP,
         "text_encoder_2": partial(encoders.clip, 20, 2, projected=True, length=128), "tokenizer_2": _LONG_CLIP,
         "text_encoder_3": partial(encoders.t5, 16), "tokenizer_3": tokenizers.t5_tokenizer,
-        "text_encoder_4": partial(encoders.llama3, 16), "tokenizer_4": tokenizers.llama3_tokenizer, "scheduler": FlowEuler}),
+        "text_encoder_4": partial(encoders.llama3, 16), "tokenizer_4": tokenizers.llama3_tokenizer, "scheduler": FlowEuler},
+        call=_CALL | {"height": 128, "width": 128}),
     "Lumina2Pipeline": Tiny(parts={
         "transformer": parts.lumina2_transformer, "vae": partial(parts.kl_vae, levels=4, shift_factor=0.1159),
         "text_encoder": partial(encoders.gemma2, 8), "tokenizer": tokenizers.gemma_tokenizer,
