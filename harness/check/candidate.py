@@ -185,6 +185,7 @@ def reference_problems(model: Model, root: Path) -> Iterator[str]:
         yield from _file("model", model.path, root)
         if model.config not in (None, CONFIG) and not _there(root / str(model.config), folder=True):
             yield f"config {model.config!r} is not a folder below {root}; give a folder of diffusers configs, or {CONFIG!r}"
+        yield from _base(model, root)
     elif isinstance(model, Fused):
         if not model.adapters:
             yield "a fused model names no adapters"
@@ -201,13 +202,24 @@ def reference_problems(model: Model, root: Path) -> Iterator[str]:
             yield from reference_problems(parent, root)
 
 
+def _base(model: Checkpoint, root: Path) -> Iterator[str]:
+    """Problems of a checkpoint's companion folder."""
+    if model.base is None:
+        return
+    if model.config is not None:
+        yield (f"model {model.path!r} has both base={model.base!r} and config={model.config!r}; its configs are those of the "
+               "base. Remove config")
+    if not _there(root / model.base, folder=True):
+        yield f"base {model.base!r} is not a folder below {root}; give the diffusers folder of a model of the same architecture"
+
+
 def _idle_configs(merge: Merge) -> Iterator[str]:
     """Configs of models that are not A, whose configs the result has. The same config may stand with all of them."""
     first, *others = _checkpoints(merge)
     for other in others:
-        if other.config not in (None, first.config, CONFIG if first.path.startswith("zoo:") else None):
+        if other.config not in (None, first.configs, CONFIG if first.path.startswith("zoo:") else None):
             yield (f"config {other.config!r} of {other.path!r} has no effect: the result is sampled by the config of A, "
-                   f"{first.path!r}{f' ({first.config})' if first.config else ''}. Give A that config, or remove it")
+                   f"{first.path!r}{f' ({first.configs})' if first.configs else ''}. Give A that config, or remove it")
 
 
 def _checkpoints(model: Model) -> Iterator[Checkpoint]:

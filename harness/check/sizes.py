@@ -19,11 +19,13 @@ _FIRST: Final = "conv_in.weight"
 
 @dataclass(frozen=True, kw_only=True)
 class _Width:
-    """The channels of a U-Net's first layer, those of the built-in configs, and whether the model is of the zoo's size."""
+    """The channels of a U-Net's first layer, those of the built-in configs, whether the model is of the zoo's size, and whether
+    it has more than a U-Net."""
 
     channels: int
     usual: int
     of_zoo: bool
+    whole: bool
 
 
 def size_problem(model: Checkpoint, root: Path) -> str:
@@ -31,13 +33,17 @@ def size_problem(model: Checkpoint, root: Path) -> str:
     cannot be opened are named by another check, and pickles by the run."""
     path = root / model.path
     try:
-        if model.config is not None or model.path.startswith("zoo:") or not path.is_file():
+        if model.configs is not None or model.path.startswith("zoo:") or not path.is_file():
             return ""
         width = _width(path, version_of(path))
     except (ModelFileError, OSError, ValueError):
         return ""
     if width is None:
         return ""
+    if not width.whole:
+        return (f"model {model.path!r} is a U-Net alone, which begins with {width.channels} channels, and with {width.usual} in "
+                f"the configs of its family. Give what it lacks: Checkpoint(path={model.path!r}, base='FOLDER'), where FOLDER is "
+                "the diffusers folder of a model of the same kind and size")
     config, where = ("zoo:config", "") if width.of_zoo else ("FOLDER", ", where FOLDER holds the model's own diffusers configs")
     return (f"model {model.path!r} {'has the sizes of the built-in models: its' if width.of_zoo else 'has unusual sizes: its'} "
             f"U-Net begins with {width.channels} channels, and with {width.usual} in the configs of its family. Give its own: "
@@ -68,4 +74,5 @@ def _width(path: Path, version: FileVersion) -> _Width | None:  # noqa: ARG001 -
     usual = json.loads(config.read_text(encoding="utf-8"))["block_out_channels"][0]
     if first.shape[0] == usual:
         return None
-    return _Width(channels=first.shape[0], usual=usual, of_zoo=has_zoo_sizes(model))
+    return _Width(channels=first.shape[0], usual=usual, of_zoo=has_zoo_sizes(model),
+                  whole=len(model.components) > 1)

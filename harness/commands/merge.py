@@ -153,7 +153,7 @@ def _merge(model: Recipe, given: argparse.Namespace) -> int:
     if not given.check:
         return 0
     code = _check(plan, given.output)
-    library.refuse_changed(input_names(plan.recipe.model, library))
+    library.refuse_changed(input_names(plan.recipe.model, library, plan.bases))
     return code
 
 

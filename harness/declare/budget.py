@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from harness.declare.models import Merge
 from harness.declare.normalise import settle
-from harness.declare.to_plain import LEFT_OUT
+from harness.declare.younger_fields import LEFT_OUT
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from harness.declare.post_steps import PostStep
 from harness.declare.sampling import Sampling
 from harness.declare.stages import Stage
 from harness.declare.step_cache import DeepCache, FirstBlock, MagCache, TaylorSeer
-from harness.declare.to_plain import LEFT_OUT, plain, short_hash
+from harness.declare.to_plain import plain, short_hash
+from harness.declare.younger_fields import LEFT_OUT
 
 NUMBER_FORMATS: Final = ("fp32", "bf16", "fp16")
 """What `precision` names. The quantizations of these names ask for the same."""

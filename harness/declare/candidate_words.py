@@ -99,7 +99,9 @@ def model_name(model: Model) -> str:
         return f"{kind} of {_listed(list(map(model_name, model.models)))}"
     if isinstance(model, Fused):
         return f"{model_name(model.model)} with {_listed([_file(adapter.path) for adapter in model.adapters])}"
-    return _file(model.path if isinstance(model, Checkpoint) else model)
+    if isinstance(model, Checkpoint):
+        return _file(model.path) if model.base is None else f"{_file(model.path)} completed with {_file(model.base)}"
+    return _file(model)
 
 
 def model_phrases(model: Model) -> Iterator[str]:

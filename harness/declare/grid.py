@@ -11,7 +11,7 @@ from harness.declare.normalise import settle
 from harness.declare.sampler_names import canonical
 from harness.declare.sampling import Sampling
 from harness.declare.syntax import PLAIN, syntax_named
-from harness.declare.to_plain import LEFT_OUT
+from harness.declare.younger_fields import LEFT_OUT
 
 SPLITS: Final = ("select", "confirm")
 MOST_STEPS: Final = 1000

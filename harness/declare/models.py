@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from harness.declare.normalise import settle
+from harness.declare.younger_fields import LEFT_OUT
 
 DENOISER: Final = "denoiser"
 """As a part of a merge, and its default: the U-Net or transformer, whichever A has."""
@@ -26,9 +27,18 @@ class Checkpoint:
     and another one for another model is refused."""
     ema: bool = False
     """Takes the averaged U-Net weights (`model_ema.`) that some single files have besides the plain ones."""
+    base: str | None = field(default=None, metadata={LEFT_OUT: True})
+    """A local diffusers folder of the same architecture, which gives the components that the file lacks and the configs of all,
+    such as the text encoders and the VAE of a file that holds a U-Net or a transformer alone. It replaces `config`. In a merge
+    A's counts for all that is not merged, and another one of which nothing is merged is refused."""
 
     def __post_init__(self) -> None:
         settle(self)
+
+    @property
+    def configs(self) -> str | None:
+        """The folder with the configs: `base` or `config`."""
+        return self.base if self.config is None else self.config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,8 +234,10 @@ def references(model: Model) -> Iterator[str]:
             yield from references(part)
     elif isinstance(model, Fused):
         yield from references(model.model)
+    elif isinstance(model, Checkpoint):
+        yield from (model.path, *([] if model.base is None else [model.base]))
     else:
-        yield model.path if isinstance(model, Checkpoint) else model
+        yield model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from harness.declare.normalise import settle
 from harness.declare.objective import Objective
 from harness.declare.pose import Pose
 from harness.declare.stage_candidates import with_encoder
-from harness.declare.to_plain import LEFT_OUT
+from harness.declare.younger_fields import LEFT_OUT
 
 CALIBRATION: Final = ".calibration"
 """What `sweetspot calibrate` puts after a suite's name, so that a run folder of its own holds the calibration."""

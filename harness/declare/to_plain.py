@@ -10,14 +10,11 @@ from typing import Any, Final
 
 from harness.declare.mixed import Mixed
 from harness.declare.models import DENOISER, Alphas, Merge
+from harness.declare.younger_fields import LEFT_OUT
 
 OLD_DENOISER: Final = ["unet"]
 """How plain data spells a merge's default parts: "unet" was the default before transformers were merged by default, and what was
 hashed then is hashed alike now."""
-
-LEFT_OUT: Final = "left out"
-"""In a field's metadata: `plain` leaves it out where it has its default. For fields that are younger than run folders: without
-them, what was declared before has the hash that it had."""
 
 
 def plain(value: Any) -> Any:

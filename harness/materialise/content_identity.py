@@ -15,7 +15,7 @@ from harness.declare.component_runtimes import in_one_spelling as one_runtime
 from harness.declare.mixed import in_one_spelling, of_denoiser
 from harness.declare.models import models_of
 from harness.declare.stage_candidates import as_candidates
-from harness.materialise.library import Library, adapters_of, frame_of, leaves, merges_of
+from harness.materialise.library import Library, adapters_of, files_of_checkpoint, frame_of, leaves, merges_of
 from harness.materialise.live_references import REFERENCE_VERSION, by_content, encoder_file
 from harness.materialise.merged_parts import opened, with_named_parts
 from harness.merge import MERGE_METHODS
@@ -53,7 +53,8 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
     candidate = replace(candidate, quantization=in_one_spelling(candidate.quantization, NOT_QUANTIZED),
                         runtime=one_runtime(candidate.runtime))
     references = references_of(candidate)
-    inputs = {reference: library.content(reference) for reference in references}
+    used = components_used(candidate.model, library)
+    inputs = {reference: library.content(reference, used.get(reference)) for reference in references}
     # By the names of the parts: the same words mean other components of another model.
     model = _by_part_names(candidate.model, library)
     image_prompts = tuple(by_content(reference, inputs) for reference in candidate.references)
@@ -111,7 +112,7 @@ def references_of(candidate: Candidate) -> tuple[str, ...]:
         steps = _post_steps(candidate)
         return tuple(dict.fromkeys([*(path for stage in as_candidates(candidate) for path in references_of(stage)),
                                     *files_of(steps)]))
-    references = [*(leaf.path for leaf in leaves(candidate.model)),
+    references = [*(file for leaf in leaves(candidate.model) for file in files_of_checkpoint(leaf)),
                   *(a.path for a in (*adapters_of(candidate.model), *candidate.adapters))]
     references += [control.path for control in candidate.controls]
     references += [file for reference in candidate.references for file in (reference.path, encoder_file(reference))]
@@ -120,6 +121,16 @@ def references_of(candidate: Candidate) -> tuple[str, ...]:
         references += [candidate.aesthetic.path, weights_of(candidate.aesthetic.clip)]
     references += files_of(candidate.post)
     return tuple(dict.fromkeys(references))
+
+
+def components_used(model: Model, library: Library) -> dict[str, frozenset[str]]:
+    """{base: the components that models take from it}, without the folders that are models themselves too."""
+    used: dict[str, frozenset[str]] = {}
+    for leaf in leaves(model):
+        if leaf.base is not None and (companion := library.open(leaf).companion) is not None:
+            used[leaf.base] = used.get(leaf.base, frozenset()) | companion.components.keys()
+    whole = {leaf.path for leaf in leaves(model)} | {leaf.config for leaf in leaves(model)}
+    return {base: components for base, components in used.items() if base not in whole}
 
 
 def _words(candidate: Candidate, library: Library) -> list[list[str]]:

@@ -145,7 +145,7 @@ def _apart(candidate: Candidate, adapters: Sequence[str]) -> Hashable:
     # A model with an adapter beside it may be compared with the model into which the adapter is fused.
     beside = bool(candidate.adapters) and isinstance(candidate.model, str | Checkpoint)
     others = {spec.name: plain(getattr(candidate, spec.name)) for spec in fields(candidate) if spec.name not in _COMPARED}
-    return repr(others), frame.config, tuple(adapters), beside
+    return repr(others), frame.configs, tuple(adapters), beside
 
 
 def _asks(recipe: Weighed) -> bool:

@@ -60,10 +60,11 @@ def frame_alone(of: Weighed) -> Weighed:
 
 def _alone(of: Weighed, model: str) -> Weighed:
     """One of the files of a plan, by itself."""
-    files = of.plan.files
+    files, companion = of.plan.files, of.plan.files[model].companion
+    beside = set() if companion is None else companion.components.keys() - of.plan.parts.keys()
     tensors: dict[Place, Expression] = {
         (component, key): Source(model=model, component=component, key=key, dtype="F32" if info.scale else info.dtype)
-        for component, infos in files[model].components.items() for key, info in infos.items()}
+        for component, infos in files[model].components.items() if component not in beside for key, info in infos.items()}
     tokens = {place: ("F16" if files[model].components[place[0]][place[1]].scale else source.dtype, _token(source, of.plan, {}))
               for place, source in tensors.items() if isinstance(source, Source)}
     return Weighed(name="", plan=of.plan, tensors=tensors, tokens=tokens, apart=of.apart)

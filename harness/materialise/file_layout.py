@@ -13,7 +13,7 @@ from harness.declare import Merge
 from harness.declare.listing import first_of
 from harness.declare.ways_out import KEEP_A
 from harness.materialise.denoiser_kind import kind_of_file, kind_of_result
-from harness.materialise.library import MaterialiseError, merges_of, name_of
+from harness.materialise.library import MaterialiseError, leaves, merges_of, name_of
 from harness.materialise.recipe_plan import RecipePlan
 from harness.merge import Expression, Merged, Source, elementwise, sources
 from harness.weights import ModelFile, ModelFileError, Piece, Placed, TensorInfo, layout_of, single_file_layout
@@ -69,6 +69,10 @@ class FilePlan:
     wholes: tuple[Whole, ...]
     coverage: Mapping[str, Mapping[str, tuple[str, ...]]]
     notes: tuple[str, ...]
+    bases: tuple[str, ...] = ()
+    """The companion folders that any of its bytes are made of."""
+    left_out: tuple[str, ...] = ()
+    """The components of the recipe that the file does not hold, as they are those of the frame's companion folder."""
 
     @cached_property
     def total(self) -> int:
@@ -87,9 +91,11 @@ def place(recipe: RecipePlan) -> FilePlan:
 
     Of the tensors that are not weights of a component, schedule buffers and markers are copied, position ids are reset, and
     EMA copies are left out because they would contradict the merged weights. Raises MaterialiseError for unknown tensors,
-    unless the recipe has missing="keep_a": then the frame's are kept.
+    unless the recipe has missing="keep_a": then the frame's are kept. What the frame has from a companion folder is left out
+    where it stays as it is.
     """
-    frame = recipe.files[name_of(recipe.frame)]
+    planned, (recipe, left_out) = recipe, _without_companion(recipe)
+    frame = recipe.files[name_of(recipe.frame)].own
     placed = layout_of_recipe(recipe)
     _refuse_strays(recipe)
     placed, said = _with_right_markers(placed, recipe)
@@ -106,15 +112,40 @@ def place(recipe: RecipePlan) -> FilePlan:
         f"adapter {path}": _over_components(keys) for path, keys in recipe.adapters.items()}
     # Components that are copied as stored are not dequantised, so that note is dropped.
     notes = [*dict.fromkeys(note for component, part in recipe.parts.items() if component not in raw for note in part.notes),
-             *_said(beside), *said, *_unused(recipe), *_absent(recipe), *_kept_names(frame)]
-    return FilePlan(recipe=recipe, spans=spans, segments=tuple(_joined(drawn.segments)), wholes=tuple(drawn.wholes),
-                    coverage=coverage, notes=tuple(notes))
+             *_said(beside), *said, *_unused(recipe), *_absent(recipe), *_kept_names(frame), *_left_out(left_out, recipe)]
+    return FilePlan(recipe=planned, spans=spans, segments=tuple(_joined(drawn.segments)), wholes=tuple(drawn.wholes),
+                    coverage=coverage, notes=tuple(notes), bases=_bases(recipe), left_out=left_out)
+
+
+def _without_companion(recipe: RecipePlan) -> tuple[RecipePlan, tuple[str, ...]]:
+    """The recipe without the components that are its frame's companion's and stay as they are, and these."""
+    companion = recipe.files[name_of(recipe.frame)].companion
+    idle = () if companion is None else tuple(part for part in recipe.parts if part in companion.components
+                                              and _untouched(recipe, part))
+    return replace(recipe, parts={part: plan for part, plan in recipe.parts.items() if part not in idle}), idle
+
+
+def _left_out(components: tuple[str, ...], recipe: RecipePlan) -> list[str]:
+    """A note on the components that stay in a companion folder."""
+    return [f"file: without {' and '.join(components)}, which are those of {recipe.frame.base}: use it with these"] if (
+        components) else []
+
+
+def _bases(recipe: RecipePlan) -> tuple[str, ...]:
+    """The companion folders of which any tensor of a planned file is made."""
+    read = {(source.model, component) for component, part in recipe.parts.items() for expression in part.keys.values()
+            for source in sources(expression)}
+    return tuple(dict.fromkeys(
+        leaf.base for leaf in leaves(recipe.model) if leaf.base is not None
+        and (companion := recipe.files[name_of(leaf)].companion) is not None
+        and any((name_of(leaf), component) in read for component in companion.components)))
 
 
 def layout_of_recipe(recipe: RecipePlan) -> tuple[Placed, ...]:
     """Every tensor of a recipe's single file: the frame's, and those of components that it lacks and another model gives. Raises
     MaterialiseError for a folder that has no single file."""
-    frame = recipe.files[name_of(recipe.frame)]
+    recipe, _ = _without_companion(recipe)
+    frame = recipe.files[name_of(recipe.frame)].own
     placed = single_file_layout(frame, whole=len(recipe.parts) > 1) if frame.is_folder else layout_of(frame)
     if not placed:
         raise MaterialiseError(f"{frame.path}: writing a single file from a {frame.family} folder is not supported yet; give the "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +14,16 @@ from harness.declare import Adapter, Checkpoint, Ensemble, Fused, Merge, Model, 
 from harness.declare.models import one_recipe
 from harness.records.file_version import FileVersions
 from harness.weights import ModelFile, ModelFileError, content_hash
+from harness.weights.companion import with_companion
 from harness.weights.families import IS_ADAPTER
 from harness.weights.layout import unstackable
 from harness.weights.norm_scales import module_of, norms_spelled_like
 from harness.weights.numbering import Numbering
 from harness.weights.relayout import in_diffusers_names, in_names_of
 from harness.weights.structural import COMPONENT, open_any, structural
+
+_Place = tuple[Path, bool, Path | None]
+"""What of a checkpoint decides its tensors: the file, whether its EMA weights are taken, and the folder of its base."""
 
 
 class MaterialiseError(ValueError):
@@ -32,11 +36,11 @@ class Library:
 
     def __init__(self, root: Path, versions: FileVersions | None = None) -> None:
         self.root, self.versions = root, FileVersions() if versions is None else versions
-        self._files: dict[tuple[Path, bool], ModelFile] = {}
-        self._configured: dict[tuple[Path, bool], ModelFile] = {}
-        self._renumbered: dict[tuple[Path, bool, int, int], ModelFile] = {}
+        self._files: dict[_Place, ModelFile] = {}
+        self._configured: dict[_Place, ModelFile] = {}
+        self._renumbered: dict[tuple[_Place, int, int], ModelFile] = {}
         self._networks: dict[Path, Hypernetwork | None] = {}
-        self._readings: dict[tuple[Path, Path], Reading] = {}
+        self._readings: dict[tuple[Path, Path, Path | None], Reading] = {}
 
     def path(self, reference: str) -> Path:
         """The file or folder of a path or `zoo:` name."""
@@ -47,26 +51,30 @@ class Library:
         return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
 
     def open(self, checkpoint: Checkpoint) -> ModelFile:
-        """The opened model, with its EMA weights as the U-Net if the checkpoint has ema=True, and with its transformer in
-        diffusers' names if the checkpoint has a folder of configs. Raises ModelFileError."""
-        place = (self.path(checkpoint.path), checkpoint.ema)
+        """The opened model, with its EMA weights as the U-Net if the checkpoint has ema=True, with what it lacks from its base if
+        it has one, and with its transformer in diffusers' names if it has a folder of configs. Raises ModelFileError."""
+        place = self._place(checkpoint)
         if place not in self._files:
-            self.refuse_changed([checkpoint.path])
-            self._files[place] = self._opened(place[0], checkpoint.ema)
-        if checkpoint.config is None or "transformer" not in self._files[place].components:
+            self.refuse_changed(files_of_checkpoint(checkpoint))
+            self._files[place] = self._opened(place)
+        if checkpoint.configs is None or "transformer" not in self._files[place].components:
             return self._files[place]
         if place not in self._configured:
             self._configured[place] = in_diffusers_names(self._files[place])
         return self._configured[place]
 
+    def _place(self, checkpoint: Checkpoint) -> _Place:
+        return self.path(checkpoint.path), checkpoint.ema, None if checkpoint.base is None else self.path(checkpoint.base)
+
     @staticmethod
-    def _opened(path: Path, ema: bool, beside: Numbering | None = None) -> ModelFile:
+    def _opened(place: _Place, beside: Numbering | None = None) -> ModelFile:
+        path, ema, base = place
         model = open_any(path, ema=ema, beside=beside)
         if model.structural:
             with suppress(AdapterError):
                 adapter = recognise_file(path)
                 raise ModelFileError(f"{path}: this is an adapter ({adapter.says}), {IS_ADAPTER}; expected a model.")
-        return model
+        return model if base is None else with_companion(model, base)
 
     def open_alike(self, checkpoints: Iterable[Checkpoint]) -> dict[str, ModelFile]:
         """The opened models of one merge by name, with transformers in the names of the first, or in diffusers' names if one of
@@ -100,9 +108,9 @@ class Library:
         counts = (numbering.layer_count, numbering.level_count)
         if counts == (file.numbering.layer_count, file.numbering.level_count):
             return file if numbering == file.numbering else replace(file, numbering=numbering)
-        place = (self.path(checkpoint.path), checkpoint.ema, *counts)
+        place = (self._place(checkpoint), *counts)
         if place not in self._renumbered:
-            self._renumbered[place] = self._opened(place[0], checkpoint.ema, numbering)
+            self._renumbered[place] = self._opened(place[0], numbering)
         return self._renumbered[place]
 
     def adapter(self, reference: str, model: ModelFile) -> Reading:
@@ -110,7 +118,7 @@ class Library:
         AdapterError."""
         if net := self.hypernetwork(reference):
             return Reading(source=net.source, format="hypernetwork", changes={}, keys=net.keys, facts=net.facts)
-        place = (self.path(reference), model.path)
+        place = (self.path(reference), model.path, None if model.companion is None else model.companion.path)
         if place not in self._readings:
             self.refuse_changed([reference])
             self._readings[place] = read_changes(place[0], shapes_of(model), model.family)
@@ -124,10 +132,11 @@ class Library:
             self._networks[path] = read_hypernetwork(path) if is_hypernetwork(path) else None
         return self._networks[path]
 
-    def content(self, reference: str) -> str:
-        """The BLAKE3 of the file or folder of a path or `zoo:` name. Raises ChangedFileError as `refuse_changed` does."""
+    def content(self, reference: str, weights_of: Collection[str] | None = None) -> str:
+        """The BLAKE3 of the file or folder of a path or `zoo:` name; of a folder of which only the weights of some components are
+        used, without all other weights. Raises ChangedFileError as `refuse_changed` does."""
         self.refuse_changed([reference])
-        digest = content_hash(self.path(reference))
+        digest = content_hash(self.path(reference), weights_of)
         self.refuse_changed([reference])
         return digest
 
@@ -161,7 +170,7 @@ def checkpoint_of(model: str | Checkpoint | Relay | Ensemble) -> Checkpoint:
     assert not isinstance(leaf, Merge | Fused)
     if isinstance(leaf, str):
         leaf = Checkpoint(path=leaf)
-    return replace(leaf, config="zoo:config") if leaf.config is None and leaf.path.startswith("zoo:") else leaf
+    return replace(leaf, config="zoo:config") if leaf.configs is None and leaf.path.startswith("zoo:") else leaf
 
 
 def frame_of(model: Model) -> Checkpoint:
@@ -212,5 +221,11 @@ def parents_of(model: Merge | Fused | Relay | Ensemble) -> tuple[Recipe, ...]:
 
 
 def name_of(checkpoint: Checkpoint) -> str:
-    """The name of a checkpoint in expressions and messages: its path as declared."""
-    return f"{checkpoint.path} (EMA)" if checkpoint.ema else checkpoint.path
+    """The name of a checkpoint in expressions and messages: its path as declared, and its base."""
+    name = f"{checkpoint.path} (EMA)" if checkpoint.ema else checkpoint.path
+    return name if checkpoint.base is None else f"{name} with {checkpoint.base}"
+
+
+def files_of_checkpoint(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The files and folders of a checkpoint that hold weights."""
+    return (checkpoint.path,) if checkpoint.base is None else (checkpoint.path, checkpoint.base)

@@ -22,6 +22,7 @@ from harness.materialise.library import (
     checkpoint_of,
     frame_of,
     fusings_of,
+    leaves,
     merges_of,
     name_of,
 )
@@ -200,7 +201,7 @@ class _Planner:
         return _Draft(keys={key: Source(model=name, component=component, key=key, dtype=dtypes[key]) for key in infos},
                       stored={key: Stored(dtype="F16" if info.scale else info.dtype, shape=info.shape,
                                           packed="".join(info.formats[:1])) for key, info in infos.items()},
-                      notes=_notes_on_codes(component, name, infos))
+                      notes=[*_note_on_base(component, checkpoint, self.files[name]), *_notes_on_codes(component, name, infos)])
 
     def _refuse_odd(self, merge: Merge, component: str, models: Sequence[Model]) -> None:
         """Raises MaterialiseError for a tensor among the weights of a component that has no such tensor, and ModelFileError,
@@ -276,6 +277,12 @@ class _Planner:
         return requests
 
 
+def _note_on_base(component: str, checkpoint: Checkpoint, file: ModelFile) -> list[str]:
+    """Of which folder a component is that the file of a checkpoint lacks."""
+    return [f"{component}: that of {checkpoint.base}, as {checkpoint.path} has none"] if (
+        file.companion is not None and component in file.companion.components) else []
+
+
 def _notes_on_codes(component: str, name: str, infos: Mapping[str, TensorInfo]) -> list[str]:
     """What is said of the weights of a model that are stored as codes."""
     notes = [f"{component}: the scaled fp8 weights of {name} are multiplied out; what keeps their dtype is F16"] if any(
@@ -339,6 +346,7 @@ def _refuse_strangers(model: Model, files: Mapping[str, ModelFile]) -> None:
     for merge in merges_of(model):
         parents = [name_of(frame_of(parent)) for parent in merge.models]
         beside = [name_of(frame_of(taken)) for taken in merge.take.values()]
+        _refuse_idle_bases(merge, files)
         # A VAE file alone does not show its family.
         refuse_unlike("families", {name: "not known by name" if files[name].structural else files[name].family
                                    for name in (*parents, *beside) if files[name].family or files[name].structural},
@@ -352,6 +360,22 @@ def _refuse_strangers(model: Model, files: Mapping[str, ModelFile]) -> None:
         if any(inner.dtype != "a" for parent in (*merge.models, *merge.take.values()) for inner in merges_of(parent)):
             raise MaterialiseError("dtype is set in a nested merge, but only the final result is rounded. Set dtype in the "
                                    "outermost merge")
+
+
+def _refuse_idle_bases(merge: Merge, files: Mapping[str, ModelFile]) -> None:
+    """Raises MaterialiseError for the base of a model other than A of which nothing is merged or taken. That of A may stand with
+    all of them."""
+    first = frame_of(merge)
+    for part, other in (*(("", model) for model in merge.models[1:]), *merge.take.items()):
+        for leaf in leaves(other):
+            companion = files[name_of(leaf)].companion
+            if companion is None or leaf.base == first.base:
+                continue
+            if companion.components.keys().isdisjoint([part] if part else set(merge.parts) - merge.take.keys()):
+                raise MaterialiseError(
+                    f"base {leaf.base!r} of {leaf.path!r} has no effect: none of its components "
+                    f"({', '.join(companion.components) or 'none'}) is merged, and the result has those of A, "
+                    f"{name_of(first)!r}. Remove it, or give A that base")
 
 
 def _refuse_mixed_ema(merge: Merge, files: Mapping[str, ModelFile]) -> None:

@@ -4,7 +4,7 @@ coverage."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +12,7 @@ from typing import Any, Final
 from harness.declare import Checkpoint, Fused, Merge, Model, Recipe, plain, restore
 from harness.materialise.denoiser_kind import kind_of_result
 from harness.materialise.file_layout import FilePlan
-from harness.materialise.library import Library, adapters_of, checkpoint_of, leaves, merges_of
+from harness.materialise.library import Library, adapters_of, checkpoint_of, files_of_checkpoint, leaves, merges_of, name_of
 from harness.merge import MERGE_METHODS
 from harness.records.file_version import files_of
 from harness.version import __version__
@@ -46,10 +46,11 @@ class Provenance:
     sources: Mapping[str, str]
 
 
-def input_names(model: Model, library: Library) -> dict[str, str]:
-    """{reference: name in the header}: the file's name, with a number if two files have the same name."""
+def input_names(model: Model, library: Library, bases: Iterable[str] = ()) -> dict[str, str]:
+    """{reference: name in the header}: the file's name, with a number if two files have the same name. `bases` are the companion
+    folders of which anything is written."""
     names: dict[str, str] = {}
-    for reference in dict.fromkeys([*(leaf.path for leaf in leaves(model)), *(a.path for a in adapters_of(model))]):
+    for reference in dict.fromkeys([*(leaf.path for leaf in leaves(model)), *bases, *(a.path for a in adapters_of(model))]):
         name = base = reference if reference.startswith("zoo:") else _written(library.path(reference).name)
         number = 2
         while name in names.values():
@@ -59,13 +60,15 @@ def input_names(model: Model, library: Library) -> dict[str, str]:
 
 
 def renamed(model: Recipe, names: Mapping[str, str]) -> Recipe:
-    """The recipe with every path replaced. Configs are removed, since no weight depends on them."""
+    """The recipe with every path replaced. Configs are removed, since no weight depends on them, and so are companion folders
+    without a name."""
     if isinstance(model, Fused):
         return Fused(model=renamed(model.model, names),
                      adapters=tuple(replace(adapter, path=names[adapter.path]) for adapter in model.adapters))
     if not isinstance(model, Merge):
         leaf = checkpoint_of(model)
-        return Checkpoint(path=names[leaf.path], ema=leaf.ema) if leaf.ema else names[leaf.path]
+        base = None if leaf.base is None else names.get(leaf.base)
+        return Checkpoint(path=names[leaf.path], ema=leaf.ema, base=base) if leaf.ema or base else names[leaf.path]
     return replace(model, a=renamed(model.a, names), b=renamed(model.b, names),
                    c=None if model.c is None else renamed(model.c, names), more=tuple(renamed(m, names) for m in model.more),
                    take={part: renamed(m, names) for part, m in model.take.items()})
@@ -77,17 +80,18 @@ def metadata(plan: FilePlan, library: Library, hashes: Mapping[str, str], title:
     It contains no date, machine or folder: the same recipe with the same files gives the same bytes.
     """
     model, frame = plan.recipe.model, plan.recipe.files[next(iter(plan.recipe.files))]
-    names = input_names(model, library)
+    names = input_names(model, library, plan.bases)
+    shown = {leaf.base: library.path(leaf.base).name for leaf in leaves(model) if leaf.base is not None} | names
     inputs = {names[reference]: {"blake3": hashes[reference], "bytes": size_of(library.path(reference)),
                                  **_lineage(plan, reference)} for reference in names}
     versions = {merge.method: MERGE_METHODS[merge.method].version for merge in merges_of(model)}
     own = {method: source for method in versions if (source := MERGE_METHODS.source(method))}
-    counts = {_without_folders(component, names): {status: len(keys) for status, keys in statuses.items()}
+    counts = {_without_folders(component, shown): {status: len(keys) for status, keys in statuses.items()}
               for component, statuses in plan.coverage.items()}
     header = {"format": "pt", **modelspec(frame, title, names, kind_of_result(plan.recipe).prediction),
              RECIPE: _json(plain(renamed(model, names))), INPUTS: _json(inputs), "sweetspot.version": __version__,
              "sweetspot.methods": _json(versions),
-             "sweetspot.coverage": _json({"keys": counts, "notes": [_without_folders(note, names) for note in plan.notes]})}
+             "sweetspot.coverage": _json({"keys": counts, "notes": [_without_folders(note, shown) for note in plan.notes]})}
     if own:
         header[SOURCES] = _json(own)
     if codes := header_of_kept(frame.metadata.get(QUANTIZATION, ""), plan.spans):
@@ -122,7 +126,8 @@ def read_provenance(path: Path, header: Mapping[str, str]) -> Provenance:
         if (depth := _nesting(declared)) > MOST_NESTED:
             raise ValueError(f"models are nested {depth} deep; expected at most {MOST_NESTED}")  # noqa: TRY301
         recipe = restore(declared)
-        names = list(dict.fromkeys([*(leaf.path for leaf in leaves(recipe)), *(a.path for a in adapters_of(recipe))]))
+        names = list(dict.fromkeys([*(name for leaf in leaves(recipe) for name in files_of_checkpoint(leaf)),
+                                    *(a.path for a in adapters_of(recipe))]))
         recorded_inputs = {name: {"blake3": str(inputs[name]["blake3"]), "bytes": int(inputs[name]["bytes"])} for name in names}
         if outside := next((name for name in names if not _is_name(name)), None):
             raise ValueError(f"{outside!r} is not the name of a file")  # noqa: TRY301  one message for all errors
@@ -143,8 +148,9 @@ def size_of(path: Path) -> int:
 
 def _lineage(plan: FilePlan, reference: str) -> dict[str, Any]:
     """The recipe in an input's own header, if it has one, so that a merge of merges can be traced to its roots."""
+    paths = {name_of(leaf): leaf.path for leaf in leaves(plan.recipe.model)}
     for name, file in plan.recipe.files.items():
-        if name.removesuffix(" (EMA)") == reference and len(file.metadata.get(RECIPE, "")) < _MOST_LINEAGE:
+        if paths.get(name) == reference and len(file.metadata.get(RECIPE, "")) < _MOST_LINEAGE:
             own = {word: file.metadata[key] for word, key in (("recipe", RECIPE), ("inputs", INPUTS)) if key in file.metadata}
             return {word: text for word, text in own.items() if len(text) < _MOST_LINEAGE}
     return {}

@@ -107,6 +107,9 @@ def write_quantized(candidate: Candidate, live_model: Pipeline, library: Library
     recipe = plan_recipe(one_recipe(candidate.model), library)
     part = "unet" if "unet" in recipe.parts else "transformer"
     placed = [at for at in layout_of_recipe(recipe) if at.pieces and {piece.component for piece in at.pieces} == {part}]
+    if not placed:
+        raise MaterialiseError(f"candidate {candidate.name!r}: its {part} is that of the base {recipe.frame.base}. Quantize "
+                               "a candidate with that folder as its model")
     frame = recipe.files[next(iter(recipe.files))]
     predicts = str(live_model.scheduler_config.get("prediction_type", "epsilon")) if part == "unet" else ""
     markers = _markers(recipe) if part == "unet" else {}

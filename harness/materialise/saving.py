@@ -74,7 +74,7 @@ def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Adva
     Raises ModelFileError if the disk is too full or an input changed while it was read, and MaterialiseError for values that
     are not finite, and for a result that is A as it is unless `unchanged` allows it. An existing file is then unchanged.
     """
-    names = input_names(plan.recipe.model, library)
+    names = input_names(plan.recipe.model, library, plan.bases)
     header_size = _header_size(plan, library, title)
     refuse_target(path, header_size + plan.total)
     removed = remove_abandoned(path)
@@ -157,5 +157,5 @@ def _at(error: OSError) -> str:
 
 
 def _header_size(plan: FilePlan, library: Library, title: str) -> int:
-    names = input_names(plan.recipe.model, library)
+    names = input_names(plan.recipe.model, library, plan.bases)
     return len(encode_header(plan.spans, metadata(plan, library, dict.fromkeys(names, _NO_HASH), title)))

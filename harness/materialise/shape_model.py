@@ -71,8 +71,9 @@ def shape_key(candidate: Candidate, bench: Workbench) -> tuple[object, ...]:
     candidate = bench.in_its_format(candidate)
     bases = [frame_of(single.model) for single in bench.singles(candidate)]
     turns = [(leg.first, len(leg.singles)) for leg in bench.legs(candidate)] if len(bases) > 1 else []
-    return (*((bench.library.path(base.path), base.config, base.ema) for base in bases), *turns, spelled(candidate.quantization),
-            candidate.precision, spelled_runtime(candidate.runtime), candidate.savers, candidate.step_cache,
+    return (*((bench.library.path(base.path), base.config, base.ema, base.base) for base in bases), *turns,
+            spelled(candidate.quantization), candidate.precision, spelled_runtime(candidate.runtime), candidate.savers,
+            candidate.step_cache,
             tuple((adapter.path, adapter.start, adapter.end) for adapter in candidate.adapters),
             tuple(control.path for control in candidate.controls if control.weight), candidate.inpaint is not None,
             tuple((reference.path, encoder_of(reference), reference.picture, repr(reference.blocks))
@@ -96,7 +97,7 @@ def _shape_model(candidate: Candidate, bench: Workbench, phases: int) -> ShapeMo
     on_host = made_on_host(mode) and bench.device != "cpu"
     live = str(mode) if only_casts(mode) else "fp32"
     file = bench.library.open(base)
-    pipeline = shape_pipeline(file, bench.library.path(base.config) if base.config else None,
+    pipeline = shape_pipeline(file, bench.library.path(base.configs) if base.configs else None,
                               homes_of(file, bench.device, live, quantized=on_host))
     cast = QuantizeReport(quantized=(), kept=()) if on_host else live_in(pipeline.denoiser, LIVE_DTYPES[live])
     Frame(pipeline=pipeline, live={}, cast=cast).work(bench.working(candidate))

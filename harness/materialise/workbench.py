@@ -38,7 +38,7 @@ from harness.materialise.executing import (
     runtimes_of_texts,
 )
 from harness.materialise.idle_blocks import idle_blocks
-from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
+from harness.materialise.library import Library, MaterialiseError, frame_of, name_of, shapes_of
 from harness.materialise.live_controls import ControlNets
 from harness.materialise.live_inpainting import inspect_inpaint, live_inpaint, refuse_mask_readers
 from harness.materialise.live_model import Frame, Working
@@ -121,10 +121,12 @@ class Prepared:
 class _Place:
     """Candidates that share one live pipeline: one architecture in one number format. `quantized` says that its denoiser is not
     run, but holds on the host the weights of which quantized copies are made. `slot` tells models of one architecture apart that
-    are live together. `base` is how the file was first named."""
+    are live together. `completed` says that what the file lacks is that of the folder `config`. `base` is how the file was first
+    named."""
 
     path: Path
     config: Path | None
+    completed: bool
     ema: bool
     mode: str
     quantized: bool
@@ -164,7 +166,7 @@ class Workbench:
         self._vaes: dict[tuple[str, ...], bool] = {}
         self._grid: Grid | None = None
         self._masked: set[tuple[str, str, str]] = set()
-        self._shapes: dict[tuple[str, str | None, bool], Pipeline] = {}
+        self._shapes: dict[tuple[str, str | None, bool, str | None], Pipeline] = {}
 
     @classmethod
     def for_grid(cls, grid: Grid, *, device: str, root: Path, versions: FileVersions | None = None,
@@ -237,10 +239,13 @@ class Workbench:
 
     def _shape(self, base: Checkpoint) -> Pipeline:
         """The pipeline of a model file without values."""
-        place = (base.path, base.config, base.ema)
+        place = (base.path, base.config, base.ema, base.base)
         if place not in self._shapes:
-            self._shapes[place] = shape_pipeline(self.library.open(base), self.library.path(base.config) if base.config else None)
+            self._shapes[place] = shape_pipeline(self.library.open(base), self._configs(base))
         return self._shapes[place]
+
+    def _configs(self, base: Checkpoint) -> Path | None:
+        return self.library.path(base.configs) if base.configs else None
 
     def _inspect_one(self, candidate: Candidate) -> None:
         """As `inspect`, for one model."""
@@ -428,7 +433,8 @@ class Workbench:
         """Whether the candidate's model was trained to begin at pure noise, as its file or its folder says."""
         base = frame_of(candidate.model)
         model = self.library.open(base)
-        scheduler = None if not base.config else self.library.path(base.config) / "scheduler" / "scheduler_config.json"
+        configs = self._configs(base)
+        scheduler = None if configs is None else configs / "scheduler" / "scheduler_config.json"
         of_folder = model.folder_markers if scheduler is None else folder_markers(scheduler, model.family)
         return "ztsnr" in (*model.markers, *of_folder)
 
@@ -628,7 +634,8 @@ class Workbench:
         base = frame_of(candidate.model)
         holds = [sorted(by_key.items()) for part, by_key in sorted(frame.holds.items()) if part.startswith("text_encoder")]
         skipped = self._treatment(candidate, readings).clip_skip
-        return short_hash([base.path, base.config, base.ema, repr(holds), *(
+        beside = [] if base.base is None else [base.base]
+        return short_hash([base.path, base.config, base.ema, *beside, repr(holds), *(
             plain(adapter) for adapter, reading in zip(candidate.adapters, readings, strict=True)
             if reading.embeddings or any(component.startswith("text_encoder") for component, _ in reading.changes)),
             plain(candidate.emphasis), plain(candidate.aesthetic), *([] if skipped is None else [skipped]),
@@ -833,7 +840,7 @@ class Workbench:
 
     def _place(self, candidate: Candidate) -> _Place:
         base, mode = frame_of(candidate.model), of_denoiser(candidate.quantization)
-        return _Place(path=self.library.path(base.path), config=self.library.path(base.config) if base.config else None,
+        return _Place(path=self.library.path(base.path), config=self._configs(base), completed=base.base is not None,
                       ema=base.ema, mode=str(mode) if only_casts(mode) else NOT_QUANTIZED,
                       quantized=made_on_host(mode) and self.device != "cpu", base=base)
 
@@ -851,7 +858,7 @@ class Workbench:
     def _layers(self, adapter: Adapter, model: Model) -> AdapterPlan:
         """The part of an adapter that live layers apply; the rest is written into the weights."""
         reading = self._reading(adapter, model)
-        place = (adapter.path, frame_of(model).path)
+        place = (adapter.path, name_of(frame_of(model)))
         if place not in self._layered:
             self._layered[place] = live_plan(reading, shapes_of(self.library.open(frame_of(model))))
         return self._layered[place]

@@ -102,11 +102,14 @@ def save_as_measured(candidate: Candidate, device: str, identified: Workbench, p
     bench = Workbench(device=device, root=root, versions=identified.library.versions)
     live = _tensors(bench, candidate)
     plan = plan_recipe(candidate.model, bench.library)
-    save(place(plan), bench.library, path, title)
+    planned = place(plan)
+    save(planned, bench.library, path, title)
     base = frame_of(candidate.model)
     # A single file has no configs of its own, so the configs of a diffusers folder are still needed.
-    config = base.config or (str(bench.library.path(base.path)) if bench.library.open(base).is_folder else None)
-    loaded = replace(candidate, model=Checkpoint(path=str(path.resolve()), config=config))
+    folder = str(bench.library.path(base.path)) if bench.library.open(base).is_folder else None
+    written = str(path.resolve())
+    loaded = replace(candidate, model=Checkpoint(path=written, base=base.base) if planned.left_out else
+                     Checkpoint(path=written, config=base.configs or folder))
     del bench  # one model in memory at a time
     stored = {f"{part}.{key}": tensor.dtype for part, of in plan.parts.items() for key, tensor in of.stored.items()}
     result = compared(live, _tensors(Workbench(device=device, root=root), loaded), stored)

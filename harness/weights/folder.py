@@ -3,6 +3,7 @@ folder can never cause a file outside it to be opened."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from harness.weights.families import (
 from harness.weights.files import ModelFileError, open_tensors, read_json
 from harness.weights.header_claims import short
 from harness.weights.model import PARTS
+from harness.weights.safetensors_header import StoredTensor
 from harness.weights.scaled_codes import Place
 from harness.weights.wrapped_names import twice_named, without_wrapping
 
@@ -51,21 +53,50 @@ def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]
         kind = UnknownArchitectureError if {"unet", "transformer"} & set(present) or _stems_in(path) else ModelFileError
         advice = f"Supported today: {SUPPORTED}." if foreign else _within(path) or f"Supported today: {SUPPORTED}."
         raise kind(f"{path}: {description}; expected a diffusers folder of a known model. {advice}")
-    places = {component: _places(path / component, component) for component in present}
+    places, stored = _read_components(path, present)
+    family = family_of_folder(stored)
+    return family, _named(path, family, places, stored)
+
+
+def places_of_components(path: Path, family: str, components: Collection[str]) -> dict[str, tuple[str, dict[str, Place]]]:
+    """{component: (naming, {stored name: place})} of some components of the folder of a model of a known family."""
+    places, stored = _read_components(path, components)
+    return _named(path, family, places, stored)
+
+
+def denoiser_family(path: Path) -> str:
+    """The family of the denoiser in a folder, by its names and shapes; "" where it cannot tell, or has no weights."""
+    telling = ("unet", "transformer", "text_encoder", "text_encoder_2")
+    present = [component for component in telling if (path / component).is_dir()]
+    try:
+        return family_of_folder(_read_components(path, present)[1])
+    except ModelFileError:
+        return ""
+
+
+def _read_components(path: Path, components: Collection[str]
+                     ) -> tuple[dict[str, dict[str, Place]], dict[str, dict[str, StoredTensor]]]:
+    """The places of the tensors of some components, and these as they are stored."""
+    places = {component: _places(path / component, component) for component in components}
     stored = {c: {name: place.file.stored[place.source] for name, place in p.items()} for c, p in places.items()}
     for component, tensors in stored.items():
         if what := refusal(tensors):
             raise ModelFileError(f"{path / component}: this is {what}. Supported today: {SUPPORTED}.")
     for component in {"unet", "transformer"} & stored.keys():
         refuse_other_architecture(path, stored[component])
-    family = family_of_folder(stored)
+    return places, stored
+
+
+def _named(path: Path, family: str, places: Mapping[str, dict[str, Place]], stored: Mapping[str, Mapping[str, StoredTensor]]
+           ) -> dict[str, tuple[str, dict[str, Place]]]:
+    """The places with the naming of each component. Raises ModelFileError for a component that the family does not have."""
     namings = namings_of(family, stored)
-    if strange := [component for component in present if component not in namings]:
+    if strange := [component for component in places if component not in namings]:
         what = family or recognised_name(name for names in stored.values() for name in names) or "unknown family"
         kind = ModelFileError if family else UnknownArchitectureError
         raise kind(f"{path}: found {strange[0]}/, which a model of this kind ({what}) does not have. Supported today: "
                    f"{SUPPORTED}.")
-    return family, {component: (namings[component], places[component]) for component in present}
+    return {component: (namings[component], places[component]) for component in places}
 
 
 def denoiser_places(path: Path) -> dict[str, Place]:

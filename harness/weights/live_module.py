@@ -27,8 +27,9 @@ KINDS: Final[Mapping[str, Mapping[str, str]]] = {
 """By family: the kind of module of each component."""
 _OPTIONAL: Final = {"sd3": ("text_encoder_3",)}
 """Components that are optional: SD3 was trained with the T5 states dropped at times."""
-_DIFFUSERS: Final = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "sd3": "SD3Transformer2DModel",
-                     "flux": "FluxTransformer2DModel"}
+DIFFUSERS_CLASSES: Final = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "sd3": "SD3Transformer2DModel",
+                            "flux": "FluxTransformer2DModel"}
+"""By kind of module: the class of diffusers."""
 _TIED: Final = {"t5": {"encoder.embed_tokens.weight": "shared.weight"}}
 """Tied tensors, by kind of module: {second name: name in files}."""
 _NOT_OURS: Final = ("auto_map", "quantization_config")
@@ -61,14 +62,16 @@ def empty(component: str, path: Path, family: str = "sd1") -> Any:
                              "config folder.") from error
 
 
+def refuse_absence(model: ModelFile, component: str) -> None:
+    """Raises ModelFileError for a component that the model lacks."""
+    if component not in model.components:
+        raise ModelFileError(f"{model.path}: has no {component}, only {', '.join(model.components) or 'no component'}. "
+                             f"{_what_is_missing(model, component)}")
+
+
 def refuse_disagreement(model: ModelFile, component: str, module: Any, folder: Path) -> None:
     """Raises ModelFileError, naming the first differences, unless the file has exactly the tensors of `module`, in their
     shapes."""
-    if component not in model.components:
-        expected_components = ", ".join(components_of(model))
-        raise ModelFileError(f"{model.path}: has no {component}, only {', '.join(model.components) or 'no component'}. "
-                             f"Give a whole model ({expected_components}). A part of one is merged as model B: "
-                             f"Merge(a=WHOLE, b={model.path.name!r}, alpha=1, parts={tuple(model.components)!r}).")
     tied = _tied(model, component)
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items() if name not in tied}
     stored_shapes = {name: info.shape for name, info in model.components[component].items()}
@@ -79,8 +82,25 @@ def refuse_disagreement(model: ModelFile, component: str, module: Any, folder: P
     if differences := [*missing, *extra, *others]:
         raise ModelFileError(
             f"{model.path}: {component} and its config in {folder} differ in {len(differences)} tensors: "
-            f"{first_of(differences, between='; ')}. Give the model's own config "
-            "folder, or a whole file.")
+            f"{first_of(differences, between='; ')}. " + (
+                "Give the model's own config folder, or a whole file." if model.companion is None else
+                "Give the folder of a model of the same kind and size as base."))
+
+
+def way_out(model: ModelFile) -> str:
+    """The declaration of a model that lacks components."""
+    return (f"Checkpoint(path={model.path.name!r}, base='FOLDER'), where FOLDER is the diffusers folder of a model of the same "
+            "architecture")
+
+
+def _what_is_missing(model: ModelFile, component: str) -> str:
+    """What to do about a component that a model lacks."""
+    if model.companion is not None:
+        return f"Its base {model.companion.path} has none either. Give a folder that has a {component}."
+    if model.encoder_alone or not model.components:
+        return (f"Give a whole model ({', '.join(components_of(model))}). A part of one is merged as model B: "
+                f"Merge(a=WHOLE, b={model.path.name!r}, alpha=1, parts={tuple(model.components)!r}).")
+    return f"Give a folder that has what it lacks: {way_out(model)}."
 
 
 def load(model: ModelFile, component: str, module: Any, device: str, dtype: torch.dtype) -> None:
@@ -126,7 +146,7 @@ def _module(kind: str, config: dict[str, Any]) -> Any:
         return ProjectedClip(CLIPTextConfig.from_dict(config))
     if kind == "t5":
         return T5EncoderModel(T5Config.from_dict(config))
-    return getattr(diffusers, _DIFFUSERS[kind]).from_config(config)
+    return getattr(diffusers, DIFFUSERS_CLASSES[kind]).from_config(config)
 
 
 def _tied(model: ModelFile, component: str) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.weights.diffusers_call import assembled, t5_positions
 from harness.weights.files import ModelFileError, read_json
-from harness.weights.live_module import components_of, load, ready, refuse_disagreement
+from harness.weights.live_module import components_of, load, ready, refuse_absence, refuse_disagreement
 from harness.weights.live_module import empty as _empty
 from harness.weights.model import ModelFile
 from harness.weights.pipeline import Pipeline, TextEncoder
@@ -134,6 +134,8 @@ def _without_values(model: ModelFile, config: Path | None, device: torch.device)
     family = model.family or "sd1"
     folder = _configs(model, config)
     parts = {}
+    for component in components_of(model):  # what is missing is said before which configs it has
+        refuse_absence(model, component)
     for component in components_of(model):
         parts[component] = _empty(component, folder / component / "config.json", family)
         refuse_disagreement(model, component, parts[component], folder)

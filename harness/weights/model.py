@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -101,7 +101,8 @@ class ModelFile:
     else may be added to a name. `odd` are the stray tensors that are stored among the weights of a component, which has none of
     these names, by component. `structural`: the architecture is not known, and its denoiser counts as a transformer with the
     file's names. `stored` is the same model under the names of its file, if its transformer has other names here. `numbering`
-    is how the blocks of its U-Net and VAE are numbered.
+    is how the blocks of its U-Net and VAE are numbered. `companion` has the components that come from another folder, which are
+    among `components` too.
     """
 
     path: Path
@@ -122,6 +123,7 @@ class ModelFile:
     odd: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     structural: bool = False
     stored: ModelFile | None = field(default=None, repr=False)
+    companion: ModelFile | None = field(default=None, repr=False)
     other: Mapping[str, TensorInfo]
     files: Mapping[Path, TensorFile] = field(repr=False)
 
@@ -129,6 +131,15 @@ class ModelFile:
     def is_folder(self) -> bool:
         """Whether it is a diffusers folder, not a single file."""
         return self.path not in self.files
+
+    @property
+    def own(self) -> ModelFile:
+        """The model without the components of its companion."""
+        if self.companion is None:
+            return self
+        components = {part: infos for part, infos in self.components.items() if part not in self.companion.components}
+        return replace(self, companion=None, components=components, stored=self.stored and self.stored.own,
+                       odd={part: names for part, names in self.odd.items() if part in components})
 
     @property
     def sampling_markers(self) -> tuple[str, ...]:

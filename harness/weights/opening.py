@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -25,7 +25,7 @@ from harness.weights.families import (
     refuse_other_architecture,
 )
 from harness.weights.files import ModelFileError, StoredTensor, TensorFile, open_tensors
-from harness.weights.folder import folder_metadata, folder_parts, unopened
+from harness.weights.folder import folder_metadata, folder_parts, places_of_components, unopened
 from harness.weights.header_claims import contradictions, folder_markers, position_ids_state, prediction_of, said_family, short
 from harness.weights.model import MARKERS, PARTS, ModelFile, TensorInfo
 from harness.weights.numbering import Numbering, numbering_of
@@ -101,8 +101,19 @@ def _open_single(path: Path, beside: Numbering | None, tolerant: bool) -> ModelF
         ema_component=_ema_component(path, file, kind.family, known, numbering), numbering=numbering, odd=odd)
 
 
+def open_components(folder: Path, family: str, components: Collection[str]) -> ModelFile:
+    """These components of the diffusers folder of a model of this family. Raises ModelFileError."""
+    parts = places_of_components(folder, family, components)
+    return _of_places(folder, family, parts, beside=None, tolerant=True)
+
+
 def _open_folder(path: Path, beside: Numbering | None, tolerant: bool) -> ModelFile:
     family, parts = folder_parts(path)
+    return _of_places(path, family, parts, beside, tolerant)
+
+
+def _of_places(path: Path, family: str, parts: Mapping[str, tuple[str, dict[str, Place]]], beside: Numbering | None,
+               tolerant: bool) -> ModelFile:
     unet, vae = (parts[one][1] if one in parts else () for one in ("unet", "vae"))
     numbering = _numbering(unet, vae, family, beside)
     components: dict[str, dict[str, TensorInfo]] = {}

@@ -9,7 +9,7 @@ from typing import Any, Final
 from harness.declare.listing import first_of
 from harness.weights.files import ModelFileError
 from harness.weights.folder import is_bare
-from harness.weights.live_module import KINDS
+from harness.weights.live_module import KINDS, way_out
 from harness.weights.model import ModelFile
 from harness.weights.pipeline import Pipeline, reads_mask
 from harness.weights.quantized_codes import refuse_codes
@@ -22,9 +22,9 @@ def refuse_family(model: ModelFile, config: Path | None = None) -> None:
     a folder of configs."""
     if model.structural:
         raise ModelFileError(f"{model.path}: {model.warnings[0]}. It can be merged and inspected, but not sampled.")
-    if model.is_folder and is_bare(model.path):
+    if model.is_folder and is_bare(model.path) and model.companion is None:
         raise ModelFileError(f"{model.path}: this folder holds the {next(iter(model.components))} alone; expected the folder of "
-                             "a whole model. Give the folder above it.")
+                             f"a whole model. Give the folder above it, or what is missing: {way_out(model)}.")
     # A file of unknown family may be Stable Diffusion 1 with a part missing, which has its own error.
     family = model.family or "sd1"
     if family not in KINDS:
@@ -33,8 +33,8 @@ def refuse_family(model: ModelFile, config: Path | None = None) -> None:
     if "transformer" in KINDS[family]:
         if not model.is_folder and config is None:
             raise ModelFileError(f"{model.path}: this is a single file of the family {family}, which can be merged and "
-                                 "inspected; only a diffusers folder of this family can be sampled, or a file with the "
-                                 "configs of one. Give the model as a diffusers folder, or give such a folder as config.")
+                                 "inspected; to be sampled it needs the configs and the components of a diffusers folder. Give "
+                                 f"such a folder as its base: {way_out(model)}.")
         _refuse_wider_transformer(model)
     else:
         _refuse_wider_unet(model)
@@ -42,6 +42,9 @@ def refuse_family(model: ModelFile, config: Path | None = None) -> None:
 
 def refuse_odd_names(model: ModelFile) -> None:
     """Raises ModelFileError for tensors among the weights of a component that has none of their names, and for codes."""
+    if model.companion is not None:
+        refuse_odd_names(model.companion)
+        model = model.own
     for component in model.components:
         refuse_codes(model, component)
     for component, names in model.odd.items():

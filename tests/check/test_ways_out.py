@@ -192,6 +192,10 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     (one(emphasis=Emphasis(weights={"mauve": 0.7})), "write it into a prompt",
      one(emphasis=Emphasis(weights={"mauve": 0.7})) | prompts(Prompt(id="m", text="a mauve star"), *PROMPTS)),
     (one(Checkpoint(path="zoo:photo", config="nowhere")), "'zoo:config'", one(Checkpoint(path="zoo:photo", config="zoo:config"))),
+    (one(Checkpoint(path="zoo:photo", base="nowhere")), "give the diffusers folder",
+     one(Checkpoint(path="zoo:photo", base="configs")) | {"clip": "zoo:clip"}),
+    (one(Checkpoint(path="zoo:photo", base="configs", config="zoo:config")), "Remove config",
+     one(Checkpoint(path="zoo:photo", base="configs")) | {"clip": "zoo:clip"}),
     (one(Fused(model="zoo:base", adapters=(Adapter(path="zoo:sketch", end=0.5),))), "Move it to the candidate's adapters",
      one("zoo:base", adapters=(Adapter(path="zoo:sketch", end=0.5),))),
     (merge(beta=0.5), "takes no beta. Remove it", merge()),
@@ -436,9 +440,11 @@ OTHERS = (
     "'b' one of these, or give 'c' one scale",
     "model 'a' has unusual sizes: its U-Net begins with 8 channels, and with 320 in the configs of its family. Give its own: "
     "Checkpoint(path='a', config='FOLDER')",
+    "model 'a' is a U-Net alone, which begins with 8 channels, and with 320 in the configs of its family. Give what it lacks: "
+    "Checkpoint(path='a', base='FOLDER'), where FOLDER is the diffusers folder of a model of the same kind and size",
 )
 """Those that need code of a user's, another suite, files, or are remarks: the tests above, tests/check/test_own_rows.py,
-tests/check/test_files.py and tests/check/test_prompt_adapters.py."""
+tests/check/test_files.py, tests/check/test_prompt_adapters.py and tests/materialise/test_base.py."""
 
 
 def texts(node: ast.AST) -> str | None:

@@ -146,6 +146,7 @@ ENDS = "any number in its range has an effect, or asks for none"
 OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Checkpoint.path": (of(model="zoo:foto"), "'zoo:foto'"),
     "Checkpoint.config": (of(model=Checkpoint(path="zoo:photo", config="nowhere")), "'nowhere'"),
+    "Checkpoint.base": (of(model=Checkpoint(path="zoo:photo", base="nowhere")), "'nowhere'"),
     "Checkpoint.ema": (of(model=Checkpoint(path="zoo:photo", ema=True)), "EMA"),
     "Blocks.values": (merged(alpha=Blocks(values=(0.5,) * 10)), "BASE"),
     "Blocks.preset": (merged(alpha=Blocks(preset="GRAD_X")), "'GRAD_X'"),

@@ -88,7 +88,7 @@ def test_a_file_of_another_size_than_the_built_in_configs_is_refused(folder, tmp
 def test_a_single_file_of_a_transformer_asks_for_a_folder(tmp_path, family):
     path = tmp_path / "m.safetensors"
     model = ModelFile(path=path, family=family, layout="", metadata={}, components={}, other={}, files={path: None})
-    with pytest.raises(ModelFileError, match=f"single file of the family {family}.*Give the model as a diffusers folder"):
+    with pytest.raises(ModelFileError, match=rf"single file of the family {family}.*'m.safetensors', base='FOLDER'\)"):
         refuse_family(model)
 
 
