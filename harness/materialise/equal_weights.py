@@ -63,9 +63,9 @@ def _alone(of: Weighed, model: str) -> Weighed:
     files, companion = of.plan.files, of.plan.files[model].companion
     beside = set() if companion is None else companion.components.keys() - of.plan.parts.keys()
     tensors: dict[Place, Expression] = {
-        (component, key): Source(model=model, component=component, key=key, dtype="F32" if info.scale else info.dtype)
+        (component, key): Source(model=model, component=component, key=key, dtype=info.values_dtype)
         for component, infos in files[model].components.items() if component not in beside for key, info in infos.items()}
-    tokens = {place: ("F16" if files[model].components[place[0]][place[1]].scale else source.dtype, _token(source, of.plan, {}))
+    tokens = {place: (files[model].components[place[0]][place[1]].kept_dtype, _token(source, of.plan, {}))
               for place, source in tensors.items() if isinstance(source, Source)}
     return Weighed(name="", plan=of.plan, tensors=tensors, tokens=tokens, apart=of.apart)
 

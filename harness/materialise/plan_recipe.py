@@ -37,6 +37,7 @@ from harness.merge.expression import altered
 from harness.merge.match_keys import MergePlan, model_names
 from harness.merge.requested import Requested, requested_alphas, unmet
 from harness.weights import ModelFile, TensorInfo
+from harness.weights.gguf_types import PACKED
 from harness.weights.quantized_codes import refuse_codes
 
 DTYPES: Final = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
@@ -197,9 +198,9 @@ class _Planner:
         name = name_of(checkpoint)
         infos = self.files[name].components.get(component, {})
         # Scaled codes are dequantised when they are read, and the result is no longer stored as codes.
-        dtypes = {key: "F32" if info.scale else info.dtype for key, info in infos.items()}
+        dtypes = {key: info.values_dtype for key, info in infos.items()}
         return _Draft(keys={key: Source(model=name, component=component, key=key, dtype=dtypes[key]) for key in infos},
-                      stored={key: Stored(dtype="F16" if info.scale else info.dtype, shape=info.shape,
+                      stored={key: Stored(dtype=info.kept_dtype, shape=info.shape,
                                           packed="".join(info.formats[:1])) for key, info in infos.items()},
                       notes=[*_note_on_base(component, checkpoint, self.files[name]), *_notes_on_codes(component, name, infos)])
 
@@ -288,13 +289,19 @@ def _notes_on_codes(component: str, name: str, infos: Mapping[str, TensorInfo]) 
     notes = [f"{component}: the scaled fp8 weights of {name} are multiplied out; what keeps their dtype is F16"] if any(
         info.scale for info in infos.values()) else []
     packed = Counter("".join(info.formats[:1]) for info in infos.values())
-    formats = ", ".join(f"{count} dequantised from {word}" for word, count in packed.most_common() if word)
+    formats = ", ".join(f"{count} dequantised from {word}{_kept(word, infos)}"
+                        for word, count in packed.most_common() if word)
     return [*notes, f"{component}: of the {len(infos)} tensors of {name}, {formats}"] if formats else notes
+
+
+def _kept(word: str, infos: Mapping[str, TensorInfo]) -> str:
+    dtypes = sorted({info.kept_dtype for info in infos.values() if info.formats[:1] == (word,)})
+    return "" if word in PACKED else f" (what keeps its dtype is {' or '.join(dtypes)})"
 
 
 def _refuse_dtype_of_gguf(component: str, draft: _Draft, model: Model) -> None:
     """Raises MaterialiseError for a merge that is to keep the format of A where that is one of GGUF's."""
-    packed = {key: at.packed for key, at in draft.stored.items() if at.packed}
+    packed = {key: at.packed for key, at in draft.stored.items() if at.packed in PACKED}
     if isinstance(model, Merge) and model.dtype == "a" and packed:
         key = next(iter(packed))
         raise MaterialiseError(f"{name_of(frame_of(model))}: {component}: {key!r} is in the GGUF format {packed[key]}, in which "

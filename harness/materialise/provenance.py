@@ -17,7 +17,7 @@ from harness.merge import MERGE_METHODS
 from harness.records.file_version import files_of
 from harness.version import __version__
 from harness.weights import ModelFile, ModelFileError
-from harness.weights.scaled_codes import HEADER as QUANTIZATION
+from harness.weights.comfy_layers import HEADER as QUANTIZATION
 from harness.weights.scaled_codes import header_of_kept
 
 RECIPE: Final = "sweetspot.recipe"

@@ -24,11 +24,11 @@ from harness.savers import SAVERS, in_order
 from harness.savers.weights import joined_copies
 from harness.version import __version__
 from harness.weights import ModelFileError, Pipeline, open_tensors
+from harness.weights.comfy_layers import HEADER
 from harness.weights.gguf_types import PACKED
 from harness.weights.gguf_write import GgufTensor, save_gguf
 from harness.weights.layout import Piece, Placed, marker_tensors
 from harness.weights.ldm import UNET_PREFIX
-from harness.weights.scaled_codes import HEADER
 from harness.weights.write import save_single_file
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from harness.weights import ModelFile
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """How one tensor of a result is stored: safetensors dtype and canonical shape. `packed` is the GGUF format that its model has
-    it in, which is not written."""
+    """How one tensor of a result is stored: safetensors dtype and canonical shape. `packed` is the format of codes in which
+    its model has it, which is not written."""
 
     dtype: str
     shape: tuple[int, ...]

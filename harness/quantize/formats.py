@@ -12,16 +12,12 @@ from typing import Final
 import torch
 
 from harness.quantize.sdnq_codes import SDNQ_TYPES, no_packs, sdnq_decoded, sdnq_encoded
+from harness.weights.code_values import NF4_CODES
 from harness.weights.gguf_codes import BLOCK, BLOCK_FORMATS, decoded, encoded
 
 INT4_GROUP: Final = 32
 NF4_BLOCK: Final = 64
 FP8_MAX: Final = 448.0
-NF4_CODES: Final = (
-    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
-    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0)
-"""The sixteen values of NF4, quantiles of a normal distribution: Dettmers et al. (2023), https://arxiv.org/abs/2305.14314."""
 _LEAST: Final = 1e-38  # bitsandbytes divides by no less
 Shape = tuple[int, ...]
 Parts = Mapping[str, torch.Tensor]

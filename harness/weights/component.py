@@ -13,7 +13,7 @@ from harness.weights.architectures import recognised_name
 from harness.weights.constants import is_harmless
 from harness.weights.families import SUPPORTED, UnknownArchitectureError
 from harness.weights.files import DTYPE_BYTES, ModelFileError
-from harness.weights.model import TensorInfo
+from harness.weights.model import TensorInfo, stored_info
 from harness.weights.naming import Spot, locate, unknown_names
 from harness.weights.numbering import Numbering
 from harness.weights.scaled_codes import SCALE_ENDINGS, Place, scales_of
@@ -88,8 +88,7 @@ def _info(where: str, spot: Spot, place: Place) -> TensorInfo:
         if len(shape) != 2:
             raise ModelFileError(f"{where}: {place.source!r} is {list(shape)}; expected a matrix. Download it again.")
         shape = (shape[1], shape[0])
-    return TensorInfo(source=place.source, file=place.file.path, dtype=stored.dtype, shape=shape, offset=offset, rows=rows,
-                      transposed=spot.transposed, packed=stored.packed.type if stored.packed else "")
+    return replace(stored_info(place.file, place.source), shape=shape, offset=offset, rows=rows, transposed=spot.transposed)
 
 
 def _diffusers_shape(component: str, family: str, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -30,10 +30,11 @@ _CONTROLNET: Final = ("a ControlNet, which is a separate network used alongside 
 _T2I: Final = ("a T2I-Adapter, which is a separate network used alongside a model. Give it to Candidate(controls=...) of a "
                "suite")
 _INVERSION: Final = f"a textual inversion, {IS_ADAPTER}"
+_BITSANDBYTES: Final = "a file quantized by bitsandbytes, which is read as .safetensors alone; give that, or the model in bf16"
 _REFUSED: Final = (
-    (".absmax", "a file quantized by bitsandbytes; give the unquantized model"),
-    (".quant_state", "a file quantized by bitsandbytes; give the unquantized model"),
-    (".SCB\n", "a file quantized by bitsandbytes; give the unquantized model"),
+    (".absmax", _BITSANDBYTES),
+    (".quant_state", _BITSANDBYTES),
+    (".SCB\n", _BITSANDBYTES),
     ("control_model.", _CONTROLNET), ("controlnet_", _CONTROLNET), ("\ncontrol_add_embedding.", _CONTROLNET),
     ("input_hint_block.", _CONTROLNET),
     ("lllite_", f"a ControlNet-LLLite, {_BESIDE}"),

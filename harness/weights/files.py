@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.records.file_version import FileVersion, refuse_other_version, version_of
+from harness.weights.coded_tensors import with_values
 from harness.weights.content import GGUF, PICKLE, SAFETENSORS, content_of, trouble_of
 from harness.weights.gguf_header import read_gguf_header
 from harness.weights.pickles import TORCH_NAMES, load_pickle
@@ -56,6 +57,9 @@ class TensorFile:
         try:
             if self.kind == GGUF:
                 return _of_gguf(self.path, entries)
+            if coded := {name: entry for name, entry in entries.items() if entry.packed}:
+                plain = self._stored(tuple(name for name in names if name not in coded))
+                return plain | _of_codes(self.path, coded)
             if _are_few(entries):
                 return _few(self.path, entries)
             with safe_open(self.path, framework="pt", device="cpu") as file:
@@ -101,6 +105,12 @@ def _of_gguf(path: Path, entries: Mapping[str, StoredTensor]) -> dict[str, Tenso
             for name, entry in entries.items()}
 
 
+def _of_codes(path: Path, entries: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+    from harness.weights.code_values import read_codes
+
+    return {name: read_codes(path, entry) for name, entry in entries.items()}
+
+
 def open_tensors(path: Path) -> TensorFile:
     """Opens a safetensors or GGUF file, of which only the header is read, or a pickle of tensors, as its content says.
 
@@ -112,7 +122,7 @@ def open_tensors(path: Path) -> TensorFile:
             raise ModelFileError(f"{path}: {wrong}")
         version = version_of(path)
         if content.kind == SAFETENSORS:
-            stored, metadata = read_header(path)
+            stored, metadata = with_values(path, *read_header(path))
             return TensorFile(path=path, stored=stored, metadata=metadata, version=version)
         if content.kind == GGUF:
             stored, metadata = read_gguf_header(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,8 +48,9 @@ class TensorInfo:
     tensors share a stored one, `rows` is this tensor's range of rows in it, and `offset` is that of the first row.
     `transposed`: stored as the transpose of `shape`. Trailing dimensions of 1 may or may not be stored. `scale` names the
     tensor by which the stored values must be multiplied (scaled fp8): one number, or one per stored row; "" without a scale.
-    `packed` is the GGUF format ("Q4_K") from which it is dequantised; `dtype` is then that of its values, and it has no offset. A
-    tensor with `parts` is made of the rows of these, one after the other, and has no offset.
+    `packed` is the format of codes ("Q4_K", "nf4") from which it is dequantised, in `bits` for each value, scales included;
+    `dtype` is then that of its values, and it has no offset. A tensor with `parts` is made of the rows of these, one after the
+    other, and has no offset.
     """
 
     source: str
@@ -60,12 +62,24 @@ class TensorInfo:
     transposed: bool = False
     scale: str = ""
     packed: str = ""
+    bits: float = 0.0
     parts: tuple[TensorInfo, ...] = ()
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """The GGUF formats from which it is dequantised, or any of its parts."""
+        """The formats from which it is dequantised, or any of its parts."""
         return tuple(part.packed for part in self.parts or (self,) if part.packed)
+
+    @property
+    def values_dtype(self) -> str:
+        """The dtype of the values that are read of it."""
+        return "F32" if self.scale else self.dtype
+
+    @property
+    def kept_dtype(self) -> str:
+        """The dtype in which a result has it that keeps its dtype: codes are written in 16 bits."""
+        coded = any(part.scale or (part.packed and part.packed not in PACKED) for part in self.parts or (self,))
+        return "F16" if coded and self.values_dtype == "F32" else self.dtype
 
     @property
     def count(self) -> int:
@@ -81,7 +95,7 @@ class TensorInfo:
         if self.parts:
             return sum(part.bytes for part in self.parts)
         if self.packed:
-            return self.count * PACKED[self.packed].bytes // PACKED[self.packed].weights
+            return round(self.count * self.bits / 8)
         return self.count * DTYPE_BYTES[self.dtype]
 
 
@@ -233,6 +247,15 @@ class ModelFile:
 
     def _known(self, name: str) -> bool:
         return name in MARKERS or _KNOWN_EXTRA.match(name) is not None
+
+
+def stored_info(file: TensorFile, source: str) -> TensorInfo:
+    """A stored tensor as a whole."""
+    stored = file.stored[source]
+    values = math.prod(stored.shape)
+    return TensorInfo(source=source, file=file.path, dtype=stored.dtype, shape=stored.shape, offset=stored.offset,
+                      packed=stored.packed.type if stored.packed else "",
+                      bits=8 * stored.packed.bytes / values if stored.packed and values else 0.0)
 
 
 def _stacked(tensors: Sequence[Tensor]) -> Tensor:

@@ -27,7 +27,7 @@ from harness.weights.families import (
 from harness.weights.files import ModelFileError, StoredTensor, TensorFile, open_tensors
 from harness.weights.folder import folder_metadata, folder_parts, places_of_components, unopened
 from harness.weights.header_claims import contradictions, folder_markers, position_ids_state, prediction_of, said_family, short
-from harness.weights.model import MARKERS, PARTS, ModelFile, TensorInfo
+from harness.weights.model import MARKERS, PARTS, ModelFile, TensorInfo, stored_info
 from harness.weights.numbering import Numbering, numbering_of
 from harness.weights.scaled_codes import Place
 from harness.weights.wrapped_names import plain_name, twice_named, without_wrapping
@@ -96,7 +96,7 @@ def _open_single(path: Path, beside: Numbering | None, tolerant: bool) -> ModelF
         path=path, layout=kind.layout, metadata=file.metadata, files={path: file}, wrapper=wrapper,
         family=kind.family or said_family(file.metadata)[0], components=_ordered(components), prediction=prediction,
         markers=tuple(name for name in MARKERS if name in known), warnings=notes,
-        other={source: _whole(file, source) for source in known.values()},
+        other={source: stored_info(file, source) for source in known.values()},
         ema=any(name.startswith(EMA_PREFIX) for name in known), channels=_channels(components),
         ema_component=_ema_component(path, file, kind.family, known, numbering), numbering=numbering, odd=odd)
 
@@ -125,7 +125,7 @@ def _of_places(path: Path, family: str, parts: Mapping[str, tuple[str, dict[str,
         read = read_component(path / component, Expected(component=component, naming=naming, family=family,
                                                          numbering=numbering, tolerant=tolerant), places)
         components[component] = dict(read.infos)
-        other.update({f"{component}/{name}": _whole(places[name].file, places[name].source) for name in read.unread})
+        other.update({f"{component}/{name}": stored_info(places[name].file, places[name].source) for name in read.unread})
         if read.odd:
             odd[component] = tuple(f"{component}/{name}" for name in read.odd)
     metadata = folder_metadata(path)
@@ -189,12 +189,6 @@ def _by_part(stored: Iterable[str], parts: Iterable[Part]) -> tuple[dict[Part, d
 
 def _ordered(components: Mapping[str, Mapping[str, TensorInfo]]) -> dict[str, Mapping[str, TensorInfo]]:
     return {component: components[component] for component in PARTS if components.get(component)}
-
-
-def _whole(file: TensorFile, source: str) -> TensorInfo:
-    stored = file.stored[source]
-    return TensorInfo(source=source, file=file.path, dtype=stored.dtype, shape=stored.shape, offset=stored.offset,
-                      packed=stored.packed.type if stored.packed else "")
 
 
 def _ema_component(path: Path, file: TensorFile, family: str, rest: Mapping[str, str], numbering: Numbering

@@ -20,7 +20,7 @@ _CODES: Final = re.compile(r"(.*\.)?(q?weight\w*|\w*_data|data|W_q|\w*packed\w*)
 """Names of tensors that may be codes: of a weight, or of the part of a quantized weight that holds the codes."""
 _OF_WEIGHT: Final = re.compile(r"\.weight(_\w+)?(\.\w+)?$")
 _SCALE: Final = re.compile(r"\w*(scales?|absmax|amax)(_inv|_reciprocal|_weight|_w)?")
-_FORMATS: Final = (("wscales", "nunchaku"), ("qzeros", "GPTQ or AWQ"), ("W_q", "HQQ"), ("._data", "quanto"),
+_FORMATS: Final = (("wscales", "SVDQuant (nunchaku)"), ("qzeros", "GPTQ or AWQ"), ("W_q", "HQQ"), ("._data", "quanto"),
                    ("absmax", "bitsandbytes"), ("weight_scale_inv", "block-scaled fp8"), ("g_idx", "GPTQ"))
 """Endings of the tensors by which a format is known. The order matters: the first that a layer has names it."""
 
@@ -43,8 +43,8 @@ def refuse_codes(model: ModelFile, component: str) -> None:
     more = f", and {len(codes) - 1} more tensors are codes" if len(codes) > 1 else ""
     raise ModelFileError(
         f"{model.path}: {component}: {name!r} ({info.dtype} {list(info.shape)}) is quantized: {kind}"
-        f"{f', in the format of {formats[0]}' if formats else ''}{more};{listed} expected plain weights, or float8_e4m3fn or "
-        "float8_e5m2 with a weight_scale. Give the unquantized model.")
+        f"{f', in the format of {formats[0]}' if formats else ''}{more};{listed} expected plain weights, or scaled fp8, nf4 or "
+        "another format of docs/merging.md. Give the unquantized model.")
 
 
 def _tensors(model: ModelFile, component: str) -> Iterator[tuple[str, TensorInfo]]:

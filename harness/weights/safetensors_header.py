@@ -13,7 +13,7 @@ from shlex import quote
 from typing import Any, Final
 
 DTYPE_BYTES: Final = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
     "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
 }
 _MAX_HEADER_BYTES: Final = 100_000_000  # the safetensors library's limit
@@ -29,7 +29,7 @@ class ModelFileError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """The blocks of codes from which a tensor is dequantised: their GGUF format ("Q4_K"), and where they are in the file."""
+    """The codes from which a tensor is dequantised: their format ("Q4_K", "nf4"), where they are in the file, and their bytes."""
 
     type: str
     offset: int

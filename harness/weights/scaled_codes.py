@@ -9,19 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from harness.weights.codes import INSTEAD
+from harness.weights.comfy_layers import DESCRIBED, FP8, HEADER, NEUTRAL, READ, described_layers
 from harness.weights.files import ModelFileError, TensorFile
 from harness.weights.header_claims import short
 
-HEADER: Final = "_quantization_metadata"
-"""The header text in which ComfyUI describes quantized layers: {"layers": {path: {"format": ...}}}."""
-_DESCRIBED: Final = ".comfy_quant"
-"""Ending of a tensor whose bytes are the JSON description of one layer."""
 _SCALES: Final = (".scale_weight", ".weight_scale")
-_CODES: Final = {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
-_NEUTRAL: Final = frozenset({"format", "full_precision_matrix_mult"})
-"""What a description may say without changing the values of the weight."""
 _MOST_BYTES: Final = 4096
-SCALE_ENDINGS: Final = (*_SCALES, ".scale_input", ".input_scale", _DESCRIBED, "scaled_fp8")
+SCALE_ENDINGS: Final = (*_SCALES, ".scale_input", ".input_scale", DESCRIBED, "scaled_fp8")
 """Endings of the tensors that only belong to scaled weights, and go with them when these are multiplied out."""
 
 
@@ -50,9 +45,9 @@ def scales_of(path: Path, component: str, places: Mapping[str, Place]) -> dict[s
             raise ModelFileError(f"{where}: {places[name].source!r} and {places[scales[weight]].source!r} both scale {weight!r}; "
                                  "expected one scale. Give the unquantized model.")
         dtype = places[weight].file.stored[places[weight].source].dtype
-        if ending == ".weight_scale" and dtype not in _CODES:
+        if ending == ".weight_scale" and dtype not in FP8:
             raise ModelFileError(f"{where}: {places[weight].source!r} is stored as {dtype} codes with a scale; expected "
-                                 f"{' or '.join(_CODES)}. Give the unquantized model.")
+                                 f"{' or '.join(FP8)}. Give the unquantized model.")
         scales[weight] = name
     _refuse_without_scale(where, places, scales)
     return scales
@@ -62,7 +57,7 @@ def _refuse_without_scale(where: str, places: Mapping[str, Place], scales: Mappi
     """Raises ModelFileError for codes of a layer without a scale beside others that have one: tools scale all or none."""
     for name, place in places.items():
         stored = place.file.stored[place.source]
-        if scales and name not in scales and name.endswith(".weight") and stored.dtype in _CODES and len(stored.shape) > 1:
+        if scales and name not in scales and name.endswith(".weight") and stored.dtype in FP8 and len(stored.shape) > 1:
             other = next(iter(scales.values()))
             raise ModelFileError(f"{where}: {place.source!r} is {stored.dtype} codes without a scale, and others have one, as "
                                  f"{places[other].source!r}; expected a scale for each. Download it again, or give the "
@@ -71,7 +66,7 @@ def _refuse_without_scale(where: str, places: Mapping[str, Place], scales: Mappi
 
 def header_of_kept(text: str, names: Collection[str]) -> str:
     """The part of a header's description of quantized layers that holds for the tensors `names`; "" if there is none."""
-    layers = {layer: said for layer, said in _layers(text).items()
+    layers = {layer: said for layer, said in described_layers(text).items()
               if any(name == f"{layer}.weight_scale" or name.endswith(f".{layer}.weight_scale") for name in names)}
     return json.dumps({"format_version": "1.0", "layers": layers}, sort_keys=True) if layers else ""
 
@@ -82,51 +77,41 @@ def _refuse_other_formats(where: str, places: Mapping[str, Place]) -> None:
     for name, said in _descriptions(where, places):
         given = said.get("format") if isinstance(said, dict) else said
         weight = places.get(f"{name}.weight")
-        if given not in _CODES.values():
+        if given not in FP8.values():
             raise _unsupported(where, given, name)
-        if more := sorted(key for key, value in said.items() if key not in _NEUTRAL and value):
+        if more := sorted(key for key, value in said.items() if key not in NEUTRAL and value):
             raise _unsupported(where, f"{given} with {', '.join(map(short, more))}", name)
         if weight is None:
             raise ModelFileError(f"{where}: the file describes the quantized layer {short(name)}, whose weight it lacks; "
                                  "expected both. Download it again.")
         stored = weight.file.stored[weight.source]
-        if _CODES.get(stored.dtype) != given or f"{name}.weight_scale" not in places:
-            what = "has no weight_scale" if _CODES.get(stored.dtype) == given else f"is {stored.dtype}"
+        if FP8.get(stored.dtype) != given or f"{name}.weight_scale" not in places:
+            what = "has no weight_scale" if FP8.get(stored.dtype) == given else f"is {stored.dtype}"
             raise ModelFileError(f"{where}: {weight.source!r} is described as {given}, but {what}; expected such codes and a "
                                  "scale. Give the unquantized model.")
 
 
 def _unsupported(where: str, given: Any, layer: str) -> ModelFileError:
     return ModelFileError(f"{where}: {short(layer)} is quantized in the format {short(given)}; expected "
-                          f"{' or '.join(_CODES.values())}. Give the unquantized model.")
+                          f"one of {', '.join(READ)}, as ComfyUI describes it in the file. {INSTEAD}.")
 
 
 def _descriptions(where: str, places: Mapping[str, Place]) -> Iterator[tuple[str, Any]]:
     """(layer, description) of the quantized layers of a component, from tensors and headers."""
     for name, place in places.items():
-        if name.endswith(_DESCRIBED):
-            yield name.removesuffix(_DESCRIBED), _json_of(where, place)
+        if name.endswith(DESCRIBED):
+            yield name.removesuffix(DESCRIBED), _json_of(where, place)
     by_source = {place.source: name for name, place in places.items()}
     described: dict[Path, Mapping[str, Any]] = {}
     for place in places.values():
         if HEADER in place.file.metadata and place.file.path not in described:
-            described[place.file.path] = _layers(place.file.metadata[HEADER])
+            described[place.file.path] = described_layers(place.file.metadata[HEADER])
     # The header may name layers with the component's prefix or without.
     for layers in described.values():
         for layer, said in layers.items():
             name = by_source.get(f"{layer}.weight", f"{layer}.weight").removesuffix(".weight")
             if f"{name}.weight" in places:
                 yield name, said
-
-
-def _layers(text: str) -> Mapping[str, Any]:
-    """The layers that a header describes; empty for a text of another form, as the scales then speak for themselves."""
-    try:
-        said = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    layers = said.get("layers") if isinstance(said, dict) else None
-    return layers if isinstance(layers, dict) else {}
 
 
 def _json_of(where: str, place: Place) -> dict[str, Any]:

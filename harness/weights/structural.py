@@ -19,7 +19,7 @@ from harness.weights.folder import denoiser_places, folder_metadata, unopened
 from harness.weights.header_claims import short
 from harness.weights.known_files import most_probably
 from harness.weights.ldm import UNET_PREFIX
-from harness.weights.model import PARTS, ModelFile, TensorInfo
+from harness.weights.model import PARTS, ModelFile, TensorInfo, stored_info
 from harness.weights.numbering import Numbering, numbering_of
 from harness.weights.opening import open_model, wrapper_of
 from harness.weights.scaled_codes import Place
@@ -139,6 +139,4 @@ def _within(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _info(place: Place) -> TensorInfo:
-    stored = place.file.stored[place.source]
-    return TensorInfo(source=place.source, file=place.file.path, dtype=stored.dtype, shape=stored.shape, offset=stored.offset,
-                      packed=stored.packed.type if stored.packed else "")
+    return stored_info(place.file, place.source)

@@ -121,7 +121,7 @@ def test_a_misspelt_weight_is_refused_by_name(tmp_path):
     ("lora_unet_mid_block_attentions_0_proj_in.hada_w1_a", "a LoRA"), ("lycoris_mid.lokr_w1", "a LyCORIS adapter"),
     ("control_model.input_hint_block.0.bias", "a ControlNet"), ("controlnet_cond_embedding.conv_in.bias", "a ControlNet"),
     ("image_proj.proj.weight", "an IP-Adapter"), ("emb_params", "a textual inversion"), ("clip_g", "a textual inversion"),
-    ("<my-cat>", "a textual inversion"), ("transformer_blocks.0.attn.to_q.weight.absmax", "quantized by bitsandbytes"),
+    ("<my-cat>", "a textual inversion"),
     ("distilled_guidance_layer.in_proj.weight", "Chroma"),
     ("dummy_weights", "none of its 1 tensors is a part of a known model"),
 ])
