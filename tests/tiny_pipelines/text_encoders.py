@@ -21,6 +21,7 @@ from transformers import (
     Qwen3Model,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
+    Qwen3VLModel,
     T5Config,
     T5EncoderModel,
     UMT5Config,
@@ -44,11 +45,11 @@ _QWEN_VISION = {number: len(BYTES) + QWEN_SPECIAL.index(token) for number, token
     ("image_token_id", "<|image_pad|>"), ("video_token_id", "<|video_pad|>"))}
 
 
-def clip(width: int, layers: int, projected: bool = False, length: int = 9) -> Any:
+def clip(width: int, layers: int, projected: bool = False, length: int = 9, projection: int | None = None) -> Any:
     count = len(LETTERS) * 2
     config = CLIPTextConfig(hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers, num_attention_heads=2,
                             vocab_size=count + 2, max_position_embeddings=length, bos_token_id=count, eos_token_id=count + 1,
-                            pad_token_id=0, projection_dim=width + 2, hidden_act="gelu")
+                            pad_token_id=0, projection_dim=projection or width + 2, hidden_act="gelu")
     return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
 
 
@@ -95,12 +96,13 @@ def qwen2_vl(width: int) -> Qwen2_5_VLForConditionalGeneration:
     return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision, **_QWEN_VISION))
 
 
-def qwen3_vl(width: int) -> Qwen3VLForConditionalGeneration:
+def qwen3_vl(width: int, layers: int = 2, causal: bool = True) -> Any:
     rotary = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 0]}
-    text = {**decoder_sizes(width), "vocab_size": len(qwen_tokenizer()), "rope_parameters": rotary}
+    text = {**decoder_sizes(width, layers), "vocab_size": len(qwen_tokenizer()), "rope_parameters": rotary}
     vision = {"depth": 1, "hidden_size": 8, "intermediate_size": 8, "num_heads": 2, "out_hidden_size": width,
               "num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
-    return Qwen3VLForConditionalGeneration(Qwen3VLConfig(text_config=text, vision_config=vision, **_QWEN_VISION))
+    config = Qwen3VLConfig(text_config=text, vision_config=vision, **_QWEN_VISION)
+    return (Qwen3VLForConditionalGeneration if causal else Qwen3VLModel)(config)
 
 
 def decoder_sizes(width: int, layers: int = 2) -> dict[str, Any]:

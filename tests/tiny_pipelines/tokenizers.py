@@ -48,7 +48,7 @@ MISTRAL_CHAT = _CONTENT.replace("IMAGE", "'[IMG]'") + (
 def clip_tokenizer(pad: str = "<|endoftext|>", length: int = 9) -> CLIPTokenizer:
     """Single letters, at the end of a word and before it, then start and end; "!" has the number 0 as in CLIP."""
     words = [*LETTERS, *(letter + "</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
-    tokenizer = CLIPTokenizer(vocab=_numbered(words), merges=[], model_max_length=length)
+    tokenizer = CLIPTokenizer(vocab=numbered(words), merges=[], model_max_length=length)
     tokenizer.pad_token = pad
     return tokenizer
 
@@ -65,19 +65,19 @@ def byt5_tokenizer() -> ByT5Tokenizer:
 
 def gemma_tokenizer(**options: Any) -> GemmaTokenizer:
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>"]
-    return GemmaTokenizer(vocab=_numbered([*special, "▁", "\n", *LETTERS]), merges=[], padding_side="right",
+    return GemmaTokenizer(vocab=numbered([*special, "▁", "\n", *LETTERS]), merges=[], padding_side="right",
                           **{"add_bos_token": True, **options})
 
 
 def llama_tokenizer(**options: Any) -> LlamaTokenizer:
     """As of Llama 2: SentencePiece's letters."""
-    return LlamaTokenizer(vocab=_numbered(["<unk>", "<s>", "</s>", "▁", "\n", *LETTERS]), merges=[], pad_token="</s>",
+    return LlamaTokenizer(vocab=numbered(["<unk>", "<s>", "</s>", "▁", "\n", *LETTERS]), merges=[], pad_token="</s>",
                           **{"add_bos_token": True, **options})
 
 
 def llama3_tokenizer(length: int = 128) -> PreTrainedTokenizerFast:
     """As of Llama 3: bytes, opened by its first special token."""
-    return _of_bytes(LLAMA_SPECIAL, bos_token="<|begin_of_text|>", eos_token="<|eot_id|>", pad_token="<|eot_id|>",
+    return of_bytes(LLAMA_SPECIAL, bos_token="<|begin_of_text|>", eos_token="<|eot_id|>", pad_token="<|eot_id|>",
                      model_max_length=length)
 
 
@@ -85,7 +85,7 @@ def qwen_tokenizer(**options: Any) -> Qwen2Tokenizer:
     """Of Qwen 2, 2.5 and 3, with a chat template."""
     merges = [(word[:end], word[end]) for word in QWEN_WORDS for end in range(1, len(word))]
     merged = [first + second for first, second in merges]
-    tokenizer = Qwen2Tokenizer(vocab=_numbered(list(dict.fromkeys([*BYTES, *QWEN_SPECIAL, *merged]))),
+    tokenizer = Qwen2Tokenizer(vocab=numbered(list(dict.fromkeys([*BYTES, *QWEN_SPECIAL, *merged]))),
                                merges=list(dict.fromkeys(merges)), chat_template=QWEN_CHAT, **options)
     tokenizer.add_special_tokens({"additional_special_tokens": QWEN_SPECIAL[1:8]})
     tokenizer.add_tokens(QWEN_SPECIAL[8:])
@@ -94,7 +94,7 @@ def qwen_tokenizer(**options: Any) -> Qwen2Tokenizer:
 
 def mistral_tokenizer(**options: Any) -> PreTrainedTokenizerFast:
     """Of Mistral Small 3, with a chat template."""
-    return _of_bytes(MISTRAL_SPECIAL, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>",
+    return of_bytes(MISTRAL_SPECIAL, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>",
                      chat_template=MISTRAL_CHAT, **options)
 
 
@@ -110,8 +110,8 @@ def qwen3_vl_processor() -> Qwen3VLProcessor:
                             video_processor=Qwen3VLVideoProcessor(), chat_template=QWEN_CHAT)
 
 
-def _of_bytes(special: list[str], bos_token: str, **options: Any) -> PreTrainedTokenizerFast:
-    vocabulary = _numbered([*special, *BYTES])
+def of_bytes(special: list[str], bos_token: str, **options: Any) -> PreTrainedTokenizerFast:
+    vocabulary = numbered([*special, *BYTES])
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -121,5 +121,5 @@ def _of_bytes(special: list[str], bos_token: str, **options: Any) -> PreTrainedT
                                    additional_special_tokens=[token for token in special if token != bos_token], **options)
 
 
-def _numbered(tokens: list[str]) -> dict[str, int]:
+def numbered(tokens: list[str]) -> dict[str, int]:
     return {token: number for number, token in enumerate(tokens)}
