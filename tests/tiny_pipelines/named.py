@@ -57,7 +57,7 @@ NAMED: Mapping[str, Tiny] = {
     "FluxKontextPipeline": Tiny(parts=_FLUX, call=_CALL | {"max_area": 32 * 32}),
     "HiDreamImagePipeline": Tiny(parts={
         "transformer": parts.hidream_transformer,
-        "vae": partial(parts.kl_vae, levels=1, shift_factor=0.1159),
+        "vae": partial(parts.kl_vae, levels=1, shift_factor=0.1159, mid_block_add_attention=False),
         "text_encoder": partial(encoders.clip, 12, 2, projected=True, length=128), "tokenizer": _LONG_CLIP,
         "text_encoder_2": partial(encoders.clip, 20, 2, projected=True, length=128), "tokenizer_2": _LONG_CLIP,
         "text_encoder_3": partial(encoders.t5, 16), "tokenizer_3": tokenizers.t5_tokenizer,
