@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 HARNESS = (
     ("declare", "records", "version"),
     ("weights", "adapters", "merge", "quantize", "runtimes", "text", "metrics", "probes", "cache", "zoo", "samplers",
-     "control", "reference", "post", "savers", "hub"),
+     "control", "reference", "post", "savers", "hub", "own_pipelines"),
     ("check", "materialise", "testing"),
     ("sampling", "run_folder"),
     ("run", "executors"),
@@ -45,6 +45,8 @@ WITHIN_A_LAYER = {
     ("harness.records", "harness.declare"): "one search for values without their declared types, in suites and in records",
     ("harness.adapters", "harness.weights"): "one reader of headers and pickles and one map of names, for models and adapters",
     ("harness.weights", "harness.reference"): "a live pipeline carries the references that its U-Net sees",
+    ("harness.weights", "harness.own_pipelines"): "a folder of diffusers is opened by the class that it names",
+    ("harness.own_pipelines", "harness.weights"): "the pipeline that a folder names is built of opened files",
     ("harness.reference", "harness.weights"): "IP-Adapters are opened by the one reader of tensors",
     ("harness.reference", "harness.metrics"): "the image tower of the CLIP that scores may read references too",
     ("harness.zoo", "harness.weights"): "the zoo exports through the one writer of model files",

@@ -25,18 +25,18 @@ from harness.post.colour_transfer import COLOUR_TRANSFER_VERSION
 from harness.quantize.declared import identity_of, made_on_host
 from harness.records import Weights
 from harness.runtimes import identity_of as runtime_identity
-from harness.samplers import FLOW_FAMILIES
+from harness.samplers import called_by_diffusers
 from harness.savers import SAVERS
 from harness.text import WEIGHTINGS
 
 TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2, "together": 2, "texts of flow models": 2,
                              "kept layers of flow models": 2, "arithmetic of integer modes": 1, "relay": 1, "ensemble": 1,
-                             "stages": 1, "inpaint": 1, "relay in part": 1}
+                             "stages": 1, "inpaint": 1, "relay in part": 1, "own pipeline": 1}
 """Increased when the same files give different numbers. It covers the block weights of adapters, several adapters of one
 candidate, adapters for some of the steps, that texts of SD3 and Flux are embedded one by one, which of their layers the
 integer modes keep, how these modes compute in 16 bits, and how models take turns or are averaged, how a stage
-begins from the picture of the stage before, how a picture is changed where its mask is white, and at which steps models take
-turns where only the last steps are run."""
+begins from the picture of the stage before, how a picture is changed where its mask is white, at which steps models take
+turns where only the last steps are run, and how the pipeline that a folder names is called."""
 STEP_CACHE_VERSION: Final = 1
 """Increases when a step cache gives other images."""
 _IN_PARTS: Final = ("model", "adapters")
@@ -145,8 +145,10 @@ def _versions(candidate: Candidate, library: Library) -> dict[str, int | list[in
     """The version of every piece of arithmetic that the candidate uses."""
     versions: dict[str, int | list[int | str]] = {m.method: MERGE_METHODS.identity(m.method) for m in merges_of(candidate.model)}
     mode = of_denoiser(candidate.quantization)
-    if library.open(frame_of(candidate.model)).family in FLOW_FAMILIES:
-        versions["texts of flow models"] = TREATMENT_VERSIONS["texts of flow models"]
+    model = library.open(frame_of(candidate.model))
+    if called_by_diffusers(model.pipeline or model.family):
+        what = "own pipeline" if model.pipeline else "texts of flow models"
+        versions[what] = TREATMENT_VERSIONS[what]
         if made_on_host(mode):
             versions["kept layers of flow models"] = TREATMENT_VERSIONS["kept layers of flow models"]
     if made_on_host(mode) and candidate.precision not in ("", NOT_QUANTIZED):

@@ -23,7 +23,7 @@ from harness.runtimes import RUNTIMES
 from harness.runtimes.graph_cache import Graphs, graph_folder
 from harness.runtimes.text_entry import text_entry
 from harness.runtimes.vae_entry import DECODER, ENCODER
-from harness.samplers import FLOW_FAMILIES
+from harness.samplers import called_by_diffusers
 from harness.text.tokens import positions_of
 from harness.weights import Pipeline, with_part
 
@@ -153,7 +153,8 @@ def graphs_of(candidate: Candidate, frame: Frame) -> tuple[LiveGraph, ...]:
 
 def executing(pipeline: Pipeline) -> tuple[Any, ...]:
     """What executes a pipeline's components; a graph says as `copied_bytes` what of weights it holds beside the live ones."""
-    return (pipeline.denoiser, pipeline.vae, *(encoder.executed for encoder in pipeline.encoders if encoder.executed is not None))
+    vae = [pipeline.vae] if "vae" in pipeline.parts else []
+    return (pipeline.denoiser, *vae, *(encoder.executed for encoder in pipeline.encoders if encoder.executed is not None))
 
 
 def runtimes_of_texts(candidate: Candidate) -> dict[str, str]:
@@ -169,14 +170,14 @@ def in_the_weights(candidate: Candidate, component: str) -> bool:
 
 def refuse_what_graphs_lack(candidate: Candidate, family: str, hypernetworks: Sequence[str]) -> None:
     """Raises MaterialiseError for what an exported graph cannot take: a transformer, a hypernetwork, a number format."""
-    if family in FLOW_FAMILIES and (beside := runtimes_beside(candidate.runtime)):
+    if called_by_diffusers(family) and (beside := runtimes_beside(candidate.runtime)):
         raise MaterialiseError(f"runtime names {', '.join(map(repr, beside))}, and models of the family {family} are sampled by "
                                "their own pipeline, whose parts run in 'eager'; name the denoiser alone")
     runtime = denoiser_runtime(candidate.runtime)
     row = RUNTIMES[runtime]
     if not row.exported:
         return
-    if family in FLOW_FAMILIES:
+    if called_by_diffusers(family):
         raise MaterialiseError(f"runtime {runtime!r} executes U-Nets, and models of the family {family} have a "
                                "transformer; use the runtime 'eager' or 'compiled'")
     if hypernetworks:

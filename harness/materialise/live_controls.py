@@ -18,7 +18,7 @@ from harness.declare import Candidate, Canny, Control, Prompt
 from harness.declare.guiding import STAGE_BEFORE
 from harness.materialise.library import Library, MaterialiseError, frame_of
 from harness.records import Coverage
-from harness.samplers import FLOW_FAMILIES
+from harness.samplers import called_by_diffusers
 from harness.weights import Pipeline, latent_shape
 from harness.weights.pipeline import LiveControl
 from harness.weights.placing import lend_layers
@@ -46,7 +46,7 @@ class ControlNets:
         """Raises the errors of a candidate's controls that headers show. `shape` is its model without values; None for a family
         whose models have no U-Net. `size` is that of its images, where it is known."""
         for control in candidate.controls:
-            if shape is None or shape.family in FLOW_FAMILIES:
+            if shape is None or called_by_diffusers(shape.family):
                 family = "" if shape is None else f" {shape.family}"
                 raise MaterialiseError(f"control {control.path!r}: controls are supported for U-Nets (Stable Diffusion 1, 2 and "
                                        f"XL), and not for models of the family{family}; remove controls")

@@ -9,7 +9,7 @@ from harness.declare import Candidate, Inpaint, Prompt
 from harness.declare.mask_file import latent_mask, read_mask
 from harness.declare.picture_file import read_picture
 from harness.materialise.library import Library, MaterialiseError, frame_of
-from harness.samplers import FLOW_FAMILIES
+from harness.samplers import called_by_diffusers
 from harness.weights import Pipeline, latent_shape
 from harness.weights.pipeline import LiveInpaint
 
@@ -47,7 +47,7 @@ def live_inpaint(inpaint: Inpaint, of_steps: int, library: Library) -> LiveInpai
 
 def inspect_inpaint(inpaint: Inpaint, shape: Pipeline, prompts: Collection[Prompt], library: Library) -> None:
     """Raises MaterialiseError for a model that cannot change pictures, and for a mask that changes none of its latents."""
-    if shape.family in FLOW_FAMILIES:
+    if called_by_diffusers(shape.family):
         raise MaterialiseError("inpaint: inpainting is supported for U-Nets (Stable Diffusion 1, 2 and XL), and not for models "
                                f"of the family {shape.family}; remove inpaint")
     for prompt in prompts:

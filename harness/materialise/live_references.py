@@ -29,7 +29,7 @@ from harness.reference.kinds import PLAIN
 from harness.reference.live import LiveReference
 from harness.reference.projection import plain_projection, plus_projection
 from harness.reference.reading import ImagePrompt, cross_attentions, read_image_prompt, refuse_misfit
-from harness.samplers import FLOW_FAMILIES
+from harness.samplers import called_by_diffusers
 from harness.weights import Pipeline
 from harness.weights.placing import lent
 
@@ -69,7 +69,7 @@ class ReferenceNets:
         """Raises the errors of a candidate's references that headers show. `shape` is its model without values; None for a family
         whose models have no U-Net."""
         for reference in candidate.references:
-            if shape is None or shape.family in FLOW_FAMILIES:
+            if shape is None or called_by_diffusers(shape.family):
                 family = "" if shape is None else f" {shape.family}"
                 raise MaterialiseError(f"reference {reference.path!r}: references are supported for U-Nets (Stable Diffusion 1, "
                                        "2 "

@@ -11,7 +11,7 @@ from harness.declare.candidate import NOT_QUANTIZED, NUMBER_FORMATS
 from harness.declare.mixed import of_denoiser, with_denoiser
 from harness.quantize import LIVE_DTYPES, QUANTIZATION_MODES
 from harness.quantize.declared import made_on_host, only_casts
-from harness.samplers import FLOW_FAMILIES
+from harness.samplers import called_by_diffusers
 from harness.weights import ModelFile
 from harness.weights.live_module import KINDS
 from harness.weights.placing import Home
@@ -25,7 +25,7 @@ def in_its_format(candidate: Candidate, family: str, device: str) -> Candidate:
     """The candidate with its number format as its quantization: the declared one; where none is declared, fp32 on a CPU, and on a
     GPU fp16 for U-Nets and bf16 for transformers. That of an integer mode stays, and the format it computes in is its precision.
     `family` is that of its model."""
-    default = NOT_QUANTIZED if device.partition(":")[0] == "cpu" else _TRANSFORMERS if family in FLOW_FAMILIES else _UNETS
+    default = NOT_QUANTIZED if device.partition(":")[0] == "cpu" else _TRANSFORMERS if called_by_diffusers(family) else _UNETS
     mode = of_denoiser(candidate.quantization)
     if made_on_host(mode):
         offered = NOT_QUANTIZED if QUANTIZATION_MODES[default].why_not(device) else default

@@ -19,6 +19,7 @@ from harness.materialise.quantized_parts import computing_beside
 from harness.quantize import LIVE_DTYPES, QUANTIZATION_MODES, QuantizeError, QuantizeReport, live_in, stored_bytes
 from harness.quantize.declared import made_on_host, make_on_host, only_casts
 from harness.runtimes import RUNTIMES
+from harness.samplers import is_pipeline
 from harness.weights import Pipeline, shape_pipeline
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def shape_model(candidate: Candidate, bench: Workbench) -> ShapeModel:
     """The candidate's models without values, for the workbench's device, with everything resident that no measure for short
     memory sends away. Raises the errors of `Workbench.inspect`, and MaterialiseError for a mode that needs values."""
     bench.inspect_alone(candidate)
+    if is_pipeline(name := bench.family(candidate)):
+        raise MaterialiseError(f"the memory of {name} is not predicted: it makes its images in one call of diffusers")
     candidate = bench.in_its_format(candidate)
     legs = bench.legs(candidate)
     first, *others = (_shape_model(single, bench, sum(single.model == one.model for leg in legs for one, _ in leg.singles))

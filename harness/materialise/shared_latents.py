@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from harness.materialise.library import MaterialiseError
-from harness.samplers import FLOW_FAMILIES
+from harness.samplers import called_by_diffusers
 from harness.weights import Pipeline
 
 SCHEDULE: Final[Mapping[str, Any]] = {
@@ -20,7 +20,7 @@ def refuse_misfits(models: Mapping[str, Pipeline], *, kind: str, shared_texts: b
     together, "relay" or "ensemble"; with `shared_texts` one reads the prompts for all. Predictions may differ: they are
     converted."""
     for name, model in models.items():
-        if model.family in FLOW_FAMILIES:
+        if called_by_diffusers(model.family):
             raise MaterialiseError(f"{name} is a model of the family {model.family}, which is sampled by a pipeline of its own "
                                    f"and cannot be a part of {_an(kind)}. Measure it as a candidate's only model")
     _refuse_unlike("latents", kind, {name: _latents(model) for name, model in models.items()})

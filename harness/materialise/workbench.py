@@ -54,6 +54,7 @@ from harness.materialise.live_stages import (
     vae_config,
 )
 from harness.materialise.number_format import homes_of, in_its_format
+from harness.materialise.own_options import OwnOptions
 from harness.materialise.phases import Branch, Leg, Phase, legs_of, live_singles, spans_of
 from harness.materialise.plan_recipe import plan_recipe
 from harness.materialise.quantized_parts import QuantizedPart, quantized, quantized_texts, refuse_idle_parts, refuse_unknown
@@ -71,7 +72,7 @@ from harness.records import Coverage, Weights
 from harness.records.file_version import FileVersions
 from harness.reference.live import LiveReference
 from harness.runtimes import RUNTIMES
-from harness.samplers import FLOW_FAMILIES
+from harness.samplers import called_by_diffusers
 from harness.text import Treatment
 from harness.weights import (
     ModelFile,
@@ -163,6 +164,7 @@ class Workbench:
         self._uploads = Uploads()
         self._nets = ControlNets(library=self.library, lends=self._lends_layers)
         self._image_prompts = ReferenceNets(library=self.library)
+        self._own = OwnOptions(self.library)
         self._vaes: dict[tuple[str, ...], bool] = {}
         self._grid: Grid | None = None
         self._masked: set[tuple[str, str, str]] = set()
@@ -263,9 +265,11 @@ class Workbench:
             inspect_inpaint(inpaint, self._shape(base), () if self._grid is None else self._grid.prompts, self.library)
             self._masked.add((inpaint.picture, inpaint.mask, base.path))
         spans = self.spans(candidate)
-        if self.family(candidate) in FLOW_FAMILIES and (len(spans) > 1 or candidate.emphasis or candidate.aesthetic):
+        if called_by_diffusers(self.family(candidate)) and (len(spans) > 1 or candidate.emphasis or candidate.aesthetic):
             raise MaterialiseError(f"models of the family {self.family(candidate)} are sampled by their own pipeline, which "
                                    "takes no emphasis, no aesthetic gradient and no adapters for some of the steps")
+        if self._shape(base).own is not None:
+            self._own.inspect(candidate, self._shape(base), None if self._grid is None else grid_of(self._grid, candidate))
         refuse_what_graphs_lack(candidate, self.family(candidate), [
             adapter.path for adapter in candidate.adapters if self.library.hypernetwork(adapter.path)])
         for adapter in candidate.adapters:
@@ -274,7 +278,7 @@ class Workbench:
             if reading.embeddings and not reading.changes and (adapter.weight != 1 or adapter.blocks is not None):
                 raise MaterialiseError(f"adapter {adapter.path!r} is a textual inversion, which has no weight; remove weight "
                                        "and blocks, and emphasise its word in the prompt instead")
-            if reading.embeddings and self.family(candidate) in FLOW_FAMILIES:
+            if reading.embeddings and called_by_diffusers(self.family(candidate)):
                 raise MaterialiseError(f"adapter {adapter.path!r} is a textual inversion, which is not supported yet for models "
                                        f"of the family {self.family(candidate)}")
             if reading.format == "hypernetwork" and adapter.blocks is not None:
@@ -296,7 +300,7 @@ class Workbench:
                 self.inspect_alone(stage)
             except ValueError as error:
                 raise MaterialiseError(f"{stage_name(number)}: {error}") from error
-        if len(stages) > 1 and (flow := next((family for family in map(self.family, stages) if family in FLOW_FAMILIES), "")):
+        if len(stages) > 1 and (flow := next((family for family in map(self.family, stages) if called_by_diffusers(family)), "")):
             raise MaterialiseError(f"models of the family {flow} are sampled by their own pipeline, which cannot begin from the "
                                    "picture of a stage before; take Stable Diffusion 1, 2 or XL for every stage, or one stage")
         for number, declared in enumerate(candidate.stages, 1):
@@ -439,8 +443,9 @@ class Workbench:
         return "ztsnr" in (*model.markers, *of_folder)
 
     def family(self, candidate: Candidate) -> str:
-        """The family of the candidate's model: "sd1", "sdxl", "flux" ..."""
-        return self.library.open(frame_of(candidate.model)).family
+        """The family of the candidate's model: "sd1", "sdxl", "flux" ...; of one that its own pipeline samples, its class."""
+        model = self.library.open(frame_of(candidate.model))
+        return model.pipeline or model.family
 
     def load_seconds(self, candidate: Candidate) -> tuple[float, ...]:
         """Seconds that loading the candidate's architectures took in this session, from the system's file cache or not; empty if
@@ -577,7 +582,7 @@ class Workbench:
         pipeline, parts = quantized(candidate, frame, pipeline, lends_layers=self._lends_layers)
         if self._lends_layers:
             lend_layers(pipeline.denoiser, pipeline.device)
-        size = None if grid is None else latent_shape(pipeline, grid.width, grid.height)[1:]
+        size = None if grid is None or pipeline.own is not None else latent_shape(pipeline, grid.width, grid.height)[1:]
         run, refresh = self._executing.executed(candidate, frame, pipeline, number, size,
                                                 encodes=encodes or candidate.inpaint is not None)
         run = self._guided(candidate, run)
@@ -815,7 +820,8 @@ class Workbench:
             if not place.quantized:  # weights to be quantized are not run, and stay as they are
                 cast = live_in(pipeline.denoiser, LIVE_DTYPES[place.mode])
                 pipeline, executed = self._executing.copies.taken_up(pipeline, place.mode)
-            live = {part: slots(module, file.components[part]) for part, module in pipeline.parts.items()}
+            live = {part: slots(module, file.components[part]) for part, module in pipeline.parts.items()
+                    if part in file.components}
             expressions = {part: {key: (plan.parts[part].keys[key], plan.parts[part].stored[key].dtype) for key in keys}
                            for part, keys in live.items()}
             self._frames[place] = Frame(pipeline=pipeline, live=live, holds=expressions, cast=cast, executed=executed)

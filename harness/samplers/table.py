@@ -83,5 +83,6 @@ SAMPLERS: Final[dict[str, Sampler]] = {
     "lcm": Sampler(scheduler="LCMScheduler", most_steps=50, levels="timesteps", ancestral=True),
     "tcd": Sampler(scheduler="TCDScheduler", most_steps=50, levels="timesteps", ancestral=True, eta=0.3),
     "flow_euler": Sampler(scheduler="FlowMatchEulerDiscreteScheduler", zero_snr=False, flow=True, levels=""),
+    "own": Sampler(scheduler="", zero_snr=False, flow=True, levels=""),
     "flow_heun": Sampler(scheduler="FlowMatchHeunDiscreteScheduler", zero_snr=False, flow=True, levels="", evaluations="twice"),
 }

@@ -28,14 +28,16 @@ BrokenPlace: TypeAlias = Callable[[int, str], None]
 
 
 class Arriving:
-    """The images of one batch, of `pixels` (n, 3, height, width) from -1 to 1 and the `latents` that they were decoded from. On a
-    GPU their copy to pinned memory is queued behind the work so far, and nothing waits for it before `images`."""
+    """The images of one batch, of `pixels` (n, 3, height, width) from -1 to 1, or `from_zero` to 1, and the `latents` that they
+    were decoded from. On a GPU their copy to pinned memory is queued behind the work so far, and nothing waits for it before
+    `images`."""
 
-    def __init__(self, pixels: torch.Tensor, latents: torch.Tensor) -> None:
+    def __init__(self, pixels: torch.Tensor, latents: torch.Tensor, *, from_zero: bool = False) -> None:
         import torch
 
         sound = torch.isfinite(pixels)
-        levels = ((torch.where(sound, pixels, -1.0) / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        shares = torch.where(sound, pixels, 0.0) if from_zero else torch.where(sound, pixels, -1.0) / 2 + 0.5
+        levels = (shares.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
         checks = torch.stack([sound.flatten(1).all(1), torch.isfinite(latents).flatten(1).all(1)])
         self.on_device, self.latents = pixels.device.type == "cuda", latents
         if self.on_device:

@@ -17,6 +17,7 @@ from harness.sampling.at_once import ahead_of, quick_denoisers, workers_of
 from harness.sampling.branches import entered
 from harness.sampling.denoise import Denoising, called, decode
 from harness.sampling.hand_over import StagePictures, needs_first_stage, needs_pictures
+from harness.sampling.own import own_images, time_own
 from harness.sampling.staged import Batch, Broken, Later, begun, groups_of_batches, staged
 from harness.sampling.text import TextState, at_text, encode
 
@@ -51,6 +52,8 @@ def sample(phases: Sequence[Phase], grid: Grid, todo: Iterable[Batch], texts: Ma
     pipeline = branches[0].pipeline
 
     def make(cells: Batch) -> tuple[Batch, Arriving]:
+        if pipeline.own is not None:
+            return cells, own_images(pipeline, grid, cells)
         if pipeline.called is not None:
             return cells, decode(pipeline, called(pipeline, grid, cells, branches[0].text))
         run = Denoising(pipeline, grid, cells)
@@ -67,6 +70,9 @@ def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch, 
     adapters change between steps, "post" for the post-steps, and `LENDING`. Those of a later stage are named after it, as
     "stage 2 denoise"; "stage 2 begin" is what it takes to hand over the picture or the latents."""
     pipeline = phases[0].enter()
+    if pipeline.own is not None:
+        _timed_post(post, time_own(pipeline, grid, cell, watch), None, watch)
+        return
     if pipeline.called is not None:
         prompt = next(p for p in grid.prompts if p.id == cell.prompt)
         with _encoders_there(pipeline, watch), watch.phase("text"):

@@ -52,6 +52,8 @@ def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment |
     Negative prompts get the words of the treatment and nothing else of it.
     """
     listed = tuple(prompts)
+    if pipeline.own is not None:  # which reads the texts as it samples
+        return TextState(positive={}, negative={})
     if pipeline.called is not None:
         # As its diffusers pipeline embeds them; treatments were refused before.
         return _embedded_by_diffusers(pipeline, listed, negatives)

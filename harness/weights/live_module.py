@@ -3,7 +3,7 @@ values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,6 +47,11 @@ def empty(component: str, path: Path, family: str = "sd1") -> Any:
 
     Raises ModelFileError for a config from which no module can be built.
     """
+    return built_empty(component, path, lambda config: _module(KINDS[family][component], config))
+
+
+def built_empty(component: str, path: Path, build: Callable[[dict[str, Any]], Any]) -> Any:
+    """As `empty`, of what `build` makes of the config."""
     from accelerate import init_empty_weights
 
     from harness.weights.undrawn import Undrawn
@@ -56,7 +61,7 @@ def empty(component: str, path: Path, family: str = "sd1") -> Any:
               if key not in _NOT_OURS and "attn_implementation" not in key}
     try:
         with Undrawn(), init_empty_weights(include_buffers=False):
-            return _module(KINDS[family][component], config)
+            return build(config)
     except Exception as error:  # libraries raise errors of many types for an invalid number
         raise ModelFileError(f"{path}: no {component} can be built from this config ({error}). Correct it or give another "
                              "config folder.") from error
@@ -73,7 +78,12 @@ def refuse_disagreement(model: ModelFile, component: str, module: Any, folder: P
     """Raises ModelFileError, naming the first differences, unless the file has exactly the tensors of `module`, in their
     shapes."""
     tied = _tied(model, component)
-    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items() if name not in tied}
+    refuse_other_tensors(model, component, {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()
+                                            if name not in tied}, folder)
+
+
+def refuse_other_tensors(model: ModelFile, component: str, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> None:
+    """Raises ModelFileError, naming the first differences, unless the file's component has exactly these tensors."""
     stored_shapes = {name: info.shape for name, info in model.components[component].items()}
     missing = [f"{name!r} {list(shape)} is missing" for name, shape in shapes.items() if name not in stored_shapes]
     extra = [f"{name!r} {list(shape)} is not in the config" for name, shape in stored_shapes.items() if name not in shapes]
@@ -150,7 +160,7 @@ def _module(kind: str, config: dict[str, Any]) -> Any:
 
 
 def _tied(model: ModelFile, component: str) -> Mapping[str, str]:
-    return _TIED.get(KINDS[model.family or "sd1"][component], {})
+    return {} if model.pipeline else _TIED.get(KINDS[model.family or "sd1"][component], {})
 
 
 def _refuse_non_finite(model: ModelFile, component: str, tensors: Mapping[str, torch.Tensor]) -> None:

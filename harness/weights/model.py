@@ -136,6 +136,8 @@ class ModelFile:
     ema_component: Mapping[str, TensorInfo] = field(default_factory=dict, repr=False)
     odd: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     structural: bool = False
+    pipeline: str = ""
+    """The class of diffusers' pipeline by which a folder of another family is sampled: a row of `own_pipelines.OWN`."""
     stored: ModelFile | None = field(default=None, repr=False)
     companion: ModelFile | None = field(default=None, repr=False)
     other: Mapping[str, TensorInfo]

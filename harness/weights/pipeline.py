@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harness.declare import DeepCache, Prompt
+    from harness.own_pipelines.live import Own
     from harness.reference.live import LiveReference
 
 
@@ -86,6 +87,8 @@ class Pipeline:
     family: str = "sd1"
     notes: tuple[str, ...] = ()
     called: Any | None = None
+    own: Own | None = None
+    """How `called` is made and called, where it is the pipeline that the model's folder names."""
     controls: tuple[LiveControl, ...] = ()
     """The control networks that act on the U-Net."""
     references: tuple[LiveReference, ...] = ()

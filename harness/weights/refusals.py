@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare.listing import first_of
+from harness.own_pipelines.classes import named_class, reason
 from harness.weights.files import ModelFileError
 from harness.weights.folder import is_bare
 from harness.weights.live_module import KINDS, way_out
@@ -20,8 +21,13 @@ _KINDS_BY_CHANNELS: Final = {8: "an InstructPix2Pix model", 5: "a depth-conditio
 def refuse_family(model: ModelFile, config: Path | None = None) -> None:
     """Raises ModelFileError for a model that can be opened and merged, but not sampled with the configs in `config`, or without
     a folder of configs."""
+    if model.pipeline:
+        return
     if model.structural:
-        raise ModelFileError(f"{model.path}: {model.warnings[0]}. It can be merged and inspected, but not sampled.")
+        name = named_class(model.path) if model.is_folder else ""
+        refused = reason(name) if name else ""
+        why = f"its model_index.json names the pipeline {name}, and {refused}" if refused else model.warnings[0]
+        raise ModelFileError(f"{model.path}: {why}. It can be merged and inspected, but not sampled.")
     if model.is_folder and is_bare(model.path) and model.companion is None:
         raise ModelFileError(f"{model.path}: this folder holds the {next(iter(model.components))} alone; expected the folder of "
                              f"a whole model. Give the folder above it, or what is missing: {way_out(model)}.")

@@ -4,10 +4,12 @@ the same names and shapes can be merged, and the VAE and text encoders that are 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from harness.declare.listing import first_of
+from harness.own_pipelines.classes import own_class
 from harness.weights.architectures import beside as possibly_beside
 from harness.weights.architectures import recognise
 from harness.weights.component import Component, Expected, read_component
@@ -43,6 +45,9 @@ def open_any(path: Path, ema: bool = False, beside: Numbering | None = None) -> 
 
     Raises ModelFileError for anything that is not a model, and with `ema` for other architectures.
     """
+    pipeline = own_class(path) if path.is_dir() and not ema else ""
+    if pipeline and (model := structural(path)) is not None:
+        return replace(model, pipeline=pipeline)
     try:
         return open_model(path, ema=ema, beside=beside, tolerant=True)
     except UnknownArchitectureError:

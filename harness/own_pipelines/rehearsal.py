@@ -1,0 +1,117 @@
+"""A call of a pipeline without values: its own checks of sizes and texts and its tokenizers run, and nothing is computed."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.own_pipelines.calling import OwnCall, not_as_asked, options, watched
+from harness.own_pipelines.loading import called_pipeline
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.weights.pipeline import Pipeline
+
+_CHECKS: Final = "check_inputs"
+_OF_SIZE: Final = ("divisible", "height", "width")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsed:
+    """`problem` is what the pipeline itself says against the call; empty if nothing. `too_long` is a text that no encoder reads
+    whole, and `in_part` says that one of several encoders cuts the text off."""
+
+    problem: str
+    too_long: str
+    in_part: bool
+
+
+def rehearsed(pipeline: Pipeline, call: OwnCall) -> Rehearsed:
+    """What a call of one text of a pipeline on the meta device would come to, as far as that shows without values. It stops where
+    the first value is missing, and has been through its checks and its tokenizers by then."""
+    import torch
+
+    assert pipeline.own is not None
+    on_host = replace(pipeline, device=torch.device("cpu"))
+    called = called_pipeline(on_host)
+    for name in on_host.own.attributes.values() if on_host.own is not None else ():
+        if name.startswith("text_encoder"):
+            # Past diffusers' own registering, which takes modules alone.
+            object.__setattr__(called, name, _Encoder(getattr(called, name)))
+    problem = ""
+    with watched(on_host, call.prompts) as seen, _quiet():
+        try:
+            with torch.inference_mode():
+                called(**options(on_host, call, [0]))
+        except ValueError as error:
+            said = (str(error).splitlines() or [""])[0]
+            if _from_checks(error) or any(word in said.lower() for word in _OF_SIZE):
+                problem = said
+        except Exception:  # of any type, where the first value is missing
+            pass
+    return Rehearsed(problem=problem or next(iter(not_as_asked(seen)), ""), too_long=seen.tokenizers.problem,
+                     in_part=seen.tokenizers.in_part)
+
+
+class _Encoder:
+    """Stands for a text encoder: its states are zeros of the right shape."""
+
+    def __init__(self, module: Any) -> None:
+        self.config, self.device, self._dtype = module.config, "cpu", None
+        text = getattr(module.config, "text_config", module.config)
+        self._width = next((int(getattr(text, name)) for name in ("d_model", "hidden_size") if hasattr(text, name)), 1)
+        self._layers = next((int(getattr(text, name)) for name in ("num_hidden_layers", "num_layers") if hasattr(text, name)), 1)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the states."""
+        import torch
+
+        return torch.float32
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The states of some token ids (n, tokens)."""
+        import torch
+
+        ids = next(value for value in (*args, *kwargs.values()) if hasattr(value, "shape") and value.ndim == 2)
+        states = torch.zeros((*ids.shape, self._width))
+        return _States(last_hidden_state=states, hidden_states=(states,) * (self._layers + 1), pooler_output=states[:, 0],
+                       text_embeds=states[:, 0])
+
+    forward = __call__
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self  # an inner module, which is called like the outer one
+
+
+class _States(SimpleNamespace):
+    def __getitem__(self, place: int) -> Any:
+        return [self.last_hidden_state, self.pooler_output][place]
+
+
+def _from_checks(error: Exception) -> bool:
+    return any(frame.name == _CHECKS for frame in traceback.extract_tb(error.__traceback__))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Within the block diffusers and transformers log nothing to the terminal: what they say is said here."""
+    import logging
+
+    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
+    handlers = [(logger, handler, handler.level) for logger in loggers for handler in logger.handlers
+                if isinstance(handler, logging.StreamHandler)]
+    for _, handler, _ in handlers:
+        handler.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for _, handler, level in handlers:
+            handler.setLevel(level)
