@@ -47,6 +47,7 @@ WITHIN_A_LAYER = {
     ("harness.weights", "harness.reference"): "a live pipeline carries the references that its U-Net sees",
     ("harness.weights", "harness.own_pipelines"): "a folder of diffusers is opened by the class that it names",
     ("harness.own_pipelines", "harness.weights"): "the pipeline that a folder names is built of opened files",
+    ("harness.own_pipelines", "harness.samplers"): "a named sampler may take the place of a folder's own scheduler",
     ("harness.reference", "harness.weights"): "IP-Adapters are opened by the one reader of tensors",
     ("harness.reference", "harness.metrics"): "the image tower of the CLIP that scores may read references too",
     ("harness.zoo", "harness.weights"): "the zoo exports through the one writer of model files",

@@ -39,6 +39,7 @@ SAMPLER_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "tcd": (),
     "flow_euler": (),
     "flow_heun": (),
+    "own": (),
 }
 """The samplers, with other names of each. Case, spaces, hyphens, "k_" in front and "++" for "pp" make no difference."""
 

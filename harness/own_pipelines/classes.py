@@ -6,10 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
-
-from harness.weights.files import ModelFileError, read_json
 
 SCALE: Final = "guidance_scale"
 TRUE_SCALE: Final = "true_cfg_scale"
@@ -123,6 +120,8 @@ _BY_NAME: Final = (
     (r"Upscale|SuperResolution|SR|Upsample", "it enlarges a picture"),
     (r"Combined|Prior|Decoder|UnCLIP|Cascade|Wuerstchen", _TWO),
     (r"PAG", "perturbed-attention guidance has options of its own; write the class without PAG into model_index.json"),
+    (r"^AltDiff|^Amused|^BlipDiff|^KarrasVe|^ScoreSde|^Semantic|AttendAndExcite|GLIGEN|LDM3D|Panorama|Paradigms|SAG|^UniDiff"
+     r"|^VQDiff|^Versatile", _OLD),
     (r"Modular", "a modular pipeline has no call of its own; give the folder of the whole model"),
 )
 
@@ -135,21 +134,3 @@ def reason(name: str) -> str:
         return REFUSED[name]
     known = next((why for pattern, why in _BY_NAME if re.search(pattern, name)), "")
     return known or "it is not one of diffusers' text-to-image pipelines that are known here"
-
-
-def named_class(folder: Path) -> str:
-    """The class that a folder's model_index.json names; "" without one, and for what is not the name of a class."""
-    index = folder / "model_index.json"
-    if not index.is_file():
-        return ""
-    try:
-        name = read_json(index).get("_class_name")
-    except ModelFileError:
-        return ""
-    return name if isinstance(name, str) and name.isidentifier() and len(name) < 100 else ""
-
-
-def own_class(folder: Path) -> str:
-    """The same for a class by which the folder is sampled; "" for all others."""
-    name = named_class(folder)
-    return name if name in OWN else ""

@@ -3,7 +3,8 @@ parameters, and everything else by diffusers and transformers from the folder, w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -145,21 +146,35 @@ def _loaded(folder: Path, name: str, kind: Any, dtype: torch.dtype) -> Any:
     config = _config(path)
     options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True,
                                **({"variant": "fp16"} if _is_variant(path) else {})}
+    if _of_transformers(kind):
+        options |= {"config": _transformers_config(kind, config), "dtype": dtype, "trust_remote_code": False}
+    else:
+        options |= {"torch_dtype": dtype}
     try:
-        if _of_transformers(kind):
-            module, info = kind.from_pretrained(path, config=_transformers_config(kind, config), dtype=dtype,
-                                                trust_remote_code=False, **options)
-        else:
-            module, info = kind.from_pretrained(path, torch_dtype=dtype, **options)
+        with _without_bars():
+            module, info = kind.from_pretrained(path, **options)
     except Exception as error:  # libraries raise errors of many types for a damaged file
         raise ModelFileError(f"{path}: no {kind.__name__} can be loaded from this folder ({_brief(error)}). Download it "
                              "again.") from error
-    missing = [*info.get("missing_keys", ()), *map(str, info.get("mismatched_keys", ()))]
-    if missing:
-        raise ModelFileError(f"{path}: {len(missing)} tensors of {kind.__name__} are missing or have another shape: "
-                             f"{first_of([*map(short, map(str, missing))])}. Download the folder again.")
+    if lacking := [*map(str, info.get("missing_keys", ())), *map(str, info.get("mismatched_keys", ()))]:
+        raise ModelFileError(f"{path}: {len(lacking)} tensors of {kind.__name__} are missing or have another shape: "
+                             f"{first_of([*map(short, lacking)])}. Download the folder again.")
     ready(module, "cpu")
     return module
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Within the block transformers draws no bars of its own into ours."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _without_values(folder: Path, name: str, kind: Any) -> Any:

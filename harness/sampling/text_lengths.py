@@ -57,6 +57,8 @@ def _of_one(phases: Sequence[Phase], texts: Mapping[str, TextState], grid: Grid)
         prompt = prompts[name]
         lengths: list[int] = []
         for text, steps in read:
+            if not text.positive:  # the texts are read by the folder's own pipeline
+                continue
             for words, negative in dict.fromkeys((of(prompt, POSITIVE, step), of(prompt, NEGATIVE, step)) for step in steps):
                 positive = text.positive[words]
                 lengths.append(len(positive.states))  # also of a cell with guidance, which may act at some of the steps alone

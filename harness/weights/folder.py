@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare.listing import first_of
+from harness.own_pipelines.classes import OWN
 from harness.weights.architectures import recognised_name
 from harness.weights.content import GGUF, content_of
 from harness.weights.diffusers_components import namings_of
@@ -35,6 +36,7 @@ _NETWORKS: Final = {"controlnet": "a ControlNet", "adapter": "a T2I-Adapter", "m
 _ELSEWHERE: Final = ("*", "snapshots/*", "*/*")
 """Where in a repository or a cache the folder of a model may be."""
 _MOST_LISTED: Final = 200
+_LONGEST_NAME: Final = 100
 _SUFFIXES: Final = (".safetensors", ".sft", ".ckpt", ".gguf")
 _QUANTIZED: Final = (".gguf", ".onnx")
 
@@ -156,6 +158,24 @@ def folder_metadata(path: Path) -> dict[str, str]:
     """The pipeline's own entries of model_index.json, as text."""
     index = path / "model_index.json"
     return {k: str(v) for k, v in read_json(index).items() if k.startswith("_")} if index.is_file() else {}
+
+
+def named_class(path: Path) -> str:
+    """The pipeline class that a folder's model_index.json names; "" without one, and for what is not the name of a class."""
+    index = path / "model_index.json"
+    if not index.is_file():
+        return ""
+    try:
+        name = read_json(index).get("_class_name")
+    except ModelFileError:
+        return ""
+    return name if isinstance(name, str) and name.isidentifier() and len(name) < _LONGEST_NAME else ""
+
+
+def own_class(path: Path) -> str:
+    """The same for a class by which the folder is sampled; "" for all others."""
+    name = named_class(path)
+    return name if name in OWN else ""
 
 
 def _places(folder: Path, component: str) -> dict[str, Place]:

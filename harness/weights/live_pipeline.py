@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.own_pipelines.loading import called_pipeline, own_pipeline, own_shape
 from harness.weights.diffusers_call import assembled, t5_positions
 from harness.weights.files import ModelFileError, read_json
 from harness.weights.live_module import components_of, load, ready, refuse_absence, refuse_disagreement
@@ -53,6 +52,8 @@ def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "
     import torch
 
     if model.pipeline:
+        from harness.own_pipelines.loading import own_pipeline
+
         return own_pipeline(model, config or model.path, device, homes)
     pipeline = _without_values(model, config, torch.device(device))
     for component, module in pipeline.parts.items():
@@ -73,6 +74,8 @@ def shape_pipeline(model: ModelFile, config: Path | None = None, homes: Mapping[
     import torch
 
     if model.pipeline:
+        from harness.own_pipelines.loading import own_shape
+
         return own_shape(model, config or model.path, homes)
     pipeline = _without_values(model, config, torch.device("meta"))
     for component, module in pipeline.parts.items():
@@ -88,6 +91,8 @@ def with_part(pipeline: Pipeline, component: str, module: Any) -> Pipeline:
     encoders = tuple(replace(e, module=module) if e.component == component else e for e in pipeline.encoders)
     changed = replace(pipeline, parts={**pipeline.parts, component: module}, encoders=encoders)
     if pipeline.own is not None:
+        from harness.own_pipelines.loading import called_pipeline
+
         return replace(changed, called=called_pipeline(changed))
     return replace(changed, called=assembled(changed)) if pipeline.called is not None else changed
 

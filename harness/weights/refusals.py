@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare.listing import first_of
-from harness.own_pipelines.classes import named_class, reason
+from harness.own_pipelines.classes import reason
 from harness.weights.files import ModelFileError
-from harness.weights.folder import is_bare
+from harness.weights.folder import is_bare, named_class
 from harness.weights.live_module import KINDS, way_out
 from harness.weights.model import ModelFile
 from harness.weights.pipeline import Pipeline, reads_mask

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from harness.declare.listing import first_of
-from harness.own_pipelines.classes import own_class
 from harness.weights.architectures import beside as possibly_beside
 from harness.weights.architectures import recognise
 from harness.weights.component import Component, Expected, read_component
@@ -17,7 +16,7 @@ from harness.weights.constants import is_harmless
 from harness.weights.ema import EMA_PREFIX
 from harness.weights.families import MARKERS, UnknownArchitectureError
 from harness.weights.files import ModelFileError, open_tensors
-from harness.weights.folder import denoiser_places, folder_metadata, unopened
+from harness.weights.folder import denoiser_places, folder_metadata, own_class, unopened
 from harness.weights.header_claims import short
 from harness.weights.known_files import most_probably
 from harness.weights.ldm import UNET_PREFIX
@@ -45,7 +44,9 @@ def open_any(path: Path, ema: bool = False, beside: Numbering | None = None) -> 
 
     Raises ModelFileError for anything that is not a model, and with `ema` for other architectures.
     """
-    pipeline = own_class(path) if path.is_dir() and not ema else ""
+    pipeline = own_class(path) if path.is_dir() else ""
+    if pipeline and ema:
+        raise ModelFileError(f"{path}: a folder of a {pipeline} has no EMA copy of its denoiser; expected one. Open it without EMA.")
     if pipeline and (model := structural(path)) is not None:
         return replace(model, pipeline=pipeline)
     try:

@@ -98,7 +98,8 @@ def _samplers() -> Rows:
         yield (f"`{name}`", code(SAMPLER_NAMES[name]), code(sampler.schedules), ", ".join(sampler.same_as),
                "" if sampler.eta is None else f"{sampler.eta:g}", "yes" if sampler.ancestral else "",
                {"once": "", "twice": "2", "plms": "1, in the first step 2"}[sampler.evaluations],
-               "flow models (Stable Diffusion 3, Flux)" if sampler.flow else "")
+               "" if not sampler.flow else "flow models (Stable Diffusion 3, Flux)" if sampler.scheduler else
+               "folders that their own pipeline samples")
 
 
 def _schedules() -> Rows:

@@ -1,0 +1,92 @@
+"""Folders that are not sampled by their own pipeline, and why: before a weight is read, and without running their code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import Candidate
+from harness.weights import ModelFileError, shape_pipeline
+from harness.weights.structural import open_any
+from tests.own_pipelines.own_bench import grid_for, prepared, sampled
+
+NAME = "PixArtSigmaPipeline"
+Folder = Callable[[str], Path]
+
+
+@pytest.fixture
+def folder(tiny_pipeline: Folder, tmp_path: Path) -> Path:
+    """A copy of a tiny folder."""
+    copied = tmp_path / "model"
+    shutil.copytree(tiny_pipeline(NAME), copied)
+    return copied
+
+
+def edit(file: Path, **entries: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **entries}))
+
+
+@pytest.mark.parametrize(("entry", "words"), [
+    ({"vae": ["os", "system"]}, "os.system"), ({"text_encoder": ["transformers", "AutoModel"]}, "transformers.AutoModel"),
+    ({"vae": ["diffusers", "hub_utils"]}, "hub_utils"), ({"tokenizer": ["my_code", "Tokenizer"]}, "my_code.Tokenizer"),
+    ({"scheduler": ["diffusers", "PixArtSigmaPipeline"]}, "PixArtSigmaPipeline"), ({"transformer": ["diffusers", "_x"]}, "_x"),
+    ({"vae": ["diffusers.models", "AutoencoderKL"]}, "diffusers.models"), ({"vae": ["builtins", "exec"]}, "exec")])
+def test_a_class_that_is_not_a_component_of_the_libraries_is_refused_by_name(folder: Path, entry: dict[str, Any],
+                                                                              words: str) -> None:
+    edit(folder / "model_index.json", **entry)
+    with pytest.raises(ModelFileError, match="No other code is run") as error:
+        shape_pipeline(open_any(folder))
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("WanPipeline", "videos"), ("QwenImageEditPipeline", "changes a picture"), ("KolorsPipeline", "sentencepiece"),
+    ("HunyuanImagePipeline", "guider"), ("FluxPriorReduxPipeline", "picture"), ("NobodysPipeline", "not one of diffusers'")])
+def test_a_pipeline_that_is_not_text_to_image_is_refused_by_its_name_and_reason(folder: Path, name: str, words: str) -> None:
+    edit(folder / "model_index.json", _class_name=name)
+    with pytest.raises(ModelFileError, match=name) as error:
+        shape_pipeline(open_any(folder))
+    assert words in str(error.value)
+    assert "merged" in str(error.value)
+
+
+def test_a_denoiser_that_is_not_that_of_its_config_is_refused(folder: Path) -> None:
+    edit(folder / "transformer" / "config.json", num_layers=1)
+    with pytest.raises(ModelFileError, match="not in the config"):
+        shape_pipeline(open_any(folder))
+
+
+def test_weights_beside_the_denoiser_are_safetensors_alone(folder: Path) -> None:
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").rename(folder / "vae" / "diffusion_pytorch_model.bin")
+    with pytest.raises(ModelFileError, match="no safetensors"):
+        shape_pipeline(open_any(folder))
+
+
+def test_a_component_that_lacks_a_tensor_is_not_filled_with_random_numbers(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "text_encoder" / "model.safetensors"
+    tensors = load_file(file)
+    tensors.pop(next(name for name in tensors if "layer_norm" in name))
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ModelFileError, match="1 tensors"):
+        prepared(Candidate(name="m", model=str(folder)), grid_for(NAME))
+
+
+def test_a_config_cannot_name_code_or_kernels_to_download(folder: Path) -> None:
+    before = sampled(folder, grid_for(NAME, seeds=(0,)))
+    edit(folder / "text_encoder" / "config.json", auto_map={"AutoModel": "evil.Model"}, _attn_implementation="someone/kernel",
+         attn_implementation="someone/kernel")
+    after = sampled(folder, grid_for(NAME, seeds=(0,)))
+    assert all((before[cell] == after[cell]).all() for cell in before)
+
+
+def test_a_safety_checker_is_not_loaded_and_this_is_said(folder: Path) -> None:
+    edit(folder / "model_index.json", feature_extractor=["transformers", "CLIPImageProcessor"])
+    made = prepared(Candidate(name="m", model=str(folder)), grid_for(NAME))
+    assert not any("feature_extractor" in note for row in made.coverage for note in row.notes)  # PixArt takes none at all
