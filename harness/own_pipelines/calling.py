@@ -63,6 +63,7 @@ def call_own(pipeline: Pipeline, call: OwnCall, scheduler: Any) -> np.ndarray[An
         cut = seen.tokenizers.problem
         if problem := f"a text is too long: {cut}" if cut else next(iter(not_as_asked(seen)), ""):
             raise OwnCallError(f"{pipeline.own.name}: {problem}")
+        images = images[..., :3] if pipeline.own.row.alpha else images
         if images.shape != (len(places), call.height, call.width, 3):
             raise OwnCallError(f"{pipeline.own.name} made images of the shape {list(images.shape)}; expected "
                                f"{[len(places), call.height, call.width, 3]}. Give width and height that it can make")

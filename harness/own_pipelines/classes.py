@@ -16,14 +16,16 @@ TRUE_SCALE: Final = "true_cfg_scale"
 class OwnClass:
     """How a pipeline is called. `guidance` is its argument for the guidance scale, "" where it takes none. A `distilled` model
     takes the number as a condition; all others steer away from the negative text, which the call takes if `negative`. `off` is
-    what is passed for guidance 1. `batches` says that several prompts go into one call. `settings` are arguments whose defaults
-    would change the text or the size."""
+    what is passed for guidance 1. `batches` says that several prompts go into one call. `alpha` says that the
+    images are transparent in places; the transparency is left out. `settings` are arguments whose defaults would change the text
+    or the size."""
 
     guidance: str = SCALE
     distilled: bool = False
     negative: bool = True
     off: float = 1.0
     batches: bool = True
+    alpha: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -68,7 +70,7 @@ OWN: Final[Mapping[str, OwnClass]] = {
     "PRXPixelPipeline": OwnClass(batches=False, settings=_IN_ITS_SIZE),
     "PixArtAlphaPipeline": OwnClass(settings={**_IN_ITS_SIZE, **_AS_WRITTEN}),
     "PixArtSigmaPipeline": OwnClass(settings={**_IN_ITS_SIZE, **_AS_WRITTEN}),
-    "QwenImage21Pipeline": OwnClass(guidance=TRUE_SCALE),
+    "QwenImage21Pipeline": OwnClass(guidance=TRUE_SCALE, batches=False, alpha=True),
     "QwenImagePipeline": OwnClass(guidance=TRUE_SCALE),
     "SanaPipeline": OwnClass(settings={**_IN_ITS_SIZE, **_AS_WRITTEN}),
     "SanaSprintPipeline": OwnClass(distilled=True, negative=False, settings={**_IN_ITS_SIZE, **_AS_WRITTEN}),
@@ -113,6 +115,7 @@ _BY_NAME: Final = (
     (r"Video|AnimateDiff|^Wan|SkyReels|^LTX|^Allegro|^Mochi|^Latte|^CogVideoX|^EasyAnimate|^Helios|^Cosmos|^ConsisID|^I2VGen|PIA"
      r"|^AnyFlow|^ChronoEdit|^LucyEdit|^SanaWM|T2V|I2V|TI2VA|FramePack|Framepack|HunyuanSkyreels|TextToVideo", _VIDEO),
     (r"Audio|^AceStep|Music|Spectrogram|^DanceDiffusion", "it makes sounds"),
+    (r"ModelEditing|Pix2PixZero", _OLD),
     (r"Inpaint|Fill|RePaint|PaintByExample", "it changes a part of a picture"),
     (r"Edit|Pix2Pix|Layered|DiffEdit|ImageVariation|CycleDiffusion", "it changes a picture"),
     (r"Img2Img|ImageToImage|Depth2Img|Emb2Emb|Kontext|Redux|Marigold|I2I", _PICTURE),
@@ -122,6 +125,7 @@ _BY_NAME: Final = (
     (r"PAG", "perturbed-attention guidance has options of its own; write the class without PAG into model_index.json"),
     (r"^AltDiff|^Amused|^BlipDiff|^KarrasVe|^ScoreSde|^Semantic|AttendAndExcite|GLIGEN|LDM3D|Panorama|Paradigms|SAG|^UniDiff"
      r"|^VQDiff|^Versatile", _OLD),
+    (r"Onnx|ONNX", "its weights are ONNX graphs"),
     (r"Modular", "a modular pipeline has no call of its own; give the folder of the whole model"),
 )
 

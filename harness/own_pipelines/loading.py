@@ -122,6 +122,8 @@ def _pipeline(model: ModelFile, folder: Path, read: Declared, parts: Mapping[str
 def _notes(read: Declared, parts: Mapping[str, Any]) -> list[str]:
     unchanged = [name for name in parts if name != DENOISER]
     notes = [f"sampled by diffusers' {read.kind.__name__}; from the folder, unchanged: {', '.join(unchanged)}"]
+    if OWN[read.kind.__name__].alpha:
+        notes.append("the transparency of its images is left out")
     if second := [name for name in unchanged if name in SECOND]:
         notes.append(f"{', '.join(second)} denoises too, and is neither merged nor adapted nor quantized with the other")
     if read.left_out:

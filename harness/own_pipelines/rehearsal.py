@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from inspect import signature
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,7 +44,7 @@ def rehearsed(pipeline: Pipeline, call: OwnCall) -> Rehearsed:
         if name.startswith("text_encoder"):
             # Past diffusers' own registering, which takes modules alone.
             object.__setattr__(called, name, _Encoder(getattr(called, name)))
-    problem = ""
+    problem, sizes = "", _sizes(called)
     with watched(on_host, call.prompts) as seen, _quiet():
         try:
             with torch.inference_mode():
@@ -54,8 +55,32 @@ def rehearsed(pipeline: Pipeline, call: OwnCall) -> Rehearsed:
                 problem = said
         except Exception:  # of any type, where the first value is missing
             pass
+    problem = problem or _other_size(sizes, call)
     return Rehearsed(problem=problem or next(iter(not_as_asked(seen)), ""), too_long=seen.tokenizers.problem,
                      in_part=seen.tokenizers.in_part)
+
+
+def _sizes(called: Any) -> list[tuple[int, int]]:
+    """The (height, width) that a pipeline makes its noise for, once it is called."""
+    sizes: list[tuple[int, int]] = []
+    make = getattr(called, "prepare_latents", None)
+    if make is not None and {"height", "width"} <= signature(make).parameters.keys():
+        def prepare(*args: Any, **kwargs: Any) -> Any:
+            given = signature(make).bind(*args, **kwargs).arguments
+            sizes.append((int(given["height"]), int(given["width"])))
+            return make(*args, **kwargs)
+
+        called.prepare_latents = prepare
+    return sizes
+
+
+def _other_size(sizes: Sequence[tuple[int, int]], call: OwnCall) -> str:
+    """What is wrong with noise for another size. It may be counted in pixels, or in latents."""
+    for height, width in sizes:
+        by, rest = divmod(call.height, max(height, 1))
+        if by < 1 or rest or by * width != call.width:
+            return f"it makes images of {width} x {height} in place of {call.width} x {call.height}; give this size"
+    return ""
 
 
 class _Encoder:

@@ -15,13 +15,13 @@ class Sampler:
     """`scheduler` is a class of diffusers, or of this folder; `settings` override the checkpoint's own scheduler config.
 
     An `ancestral` sampler draws new noise at its steps, from each image's own generator. A `flow` sampler is for models trained
-    by flow matching (Stable Diffusion 3, Flux), which take no other. "own", which has no class, is the scheduler of
-    a model's folder. With `sends`, diffusers sends numbers or noise to the device at every step. `levels` says how the scheduler is given the noise levels of a schedule: "" if it takes none. `discards` says
-    that A1111 and ComfyUI ask for one step more and leave out the last level but one. `evaluations` is how often the denoiser
-    runs: once or twice a step, or "plms": once, and twice in the first. `eta` is the default of a sampler that has that knob.
-    `most_steps` is how many different steps its own timesteps have with the configs of Stable Diffusion, whose first one of 1000
-    is 1000, beyond the last that a model knows. `zero_snr` says that it can begin at pure noise. `same_as` names the tools whose
-    steps are these, given equal levels.
+    by flow matching (Stable Diffusion 3, Flux), which take no other. "own", which has no class, is the scheduler of a model's
+    folder. With `sends`, diffusers sends numbers or noise to the device at every step. `levels` says how the scheduler is given
+    the noise levels of a schedule: "" if it takes none. `discards` says that A1111 and ComfyUI ask for one step more and leave
+    out the last level but one. `evaluations` is how often the denoiser runs: once or twice a step, or "plms": once, and twice in
+    the first. `eta` is the default of a sampler that has that knob. `most_steps` is how many different steps its own timesteps
+    have with the configs of Stable Diffusion, whose first one of 1000 is 1000, beyond the last that a model knows. `zero_snr`
+    says that it can begin at pure noise. `same_as` names the tools whose steps are these, given equal levels.
     """
 
     scheduler: str

@@ -46,7 +46,7 @@ def open_any(path: Path, ema: bool = False, beside: Numbering | None = None) -> 
     """
     pipeline = own_class(path) if path.is_dir() else ""
     if pipeline and ema:
-        raise ModelFileError(f"{path}: a folder of a {pipeline} has no EMA copy of its denoiser; expected one. Open it without EMA.")
+        raise ModelFileError(f"{path}: a folder of {pipeline} has no EMA copy; expected one of its denoiser. Remove ema.")
     if pipeline and (model := structural(path)) is not None:
         return replace(model, pipeline=pipeline)
     try:

@@ -24,8 +24,10 @@ def grid_for(name: str, **fields: Any) -> Grid:
     """A small grid that a pipeline class takes; `fields` in place of its own."""
     row, call = OWN[name], TINY[name].call
     prompts = PROMPTS if row.negative else tuple(Prompt(id=p.id, text=p.text) for p in PROMPTS)
+    large = call.get("width", 32) > 64
     scales = (1.0, 3.0) if row.guidance else (1.0,)
-    return Grid(**{"prompts": prompts, "seeds": (0, 1), "guidance_scales": scales, "sampler": "own", "steps": 2,
+    seeds = (0,) if large else (0, 1)
+    return Grid(**{"prompts": prompts, "seeds": seeds, "guidance_scales": scales, "sampler": "own", "steps": 2,
                    "width": call.get("width", 32), "height": call.get("height", 32), "batch_size": 4, **fields})
 
 
@@ -60,7 +62,7 @@ def by_diffusers(pipe: Any, grid: Grid, cell: Cell) -> np.ndarray[Any, Any]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cell.noise_seed)
         result = pipe(**given)[0]
-    levels: np.ndarray[Any, Any] = (np.asarray(result)[0] * 255).round().astype(np.uint8)
+    levels: np.ndarray[Any, Any] = (np.asarray(result)[0, ..., :3] * 255).round().astype(np.uint8)
     return levels
 
 
