@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from harness.weights.codes import BITS, FLOATS, Beside, Codes, Header, Layer, codes_bytes, layer, size, sound_shape
-from harness.weights.safetensors_header import StoredTensor
 
 STATE: Final = ".quant_state.bitsandbytes__"
 _DTYPES: Final = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -79,18 +78,11 @@ def _int8(header: Header, name: str) -> Layer:
         raise header.refuse(weight, f"is {codes.stored.dtype} {list(codes.stored.shape)}, and {name!r} makes it int8 codes of "
                             "bitsandbytes; expected an I8 matrix")
     header.expect(scales, FLOATS, rows, (*rows, 1), (1, *rows))
-    if form in header.stored and _byte(header, header.stored[form]) != 0:
+    if form in header.stored and header.data(form, 1) != b"\0":
         raise header.refuse(form, "states a layout for a certain GPU; expected 0, whole rows")
     return layer(weight, "F32", codes.stored.shape, Codes(
         type="int8", offset=codes.stored.offset or 0, bytes=size(codes, scales), source=weight, scales=scales,
         block=codes.stored.shape[1], factor=_PER_STEP), also=(form,))
-
-
-def _byte(header: Header, stored: StoredTensor) -> int:
-    if stored.bytes != 1 or stored.offset is None:
-        return -1
-    header.file.seek(stored.offset)
-    return header.file.read(1)[0]
 
 
 def _short(value: object) -> str:

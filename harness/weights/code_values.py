@@ -44,7 +44,7 @@ def read_codes(path: Path, tensor: StoredTensor) -> Tensor:
     values = torch.empty(count, dtype=_DTYPES[tensor.dtype])
     decode = _decoder(codes)
     with path.open("rb") as file:
-        scales = _scales(path, file, tensor.shape, codes)
+        scales = _scales(tensor.shape, codes)
         block = codes.block or count
         step = _AT_ONCE // block * block or _AT_ONCE  # either way whole bytes, and whole groups of rotated values
         for begin in range(0, count, step):
@@ -89,28 +89,28 @@ def _rotated(values: Tensor, size: int) -> Tensor:
     return whole
 
 
-def _scales(path: Path, file: BufferedReader, shape: tuple[int, ...], codes: Codes) -> Tensor:
+def _scales(shape: tuple[int, ...], codes: Codes) -> Tensor:
     """The scales of the blocks in float32, in the order of the weight."""
     table = codes.nested.get("table")
     if table is not None:
-        stated = _raw(path, file, table).float()
+        stated = _raw(table).float()
         if not torch.allclose(stated, torch.tensor(_TABLES[codes.type]), atol=1e-4, rtol=0.0):
-            raise ModelFileError(f"{path}: {table.name!r} holds other numbers than the 16 values of {codes.type}. Download it "
-                                 "again.")
-    raw = _raw(path, file, codes.scales)
+            raise ModelFileError(f"{table.path}: {table.name!r} holds other numbers than the 16 values of {codes.type}. Download "
+                                 "it again.")
+    raw = _raw(codes.scales)
     if "values" in codes.nested:
-        factors = _raw(path, file, codes.nested["scales"])
-        raw = _raw(path, file, codes.nested["values"])[raw.int()] * _spread(factors, 0, len(raw), codes.nested_block)
+        factors = _raw(codes.nested["scales"])
+        raw = _raw(codes.nested["values"])[raw.int()] * _spread(factors, 0, len(raw), codes.nested_block)
         raw = raw + torch.tensor(codes.nested_offset, dtype=torch.float32)
     if codes.scales.stored.dtype in ("U8", "F8_E8M0") and "values" not in codes.nested:
         raw = raw.view(torch.float8_e4m3fn) if codes.type == "nvfp4" else _powers(raw, codes.zero_is_zero)
     scales = _straight(raw.float(), shape, codes.block) if codes.swizzled else raw.float()
     if codes.over is not None:
-        whole = _raw(path, file, codes.over).float()
+        whole = _raw(codes.over).float()
         scales = scales / whole if codes.divided else whole * scales
     if not bool(torch.isfinite(scales).all()):
-        raise ModelFileError(f"{path}: {codes.scales.name!r} gives NaN or infinite values as scales; expected numbers. Download "
-                             "it again.")
+        raise ModelFileError(f"{codes.scales.path}: {codes.scales.name!r} gives NaN or infinite values as scales; expected "
+                             "numbers. Download it again.")
     return scales
 
 
@@ -130,9 +130,10 @@ def _straight(scales: Tensor, shape: tuple[int, ...], block: int) -> Tensor:
     return tiles.reshape(down * 128, across * 4)[:rows, :columns].reshape(-1)
 
 
-def _raw(path: Path, file: BufferedReader, what: Beside) -> Tensor:
+def _raw(what: Beside) -> Tensor:
     """A tensor as it is stored, flat."""
-    data = _read(path, file, what.stored.offset or 0, what.stored.bytes)
+    with what.path.open("rb") as file:
+        data = _read(what.path, file, what.stored.offset or 0, what.stored.bytes)
     return torch.frombuffer(data, dtype=_DTYPES[what.stored.dtype])
 
 

@@ -3,52 +3,59 @@ stand for, and what only belongs to codes goes with them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from harness.weights.bitsandbytes_layers import LEFT_OVER, SCB, STATE, bitsandbytes_layers
-from harness.weights.codes import INSTEAD, Header, Layer
+from harness.weights.codes import INSTEAD, Header, Layer, Shard
 from harness.weights.comfy_layers import DESCRIBED, HEADER, comfy_layers, without
 from harness.weights.packed_layers import NAMES, PACKED_WEIGHT, compressed_layers, torchao_layers
 from harness.weights.safetensors_header import ModelFileError, StoredTensor
 
 _SIGNS: Final = (SCB, DESCRIBED, PACKED_WEIGHT, ".weight_scale")
-Stored = Mapping[str, StoredTensor]
 
 
-def with_values(path: Path, stored: Stored, metadata: Mapping[str, str]) -> tuple[Stored, Mapping[str, str]]:
-    """The tensors and the header texts of a file without its codes. Raises ModelFileError, naming the tensor, for codes that do
-    not fit together or stand for nothing."""
+def with_values(shards: Sequence[Shard]) -> list[Shard]:
+    """The files of a component without their codes: the weights that these stand for are in the files of the codes. Raises
+    ModelFileError, naming the tensor, for codes that do not fit together or stand for nothing."""
+    stored = {name: tensor for shard in shards for name, tensor in shard.stored.items()}
+    homes = {name: shard.path for shard in shards for name in shard.stored}
     layers: dict[str, Layer] = {}
-    if HEADER in metadata or NAMES in metadata or any(STATE in name or name.endswith(_SIGNS) for name in stored):
-        with path.open("rb") as file:
-            header = Header(path=path, stored=stored, metadata=metadata, file=file)
-            for layer in (*bitsandbytes_layers(header), *comfy_layers(header), *torchao_layers(header)):
-                _add(path, layers, layer, stored)
-            taken = {name for layer in layers.values() for name in layer.used}
-            rest = {name: tensor for name, tensor in stored.items() if name not in taken}
-            for layer in compressed_layers(Header(path=path, stored=rest, metadata={}, file=file)):
-                _add(path, layers, layer, stored)
-    by_codes = {name: layer for layer in layers.values() for name in layer.used}
+    if any({HEADER, NAMES} & shard.metadata.keys() for shard in shards) or any(
+            STATE in name or name.endswith(_SIGNS) for name in stored):
+        header = Header(stored=stored, homes=homes, texts=tuple(shard.metadata for shard in shards))
+        for layer in (*bitsandbytes_layers(header), *comfy_layers(header), *torchao_layers(header)):
+            _add(layers, layer, header)
+        taken = {name for layer in layers.values() for name in layer.used}
+        rest = {name: tensor for name, tensor in stored.items() if name not in taken}
+        for layer in compressed_layers(replace(header, stored=rest)):
+            _add(layers, layer, header)
+    return [_changed(shard, layers) for shard in shards]
+
+
+def _changed(shard: Shard, layers: Mapping[str, Layer]) -> Shard:
+    by_codes = {layer.source: layer for layer in layers.values()}
+    used = {name for layer in layers.values() for name in layer.used}
     values: dict[str, StoredTensor] = {}
-    for name, tensor in stored.items():
-        if name not in by_codes:
-            _refuse_left_over(path, name, tensor)
+    for name, tensor in shard.stored.items():
+        if name in by_codes:
+            values[by_codes[name].name] = by_codes[name].tensor
+        elif name not in used:
+            _refuse_left_over(shard.path, name, tensor)
             values[name] = tensor
-        else:
-            values.setdefault(by_codes[name].name, by_codes[name].tensor)
-    texts = dict(metadata)
+    texts = dict(shard.metadata)
     if HEADER in texts and layers:
         text = without(texts.pop(HEADER), set(layers))
         texts |= {HEADER: text} if text else {}
-    return values, texts
+    return replace(shard, stored=values, metadata=texts, gone=used & shard.stored.keys() - values.keys())
 
 
-def _add(path: Path, layers: dict[str, Layer], layer: Layer, stored: Stored) -> None:
-    if layer.name in layers or (layer.name in stored and layer.name not in layer.used):
-        raise ModelFileError(f"{path}: {layer.name!r} is in the file twice, as a weight and in codes; expected one of them. "
-                             f"{INSTEAD}.")
+def _add(layers: dict[str, Layer], layer: Layer, header: Header) -> None:
+    if layer.name in layers or (layer.name in header.stored and layer.name not in layer.used):
+        raise ModelFileError(f"{header.homes[layer.source]}: {layer.name!r} is in the file twice, as a weight and in codes; "
+                             f"expected one of them. {INSTEAD}.")
     layers[layer.name] = layer
 
 

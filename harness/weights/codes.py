@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from harness.weights.safetensors_header import MAX_DIMENSIONS, ModelFileError, Packed, StoredTensor
 
@@ -23,11 +23,22 @@ BITS: Final[Mapping[str, int]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One of the safetensors files of a component: its tensors, its header's texts, and the names of what was in codes."""
+
+    path: Path
+    stored: Mapping[str, StoredTensor]
+    metadata: Mapping[str, str]
+    gone: Collection[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Beside:
-    """A tensor that belongs to the codes of a weight, by its name in the file."""
+    """A tensor that belongs to the codes of a weight: its name, and the file that has it, which may be another shard."""
 
     name: str
     stored: StoredTensor
+    path: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,48 +69,56 @@ class Codes(Packed):
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A weight in codes: its name, the tensor as which it is read, and the names of all that the file has of it."""
+    """A weight in codes: its name, the name of its codes, the tensor as which it is read, and the names of all that belongs to
+    it."""
 
     name: str
+    source: str
     tensor: StoredTensor
     used: Collection[str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """The header of an open safetensors file."""
+    """The headers of the files of a component: all their tensors, the file of each, and the texts of each file."""
 
-    path: Path
     stored: Mapping[str, StoredTensor]
-    metadata: Mapping[str, str]
-    file: BinaryIO = field(repr=False)
+    homes: Mapping[str, Path]
+    texts: tuple[Mapping[str, str], ...]
 
     def beside(self, name: str, of: str) -> Beside:
-        """The tensor `name`, which codes need. Raises ModelFileError if the file lacks it."""
+        """The tensor `name`, which codes need. Raises ModelFileError if the files lack it."""
         if name not in self.stored:
-            raise ModelFileError(f"{self.path}: lacks {name!r}, without which {of!r} cannot be dequantised; expected both in one "
-                                 f"file. Download it again. {INSTEAD}.")
-        return Beside(name=name, stored=self.stored[name])
+            path = self.homes.get(of, next(iter(self.homes.values())))
+            raise ModelFileError(f"{path}: lacks {name!r}, without which {of!r} cannot be dequantised; expected both. Download "
+                                 f"it again. {INSTEAD}.")
+        return Beside(name=name, stored=self.stored[name], path=self.homes[name])
 
     def expect(self, what: Beside, dtypes: Collection[str], *shapes: tuple[int, ...]) -> None:
         """Raises ModelFileError unless the tensor has one of these dtypes and shapes."""
         if what.stored.dtype not in dtypes or what.stored.shape not in shapes:
-            raise ModelFileError(f"{self.path}: {what.name!r} is {what.stored.dtype} {list(what.stored.shape)}; expected "
+            raise ModelFileError(f"{what.path}: {what.name!r} is {what.stored.dtype} {list(what.stored.shape)}; expected "
                                  f"{' or '.join(dtypes)} {' or '.join(str(list(shape)) for shape in dict.fromkeys(shapes))}, as "
                                  f"its weight needs. Download it again. {INSTEAD}.")
 
     def refuse(self, name: str, why: str) -> ModelFileError:
         """The error about a layer that cannot be read."""
-        return ModelFileError(f"{self.path}: {name!r} {why}. {INSTEAD}.")
+        path = self.homes.get(name, next(iter(self.homes.values())))
+        return ModelFileError(f"{path}: {name!r} {why}. {INSTEAD}.")
+
+    def data(self, name: str, most: int) -> bytes:
+        """The bytes of a tensor; none of one with more than `most`."""
+        stored = self.stored[name]
+        if stored.bytes > most or stored.offset is None:
+            return b""
+        with self.homes[name].open("rb") as file:
+            file.seek(stored.offset)
+            return file.read(stored.bytes)
 
     def description(self, name: str) -> dict[str, Any]:
         """The JSON object in the bytes of a tensor. Raises ModelFileError for anything else."""
-        stored, data = self.stored[name], b""
-        if stored.dtype in ("U8", "I8") and stored.bytes <= _MOST_BYTES and stored.offset is not None:
-            self.file.seek(stored.offset)
-            data = self.file.read(stored.bytes)
         try:
-            described = json.loads(data)
+            described = json.loads(self.data(name, _MOST_BYTES)) if self.stored[name].dtype in ("U8", "I8") else None
         except (ValueError, RecursionError):
             described = None
         if not isinstance(described, dict):
@@ -110,7 +129,7 @@ class Header:
 def layer(name: str, dtype: str, shape: tuple[int, ...], codes: Codes, also: Collection[str] = ()) -> Layer:
     """A weight of this shape with values of this dtype; `also` are names that go with its codes and change no value."""
     parts = [codes.scales, *codes.nested.values(), *([codes.over] if codes.over else [])]
-    return Layer(name=name, tensor=StoredTensor(dtype=dtype, shape=shape, packed=codes),
+    return Layer(name=name, source=codes.source, tensor=StoredTensor(dtype=dtype, shape=shape, packed=codes),
                  used={codes.source, *(part.name for part in parts), *also})
 
 

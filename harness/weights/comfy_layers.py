@@ -57,7 +57,8 @@ def _descriptions(header: Header) -> Iterator[tuple[str, Any]]:
     inside = [name for name in header.stored if name.endswith(DESCRIBED)]
     for name in inside:
         yield name.removesuffix(DESCRIBED), header.description(name)
-    if not (layers := described_layers(header.metadata.get(HEADER, ""))):
+    layers = {path: said for text in header.texts for path, said in described_layers(text.get(HEADER, "")).items()}
+    if not layers:
         return
     # The header may name layers with the component's prefix or without.
     ends: dict[str, str] = {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.records.file_version import FileVersion, refuse_other_version, version_of
 from harness.weights.coded_tensors import with_values
+from harness.weights.codes import Shard
 from harness.weights.content import GGUF, PICKLE, SAFETENSORS, content_of, trouble_of
 from harness.weights.gguf_header import read_gguf_header
 from harness.weights.pickles import TORCH_NAMES, load_pickle
@@ -32,7 +33,7 @@ _SMALL: Final = 2 ** 24
 class TensorFile:
     """An opened file: the tensors it declares, in the order of their data, and for a pickle the loaded tensors
     (memory-mapped if the format allows). `kind` is what it is, SAFETENSORS, PICKLE or GGUF; `version` is that of the file when it
-    was opened."""
+    was opened. `gone` are the names of codes and scales in it, in whose place `stored` has the weights that they stand for."""
 
     path: Path
     stored: Mapping[str, StoredTensor]
@@ -40,6 +41,7 @@ class TensorFile:
     loaded: Mapping[str, Tensor] | None = field(default=None, repr=False)
     version: FileVersion | None = None
     kind: str = SAFETENSORS
+    gone: Collection[str] = ()
 
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
         """The named tensors on the CPU, in their stored dtypes, packed ones dequantised. They may be views of the mapped file,
@@ -116,13 +118,27 @@ def open_tensors(path: Path) -> TensorFile:
 
     Raises ModelFileError, also for Git LFS pointers, web pages and other files that are not of tensors.
     """
+    return open_shards([path])[0]
+
+
+def open_shards(paths: Sequence[Path]) -> list[TensorFile]:
+    """Opens the files of one component in this way: the scales of codes may be in another of them."""
+    files = [_opened(path) for path in paths]
+    shards = with_values([Shard(path=file.path, stored=file.stored, metadata=file.metadata) for file in files
+                          if file.kind == SAFETENSORS])
+    by_path = {shard.path: shard for shard in shards}
+    return [replace(file, stored=by_path[file.path].stored, metadata=by_path[file.path].metadata, gone=by_path[file.path].gone)
+            if file.path in by_path else file for file in files]
+
+
+def _opened(path: Path) -> TensorFile:
     try:
         content = content_of(path)
         if wrong := trouble_of(content):
             raise ModelFileError(f"{path}: {wrong}")
         version = version_of(path)
         if content.kind == SAFETENSORS:
-            stored, metadata = with_values(path, *read_header(path))
+            stored, metadata = read_header(path)
             return TensorFile(path=path, stored=stored, metadata=metadata, version=version)
         if content.kind == GGUF:
             stored, metadata = read_gguf_header(path)

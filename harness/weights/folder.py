@@ -21,7 +21,7 @@ from harness.weights.families import (
     refusal,
     refuse_other_architecture,
 )
-from harness.weights.files import ModelFileError, open_tensors, read_json
+from harness.weights.files import ModelFileError, open_shards, read_json
 from harness.weights.header_claims import short
 from harness.weights.model import PARTS
 from harness.weights.safetensors_header import StoredTensor
@@ -187,8 +187,9 @@ def _places(folder: Path, component: str) -> dict[str, Place]:
 def _read_files(folder: Path, stems: tuple[str, ...]) -> dict[str, Place]:
     paths, index = _part_files(folder, stems)
     places: dict[str, Place] = {}
-    for path in paths:
-        file = open_tensors(path)
+    files = open_shards(paths)
+    gone = {without_wrapping(name) for file in files for name in file.gone}
+    for path, file in zip(paths, files, strict=True):
         if one_tensor := twice_named(file.stored):
             raise ModelFileError(f"{path}: {one_tensor}.")
         names = {without_wrapping(source): source for source in file.stored}
@@ -197,7 +198,7 @@ def _read_files(folder: Path, stems: tuple[str, ...]) -> dict[str, Place]:
         places.update({name: Place(file=file, source=source) for name, source in names.items()})
     for name, shard in index.items():
         plain = without_wrapping(name)
-        if plain not in places or places[plain].file.path.name != shard:
+        if plain not in gone and (plain not in places or places[plain].file.path.name != shard):
             raise ModelFileError(f"{folder}: the index says that {name!r} is in {shard}, which does not hold it. "
                                  "Download the folder again.")
     return places

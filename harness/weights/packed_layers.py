@@ -16,6 +16,7 @@ NAMES: Final = "tensor_names"
 _TYPES: Final = ("MXTensor", "NVFP4Tensor", "Float8Tensor", "Int8Tensor")
 _DTYPES: Final = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _FP8: Final = {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
+_MOST_ZEROS: Final = 1 << 26
 _EXPONENTS: Final = ("U8", "F8_E8M0")
 
 
@@ -23,13 +24,13 @@ def compressed_layers(header: Header) -> Iterator[Layer]:
     """The layers of compressed-tensors. Raises ModelFileError, naming the tensor, for what does not fit together."""
     for name, stored in header.stored.items():
         if name.endswith(PACKED_WEIGHT) and stored.dtype == "U8" and len(stored.shape) == 2:
-            yield _fp4(header, name.removesuffix(PACKED_WEIGHT), Beside(name=name, stored=stored))
+            yield _fp4(header, name.removesuffix(PACKED_WEIGHT), header.beside(name, name))
         elif name.endswith(".weight") and stored.dtype == "F8_E4M3" and len(stored.shape) == 2 and stored.bytes:
             scales = header.stored.get(f"{name}_scale")
             if scales is not None and scales.dtype == "U8" and scales.shape == (stored.shape[0], stored.shape[1] / 32):
                 yield layer(name, "BF16", stored.shape, Codes(
                     type="mxfp8", offset=stored.offset or 0, bytes=size(stored, scales), source=name, block=32,
-                    scales=Beside(name=f"{name}_scale", stored=scales)), also=(f"{name.removesuffix('.weight')}.input_scale",))
+                    scales=header.beside(f"{name}_scale", name)), also=(f"{name.removesuffix('.weight')}.input_scale",))
 
 
 def _fp4(header: Header, path: str, codes: Beside) -> Layer:
@@ -37,7 +38,7 @@ def _fp4(header: Header, path: str, codes: Beside) -> Layer:
     if f"{path}.weight_zero_point" in header.stored:
         raise header.refuse(f"{path}.weight_zero_point", "shifts 4-bit codes; expected symmetric ones")
     whole = f"{path}.weight_global_scale"
-    over = Beside(name=whole, stored=header.stored[whole]) if whole in header.stored else None
+    over = header.beside(whole, weight) if whole in header.stored else None
     kind, group, dtypes = ("nvfp4", 16, ("F8_E4M3",)) if over else ("mxfp4", 32, _EXPONENTS)
     shape = (codes.stored.shape[0], 2 * codes.stored.shape[1])
     if 0 in shape or shape[1] % group:
@@ -54,8 +55,8 @@ def _fp4(header: Header, path: str, codes: Beside) -> Layer:
 
 def torchao_layers(header: Header) -> Iterator[Layer]:
     """The layers of torchao's tensors. Raises ModelFileError, naming the tensor, for a type that is not read."""
-    for name in _names(header.metadata.get(NAMES, "")):
-        said = _object(header.metadata.get(name, ""))
+    for name, text in ((name, texts.get(name, "")) for texts in header.texts for name in _names(texts.get(NAMES, ""))):
+        said = _object(text)
         kind, attributes = said.get("_type"), said.get("_data")
         path, _, leaf = name.rpartition(".")
         prefix = f"{path}._{leaf}_" if path else f"_{leaf}_"
@@ -80,7 +81,7 @@ def _of_torchao(header: Header, name: str, prefix: str, said: Mapping[str, Any])
         raise header.refuse(codes.name, f"is {stored.dtype} {list(stored.shape)} with blocks of "
                             f"{ascii(said.get('block_size'))[:60]}; expected whole blocks of a matrix")
     over = f"{prefix}per_tensor_scale"
-    whole = Beside(name=over, stored=header.stored[over]) if over in header.stored else None
+    whole = header.beside(over, name) if over in header.stored else None
     if whole:
         header.expect(whole, FLOATS, (), (1,))
     swizzled = said.get("is_swizzled_scales") is True
@@ -112,11 +113,8 @@ def _rows(block: tuple[int, ...] | None, shape: tuple[int, ...]) -> int | None:
 
 
 def _all_zero(header: Header, name: str) -> bool:
-    stored = header.stored[name]
-    if stored.offset is None:
-        return False
-    header.file.seek(stored.offset)
-    return stored.bytes < 1 << 26 and not any(header.file.read(stored.bytes))
+    data = header.data(name, _MOST_ZEROS)
+    return bool(data) and not any(data)
 
 
 def _names(text: str) -> list[str]:

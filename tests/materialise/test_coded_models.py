@@ -3,6 +3,7 @@ written has 16 bits."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,27 @@ def test_a_model_of_unknown_architecture_in_codes_is_merged_by_its_names(layers,
     write(tmp_path / "b.safetensors", file)
     out = made_file(tmp_path, merge(parts=("transformer",)))
     assert all(is_mean(out[name], a[name], values[name], torch.bfloat16) for name in names)
+
+
+def test_the_scales_of_codes_may_be_in_another_shard(tmp_path):
+    """Shards are filled in the order of the names, whatever belongs together."""
+    names = ("blocks.0.attn.q.weight", "blocks.0.ffn.w1.weight", "head.weight")
+    file, values = nf4({name: torch.randn(8, 16, generator=torch.Generator().manual_seed(1)) for name in names},
+                       ("blocks.0.attn.q", "blocks.0.ffn.w1"))
+    shards = {name: f"diffusion_pytorch_model-0000{1 + (number > 1)}-of-00002.safetensors" for number, name in enumerate(file)}
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for shard in set(shards.values()):
+        write(folder / shard, {name: file[name] for name in file if shards[name] == shard})
+    (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    write(tmp_path / "b.safetensors", values)
+    assert main(["merge", "--a", str(folder), "--b", f"{tmp_path}/b.safetensors", "--alpha", "0.5", "--dtype", "fp32", "-o",
+                 f"{tmp_path}/out.safetensors"]) == 0
+    out = load_file(tmp_path / "out.safetensors")
+    assert out.keys() == values.keys()
+    assert all(torch.equal(out[name], values[name]) for name in values)
+    (folder / shards["blocks.0.attn.q.weight.absmax"]).unlink()
+    assert main(["inspect", str(folder)]) == 1
 
 
 def test_inspect_names_the_format_and_the_shape_of_the_values(tmp_path, capsys):
