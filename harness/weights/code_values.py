@@ -46,7 +46,8 @@ def read_codes(path: Path, tensor: StoredTensor) -> Tensor:
     with path.open("rb") as file:
         scales = _scales(tensor.shape, codes)
         block = codes.block or count
-        step = _AT_ONCE // block * block or _AT_ONCE  # either way whole bytes, and whole groups of rotated values
+        # Whole bytes, and whole groups of rotated values.
+        step = _AT_ONCE // (2 * block) * 2 * block or _AT_ONCE
         for begin in range(0, count, step):
             end = min(begin + step, count)
             first, last = (begin * BITS[codes.type] // 8, codes_bytes(codes.type, end))

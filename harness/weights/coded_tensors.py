@@ -12,7 +12,7 @@ from harness.weights.bitsandbytes_layers import LEFT_OVER, SCB, STATE, bitsandby
 from harness.weights.codes import INSTEAD, Header, Layer, Shard
 from harness.weights.comfy_layers import DESCRIBED, HEADER, comfy_layers, without
 from harness.weights.packed_layers import NAMES, PACKED_WEIGHT, compressed_layers, torchao_layers
-from harness.weights.safetensors_header import ModelFileError, StoredTensor
+from harness.weights.safetensors_header import EXPONENTS, ModelFileError, StoredTensor
 
 _SIGNS: Final = (SCB, DESCRIBED, PACKED_WEIGHT, ".weight_scale")
 
@@ -63,6 +63,6 @@ def _refuse_left_over(path: Path, name: str, tensor: StoredTensor) -> None:
     if name.endswith(LEFT_OVER) and "." in name:
         raise ModelFileError(f"{path}: {name!r} belongs to a layer quantized by bitsandbytes, of which the file lacks the "
                              f"codes or the quant_state; expected all of a layer in one file. Download it again. {INSTEAD}.")
-    if tensor.dtype == "F8_E8M0":
+    if tensor.dtype == EXPONENTS:
         raise ModelFileError(f"{path}: {name!r} holds scales of MX codes (F8_E8M0), and the file does not say of which; expected "
                              f"ComfyUI's or torchao's description of the layer. {INSTEAD}.")

@@ -138,7 +138,7 @@ def _opened(path: Path) -> TensorFile:
             raise ModelFileError(f"{path}: {wrong}")
         version = version_of(path)
         if content.kind == SAFETENSORS:
-            stored, metadata = read_header(path)
+            stored, metadata = read_header(path, exponents=True)
             return TensorFile(path=path, stored=stored, metadata=metadata, version=version)
         if content.kind == GGUF:
             stored, metadata = read_gguf_header(path)

@@ -76,8 +76,9 @@ def _of_torchao(header: Header, name: str, prefix: str, said: Mapping[str, Any])
     block = said.get("block_size")
     if kind in ("int8_tensorwise", *_FP8.values()):
         block = _rows(sound_shape(block), shape)
-    if not kind or not dtype or len(shape) < 2 or 0 in shape or type(block) is not int or (block and shape[-1] % block and
-                                                                                           block != math.prod(shape[1:])):
+    elif type(block) is not int or block < 1 or not shape or shape[-1] % block:
+        block = None
+    if not kind or not dtype or len(shape) < 2 or 0 in shape or block is None:
         raise header.refuse(codes.name, f"is {stored.dtype} {list(stored.shape)} with blocks of "
                             f"{ascii(said.get('block_size'))[:60]}; expected whole blocks of a matrix")
     over = f"{prefix}per_tensor_scale"

@@ -13,9 +13,11 @@ from shlex import quote
 from typing import Any, Final
 
 DTYPE_BYTES: Final = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
     "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
 }
+EXPONENTS: Final = "F8_E8M0"
+"""The dtype of scales that are powers of two; no weight has it."""
 _MAX_HEADER_BYTES: Final = 100_000_000  # the safetensors library's limit
 MAX_TENSORS: Final = 100_000  # twenty times what the largest model with its EMA copy has
 MAX_DIMENSIONS: Final = 8
@@ -51,11 +53,12 @@ class StoredTensor:
         """The number of bytes of its values in the file."""
         if self.packed is not None:
             return self.packed.bytes
-        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+        return math.prod(self.shape) * DTYPE_BYTES.get(self.dtype, 1)
 
 
-def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """The tensors that a safetensors header declares, in the order of their data, and its metadata.
+def read_header(path: Path, exponents: bool = False) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """The tensors that a safetensors header declares, in the order of their data, and its metadata; with `exponents`, they may be
+    scales of MX codes.
 
     Raises ModelFileError unless every tensor is inside the file, has the size of its shape and dtype, and neither overlaps
     another nor leaves a gap.
@@ -76,7 +79,8 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     if len(header) > MAX_TENSORS:
         raise ModelFileError(f"{path}: declares {len(header)} tensors; expected at most {MAX_TENSORS}, more than any model has. "
                              "Give the model itself.")
-    spans = {name: _span(path, name, entry, 8 + length) for name, entry in header.items()}
+    dtypes = DTYPE_BYTES | {EXPONENTS: 1} if exponents else DTYPE_BYTES
+    spans = {name: _span(path, name, entry, 8 + length, dtypes) for name, entry in header.items()}
     ordered = dict(sorted(spans.items(), key=lambda item: item[1][1]))
     _refuse_bad_layout(path, {name: span for name, (_, span) in ordered.items()}, size - 8 - length)
     if any(entry.keys() != _FIELDS for entry in header.values()):
@@ -139,7 +143,7 @@ def _refuse_what_the_library_refuses(path: Path) -> None:
                              f"({' '.join(str(error).split())[:200]!a}). Download it again.") from None
 
 
-def _span(path: Path, name: str, entry: Any, start: int) -> tuple[StoredTensor, tuple[int, int]]:
+def _span(path: Path, name: str, entry: Any, start: int, dtypes: Mapping[str, int]) -> tuple[StoredTensor, tuple[int, int]]:
     """The tensor of one header entry, and the range of its bytes in the data, which begin at `start` in the file. Raises
     ModelFileError for an invalid entry."""
     try:
@@ -151,13 +155,13 @@ def _span(path: Path, name: str, entry: Any, start: int) -> tuple[StoredTensor, 
     if not valid:
         raise ModelFileError(f"{path}: the header entry of {name!r} is {ascii(entry)[:80]}; expected dtype, shape and "
                              "data_offsets. Download the file again.")
-    if dtype not in DTYPE_BYTES:
+    if dtype not in dtypes:
         raise ModelFileError(f"{path}: {name!r} has the dtype {ascii(dtype)[:40]}; expected one of "
                              f"{', '.join(DTYPE_BYTES)}. Convert the model to F16 or F32.")
     if len(shape) > MAX_DIMENSIONS or math.prod(max(n, 1) for n in shape) > MAX_NUMBERS:
         raise ModelFileError(f"{path}: {name!r} has the shape {ascii(list(shape))[:60]}; expected at most "
                              f"{MAX_DIMENSIONS} dimensions and a size that fits into memory. Download the file again.")
-    expected = math.prod(shape) * DTYPE_BYTES[dtype]
+    expected = math.prod(shape) * dtypes[dtype]
     if end - begin != expected:
         raise ModelFileError(f"{path}: {name!r} takes {end - begin} bytes, but {dtype} {list(shape)} needs {expected}. "
                              "Download the file again.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,17 @@ def test_another_tensor_of_torchao_is_refused_by_its_type(kind, tmp_path):
     metadata = {"tensor_names": '["x.weight"]', W: f'{{"_type": "{kind}", "_data": {{}}}}' if kind else "no JSON"}
     with pytest.raises(ModelFileError, match=f"x.weight' is a tensor of torchao of the type .*{kind}"):
         read(tmp_path, {"x._weight_qdata": torch.zeros(4, 4, dtype=torch.uint8)}, metadata)
+
+
+@pytest.mark.parametrize("block", [0, -32, 7, 10 ** 300, "32", [1, 32], None, True])
+def test_blocks_of_torchao_that_fill_no_row_are_refused(block, tmp_path):
+    from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
+
+    state, metadata = flatten_tensor_state_dict({W: torchao("mxfp4", drawn(8, 64))})
+    said = json.loads(metadata[W])
+    said["_data"]["block_size"] = block
+    with pytest.raises(ModelFileError, match=r"x._weight_(qdata|scale)' is "):
+        read(tmp_path, state, {**metadata, W: json.dumps(said)})
 
 
 def test_memory_holds_a_piece_of_the_codes_at_a_time(tmp_path):
