@@ -35,13 +35,13 @@ _AS_WRITTEN: Final = {"clean_caption": False}
 """Otherwise texts are changed where a package is installed that it needs."""
 _DISTILLED: Final = OwnClass(distilled=True, negative=False)
 _ONE_BY_ONE: Final = OwnClass(batches=False)
-"""A text of another length in the batch would change the image."""
+"""A text or a negative text of another length in the batch would change the image."""
 
 OWN: Final[Mapping[str, OwnClass]] = {
     "AuraFlowPipeline": OwnClass(),
     "BriaFibo2Pipeline": OwnClass(),
-    "BriaFiboPipeline": OwnClass(),
-    "BriaPipeline": OwnClass(),
+    "BriaFiboPipeline": _ONE_BY_ONE,
+    "BriaPipeline": _ONE_BY_ONE,
     "ChromaPipeline": OwnClass(),
     "CogView3PlusPipeline": OwnClass(),
     "CogView4Pipeline": _ONE_BY_ONE,
@@ -66,7 +66,7 @@ OWN: Final[Mapping[str, OwnClass]] = {
     "NucleusMoEImagePipeline": OwnClass(),
     "OmniGenPipeline": OwnClass(negative=False, batches=False),
     "OvisImagePipeline": OwnClass(),
-    "PRXPipeline": OwnClass(settings=_IN_ITS_SIZE),
+    "PRXPipeline": OwnClass(batches=False, settings=_IN_ITS_SIZE),
     "PRXPixelPipeline": OwnClass(batches=False, settings=_IN_ITS_SIZE),
     "PixArtAlphaPipeline": OwnClass(settings={**_IN_ITS_SIZE, **_AS_WRITTEN}),
     "PixArtSigmaPipeline": OwnClass(settings={**_IN_ITS_SIZE, **_AS_WRITTEN}),

@@ -62,7 +62,7 @@ def declared(folder: Path, name: str) -> Declared:
                 left_out.append(parameter.name)
                 settings[parameter.name] = None
             else:
-                components[parameter.name] = _class(folder, parameter.name, *entry)
+                components[parameter.name] = _class(folder, kind, parameter.name, *entry)
         elif parameter.name == "requires_safety_checker":
             settings[parameter.name] = False
         elif parameter.name in index and not _is_component(entry):
@@ -106,31 +106,35 @@ def _setting(folder: Path, name: str, value: Any) -> Any:
                          "these. Download the folder again.")
 
 
-def _class(folder: Path, attribute: str, library: str | None, name: str) -> Any:
+def _class(folder: Path, pipeline: Any, attribute: str, library: str | None, name: str) -> Any:
     """The class that a component is of. Raises ModelFileError for anything but a model, a scheduler, a tokenizer or a processor
     of diffusers or transformers."""
-    if library in _LIBRARIES and name.isidentifier() and not name.startswith("_"):
-        kind = getattr(importlib.import_module(library), name, None)
+    if (where := _places(pipeline).get(library or "")) and name.isidentifier() and not name.startswith("_"):
+        kind = getattr(importlib.import_module(where), name, None)
         lacking: Any = getattr(kind, "_backends", None) if isinstance(kind, type) else None
         if lacking:
             raise ModelFileError(f"{folder}: its {attribute} is a {name}, which needs {', '.join(lacking)}. Install what is "
                                  "missing, or give another model.")
-        if isinstance(kind, type) and kind.__module__.partition(".")[0] == library and issubclass(kind, _bases(library)):
+        if isinstance(kind, type) and kind.__module__.partition(".")[0] in _LIBRARIES and issubclass(kind, _bases()):
             return kind
     raise ModelFileError(f"{folder}: model_index.json says that its {attribute} is {short(f'{library}.{name}')}; expected a "
                          "model, a scheduler, a tokenizer or a processor of diffusers or transformers themselves. No other code "
                          "is run. Give the model as its publisher saved it.")
 
 
-def _bases(library: str) -> tuple[Any, ...]:
-    if library == "diffusers":
-        from diffusers import ModelMixin, SchedulerMixin
+def _places(pipeline: Any) -> dict[str, str]:
+    """The modules that an index may name. diffusers writes the last name of a pipeline's own package for what lies in it, and
+    also for what lies in a package of transformers of the same name."""
+    package = pipeline.__module__.rpartition(".")[0]
+    return {**{library: library for library in _LIBRARIES}, package.rpartition(".")[2]: package}
 
-        return ModelMixin, SchedulerMixin
+
+def _bases() -> tuple[Any, ...]:
+    from diffusers import ModelMixin, SchedulerMixin
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
     from transformers.image_processing_base import ImageProcessingMixin
 
-    return PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, ImageProcessingMixin
+    return ModelMixin, SchedulerMixin, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, ImageProcessingMixin
 
 
 def refuse_unknown_arguments(kind: Any) -> None:

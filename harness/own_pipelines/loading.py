@@ -201,7 +201,12 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _transformers_config(kind: Any, config: dict[str, Any]) -> Any:
-    return kind.config_class.from_dict(_harmless(config))
+    from transformers import PreTrainedConfig
+
+    whole = kind.config_class.from_dict(_harmless(config))
+    half = getattr(whole, "encoder", None)
+    # T5GemmaEncoder is made of the encoder's half of the config that is on the disk; its class names the whole.
+    return half if isinstance(half, PreTrainedConfig) and kind.__name__.endswith("Encoder") else whole
 
 
 def _harmless(config: Any) -> Any:
@@ -212,7 +217,9 @@ def _harmless(config: Any) -> Any:
 
 
 def _of_transformers(kind: Any) -> bool:
-    return str(kind.__module__).startswith("transformers.")
+    from transformers import PreTrainedModel
+
+    return issubclass(kind, PreTrainedModel)
 
 
 def _is_variant(path: Path) -> bool:

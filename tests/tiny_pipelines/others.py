@@ -83,7 +83,8 @@ OTHERS: Mapping[str, Tiny] = {
         call=_CALL | {"max_sequence_length": 64, "guidance_scale": 5.0, "guidance_schedule": None}),
     "Kandinsky5T2IPipeline": Tiny(
         parts=_FLOW | {
-            "transformer": more_parts.kandinsky5_transformer, "vae": partial(parts.kl_vae, levels=1),
+            "transformer": more_parts.kandinsky5_transformer,
+            "vae": partial(_KL_8, block_out_channels=[4] * 4, mid_block_add_attention=False),
             "text_encoder": partial(encoders.qwen2_vl, 16), "tokenizer": more.qwen2_vl_processor,
             "text_encoder_2": partial(encoders.clip, 16, 2, length=77),
             "tokenizer_2": partial(tokenizers.clip_tokenizer, length=77)},

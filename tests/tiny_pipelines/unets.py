@@ -17,7 +17,7 @@ from tests.tiny_pipelines.row import Tiny
 from tests.tiny_pipelines.tokenizers import clip_tokenizer, t5_tokenizer
 
 _WIDTH = 32
-_CLIP = {"text_encoder": partial(encoders.clip, _WIDTH, 2), "tokenizer": clip_tokenizer}
+_CLIP = {"text_encoder": partial(encoders.clip, _WIDTH, 2, length=77), "tokenizer": partial(clip_tokenizer, length=77)}
 _T5 = {"text_encoder": partial(encoders.t5, _WIDTH), "tokenizer": t5_tokenizer}
 _BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False}
 _COSINE = partial(diffusers.DDPMScheduler, beta_schedule="squaredcos_cap_v2")
