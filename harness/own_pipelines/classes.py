@@ -81,6 +81,14 @@ OWN: Final[Mapping[str, OwnClass]] = {
 
 BUILT_IN: Final = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "FluxPipeline")
 """The classes whose models are sampled by this project itself, or with embeddings that it makes."""
+AS_BUILT_IN: Final[Mapping[str, str]] = {
+    "FluxKontextPipeline": "FluxPipeline",
+    "StableDiffusionPAGPipeline": "StableDiffusionPipeline",
+    "StableDiffusionXLPAGPipeline": "StableDiffusionXLPipeline",
+    "StableDiffusion3PAGPipeline": "StableDiffusion3Pipeline",
+}
+"""Other calls of the same models: {class: the one whose images its folder gives}. Pictures and perturbed guidance are options of
+these calls that no suite declares."""
 
 _VIDEO: Final = "it makes videos"
 _TWO: Final = "it joins two models, a prior and a decoder; only one denoiser can be merged and sampled here"
@@ -93,8 +101,9 @@ REFUSED: Final[Mapping[str, str]] = {
     "FluxFillPipeline": _PICTURE,
     "HunyuanImagePipeline": "its guidance is a component of the folder (guider) and no option of its call",
     "HunyuanImageRefinerPipeline": _PICTURE,
-    "KandinskyPipeline": _TWO,
-    "KandinskyV22Pipeline": _TWO,
+    **dict.fromkeys(("KandinskyPipeline", "KandinskyCombinedPipeline", "KandinskyImg2ImgCombinedPipeline",
+                     "KandinskyInpaintCombinedPipeline", "KandinskyV22Pipeline", "KandinskyV22CombinedPipeline",
+                     "KandinskyV22Img2ImgCombinedPipeline", "KandinskyV22InpaintCombinedPipeline"), _TWO),
     "KolorsPipeline": "diffusers brings it with the package sentencepiece alone, which is not installed here",
     "LDMTextToImagePipeline": "its text encoder is a class of the pipeline's own file, and only those that diffusers and "
                               "transformers offer are loaded",
@@ -118,12 +127,12 @@ _BY_NAME: Final = (
     (r"ModelEditing|Pix2PixZero", _OLD),
     (r"Inpaint|Fill|RePaint|PaintByExample", "it changes a part of a picture"),
     (r"Edit|Pix2Pix|Layered|DiffEdit|ImageVariation|CycleDiffusion", "it changes a picture"),
-    (r"Img2Img|ImageToImage|Depth2Img|Emb2Emb|Kontext|Redux|Marigold|I2I", _PICTURE),
+    (r"Img2Img|ImageToImage|Depth2Img|Emb2Emb|Redux|Marigold|I2I", _PICTURE),
     (r"ControlNet|Controlnet|Control|Adapter", "it needs a control picture; give the model alone, without the control network"),
     (r"Upscale|SuperResolution|SR|Upsample", "it enlarges a picture"),
     (r"Combined|Prior|Decoder|UnCLIP|Cascade|Wuerstchen", _TWO),
     (r"PAG", "perturbed-attention guidance has options of its own; write the class without PAG into model_index.json"),
-    (r"^AltDiff|^Amused|^BlipDiff|^KarrasVe|^ScoreSde|^Semantic|AttendAndExcite|GLIGEN|LDM3D|Panorama|Paradigms|SAG|^UniDiff"
+    (r"^AltDiff|PipelineSafe|^Amused|^BlipDiff|^KarrasVe|^ScoreSde|^Semantic|AttendAndExcite|GLIGEN|LDM3D|Panorama|Paradigms|SAG|^UniDiff"
      r"|^VQDiff|^Versatile", _OLD),
     (r"Onnx|ONNX", "its weights are ONNX graphs"),
     (r"Modular", "a modular pipeline has no call of its own; give the folder of the whole model"),
@@ -131,8 +140,8 @@ _BY_NAME: Final = (
 
 
 def reason(name: str) -> str:
-    """Why models of this pipeline class are not sampled by it; "" for one that is."""
-    if name in OWN or name in BUILT_IN:
+    """Why models of this pipeline class are not sampled; "" for one that is."""
+    if name in OWN or name in BUILT_IN or name in AS_BUILT_IN:
         return ""
     if name in REFUSED:
         return REFUSED[name]

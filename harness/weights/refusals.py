@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare.listing import first_of
-from harness.own_pipelines.classes import reason
+from harness.own_pipelines.classes import REFUSED, reason
 from harness.weights.files import ModelFileError
 from harness.weights.folder import is_bare, named_class
 from harness.weights.live_module import KINDS, way_out
@@ -23,8 +23,9 @@ def refuse_family(model: ModelFile, config: Path | None = None) -> None:
     a folder of configs."""
     if model.pipeline:
         return
-    if model.structural:
-        name = named_class(model.path) if model.is_folder else ""
+    name = named_class(model.path) if model.is_folder else ""
+    # Some of these have the tensors of a built-in family, and would be refused for what shows in these alone.
+    if name in REFUSED or model.structural:
         refused = reason(name) if name else ""
         why = f"its model_index.json names the pipeline {name}, and {refused}" if refused else model.warnings[0]
         raise ModelFileError(f"{model.path}: {why}. It can be merged and inspected, but not sampled.")

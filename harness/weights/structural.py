@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.declare.listing import first_of
+from harness.own_pipelines.classes import REFUSED
 from harness.weights.architectures import beside as possibly_beside
 from harness.weights.architectures import recognise
 from harness.weights.component import Component, Expected, read_component
@@ -16,7 +17,7 @@ from harness.weights.constants import is_harmless
 from harness.weights.ema import EMA_PREFIX
 from harness.weights.families import MARKERS, UnknownArchitectureError
 from harness.weights.files import ModelFileError, open_tensors
-from harness.weights.folder import denoiser_places, folder_metadata, own_class, unopened
+from harness.weights.folder import denoiser_places, folder_metadata, named_class, own_class, unopened
 from harness.weights.header_claims import short
 from harness.weights.known_files import most_probably
 from harness.weights.ldm import UNET_PREFIX
@@ -51,8 +52,10 @@ def open_any(path: Path, ema: bool = False, beside: Numbering | None = None) -> 
         return replace(model, pipeline=pipeline)
     try:
         return open_model(path, ema=ema, beside=beside, tolerant=True)
-    except UnknownArchitectureError:
-        model = None if ema else structural(path)
+    except ModelFileError as error:
+        # A denoiser may look like what a model uses beside it (Kandinsky's like an IP-Adapter), but for what the folder says.
+        other = isinstance(error, UnknownArchitectureError) or (path.is_dir() and named_class(path) in REFUSED)
+        model = structural(path) if other and not ema else None
         if model is None:
             raise
         return model

@@ -92,7 +92,8 @@ NAMED: Mapping[str, Tiny] = {
         options={"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}),
     "StableDiffusionXLPipeline": Tiny(
         parts={"unet": partial(parts.unet, 32, addition_embed_type="text_time", addition_time_embed_dim=4,
-                               projection_class_embeddings_input_dim=22 + 6 * 4, transformer_layers_per_block=(1, 2)),
+                               projection_class_embeddings_input_dim=22 + 6 * 4, transformer_layers_per_block=(1, 2),
+                               use_linear_projection=True),
                "vae": partial(parts.kl_vae, scaling_factor=0.13025), "tokenizer": _CLIP, "tokenizer_2": partial(_CLIP, "!"),
                "text_encoder": partial(encoders.clip, 12, 3, length=24),
                "text_encoder_2": partial(encoders.clip, 20, 3, projected=True, length=24), "scheduler": _DDIM},
