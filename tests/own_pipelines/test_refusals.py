@@ -35,7 +35,9 @@ def edit(file: Path, **entries: Any) -> None:
     ({"vae": ["os", "system"]}, "os.system"), ({"text_encoder": ["transformers", "AutoModel"]}, "transformers.AutoModel"),
     ({"vae": ["diffusers", "hub_utils"]}, "hub_utils"), ({"tokenizer": ["my_code", "Tokenizer"]}, "my_code.Tokenizer"),
     ({"scheduler": ["diffusers", "PixArtSigmaPipeline"]}, "PixArtSigmaPipeline"), ({"transformer": ["diffusers", "_x"]}, "_x"),
-    ({"vae": ["diffusers.models", "AutoencoderKL"]}, "diffusers.models"), ({"vae": ["builtins", "exec"]}, "exec")])
+    ({"vae": ["diffusers.models", "AutoencoderKL"]}, "diffusers.models"), ({"vae": ["builtins", "exec"]}, "exec"),
+    ({"scheduler": ["pixart_alpha", "PixArtSigmaPipeline"]}, "pixart_alpha.PixArtSigmaPipeline"),
+    ({"tokenizer": ["glm_image", "GlmImageProcessor"]}, "glm_image.GlmImageProcessor")])
 def test_a_class_that_is_not_a_component_of_the_libraries_is_refused_by_name(folder: Path, entry: dict[str, Any],
                                                                               words: str) -> None:
     edit(folder / "model_index.json", **entry)
