@@ -5,6 +5,7 @@ A candidate's adapters are attached once; a sweep then uses `set_weight`, a styl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 
 _EMBEDDINGS: Final = frozenset({"token_embedding", "position_embedding", "embed_tokens", "shared", "relative_attention_bias"})
 """Last names of embedding tables in text encoders: matrices by shape, but not layers that multiply."""
+_UNCALLED: Final = re.compile(r"time_extra_emb\.pooler\.[kqvc]_proj$")
+"""Of HunyuanDiT: diffusers reads the weights of these layers and never calls them, so what wraps them has no effect."""
+
+
+def can_be_live(path: str) -> bool:
+    """Whether the layer at this path of a module multiplies when it is called, as a live layer must."""
+    return path.rpartition(".")[2] not in _EMBEDDINGS and not _UNCALLED.search(path)
 
 
 def live_plan(reading: Reading, shapes: Shapes) -> AdapterPlan:
@@ -25,7 +33,7 @@ def live_plan(reading: Reading, shapes: Shapes) -> AdapterPlan:
     factors = {}
     for (component, path), change in reading.changes.items():
         found = additive_factors(change, shapes[component][path])
-        if found is not None and bias_delta(change) is None and path.rpartition(".")[2] not in _EMBEDDINGS:
+        if found is not None and bias_delta(change) is None and can_be_live(path):
             factors[component, path] = found
     notes = (*reading.notes, *reading.warnings, *(f"{name}: {said}" for name, said in reading.facts.items()))
     return AdapterPlan(source=reading.source, format=reading.format, factors=factors, keys=reading.keys,
