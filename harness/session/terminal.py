@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from harness.session.suite_session import SuiteSession
 
 NARROWEST = 80
 
 
-def tables(suites: Iterable[SuiteSession], *, colour: bool) -> list[str]:
+def tables(suites: Sequence[SuiteSession], *, colour: bool) -> list[str]:
     """The lines of the suites' tables, with gates and caveats. Writes the pages that were not written yet."""
+    if not suites:
+        return []  # what only collects tests loads no statistics
     from reports.formatting import visible
 
     lines: list[str] = []
@@ -30,6 +32,8 @@ def tables(suites: Iterable[SuiteSession], *, colour: bool) -> list[str]:
 
 def closing(suites: Sequence[SuiteSession]) -> list[str]:
     """Two lines for each suite: what to ship, and where the page is."""
+    if not suites:
+        return []
     from reports.formatting import visible
     from reports.page.summary import closing_lines
 
