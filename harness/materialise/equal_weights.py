@@ -16,7 +16,10 @@ from harness.materialise.recipe_plan import RecipePlan
 from harness.materialise.similarity_ranges import needs_survey, surveyed
 from harness.merge import Altered, Expression, Merged, Source, evaluate
 from harness.merge.expression import merges
+from harness.merge.libtorch import WIDENED, kernels, plain_sum
 from harness.merge.match_keys import model_names
+from harness.weights.safetensors_header import DTYPE_BYTES
+from harness.weights.stream import InputFiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -214,6 +217,8 @@ class _Values:
 
         expression, dtype = recipe.tensors[place], token[0]
         try:
+            if (plain := _plain_values(expression, dtype, recipe.plan)) is not None:
+                return blake3(plain).digest()
             if needs_survey([expression]):
                 expression = self._surveyed(recipe, place)
             made = evaluate(expression, _reader(recipe.plan), dtype=dtype, precision=recipe.plan.precision)
@@ -229,6 +234,27 @@ class _Values:
             whole = {name: expression for (part, name), expression in recipe.tensors.items() if part == component}
             self._filled[id(recipe), component] = surveyed(whole, _reader(recipe.plan), self._limits)
         return self._filled[id(recipe), component][key]
+
+
+def _plain_values(expression: Expression, dtype: str, plan: RecipePlan) -> bytes | None:
+    """The widened values of a stored tensor, or of a weighted sum of two, made without torch; None where that is imported already
+    or needed."""
+    make = kernels()
+    total = None if make is None else plain_sum(expression, dtype, plan.precision)
+    read = (total.first, total.second) if total else (expression,) if isinstance(expression, Source) else ()
+    infos = [plan.files[one.model].components[one.component][one.key] for one in read if isinstance(one, Source)]
+    if make is None or not infos or (total is None and infos[0].dtype != dtype) or any(
+            info.dtype not in WIDENED or info.offset is None or info.transposed or info.scale for info in infos):
+        return None
+    buffers = [memoryview(bytearray(info.count * DTYPE_BYTES[info.dtype])) for info in infos]
+    with InputFiles() as files:
+        for info, buffer in zip(infos, buffers, strict=True):
+            files.read_into(info.file, info.offset or 0, buffer)
+    if total is None:
+        return make().widened(buffers[0], dtype)
+    out = memoryview(bytearray(infos[0].count * DTYPE_BYTES[dtype]))
+    make().weighted_sum(total, buffers[0], buffers[1], out, dtype)
+    return make().widened(out, dtype)
 
 
 def _reader(plan: RecipePlan) -> Callable[[Source], Tensor]:

@@ -21,6 +21,7 @@ from harness.materialise.recipe_plan import RecipePlan
 from harness.materialise.similarity_ranges import needs_survey, surveyed
 from harness.merge import Source, evaluate, finite, native, sources
 from harness.merge.expression import torch_dtype
+from harness.merge.libtorch import Kernels, finite_bytes, kernels, plain_sum
 from harness.probes.collector import without_collector
 from harness.weights.safetensors_header import DTYPE_BYTES
 from harness.weights.stream import BLOCK, InputFiles, Output, aligned_buffer
@@ -50,13 +51,21 @@ def make(plan: FilePlan, data_start: int, output: Output, advance: Advance = lam
     or infinite values or overflow their dtype, and ModelFileError for an input that changed.
     """
     with InputFiles() as files:
-        maker = _Maker(plan, files, output, data_start, advance)
-        with _brisk_import():
-            import torch  # noqa: F401  the long import: threads that hash meanwhile get their turn
+        maker = _Maker(plan, files, output, data_start, advance, kernels() if _is_plain(plan) else None)
+        if maker.kernels is None:
+            with _brisk_import():
+                import torch  # noqa: F401  the long import: threads that hash meanwhile get their turn
         maker.windows()
         maker.wholes({} if limits is None else limits)
     if maker.bad:
         raise MaterialiseError(_damage(maker.bad))
+
+
+def _is_plain(plan: FilePlan) -> bool:
+    """Whether all that is computed are weighted sums of two stored tensors."""
+    return not plan.wholes and all(
+        segment.expression is None or plain_sum(segment.expression, segment.dtype, plan.recipe.precision)
+        for segment in plan.segments)
 
 
 @contextmanager
@@ -79,8 +88,9 @@ def _brisk_import() -> Iterator[None]:
 
 
 class _Maker:
-    def __init__(self, plan: FilePlan, files: InputFiles, output: Output, data_start: int, advance: Advance) -> None:
-        self.plan, self.files, self.output, self.advance = plan, files, output, advance
+    def __init__(self, plan: FilePlan, files: InputFiles, output: Output, data_start: int, advance: Advance,
+                 kernels: Callable[[], Kernels] | None) -> None:
+        self.plan, self.files, self.output, self.advance, self.kernels = plan, files, output, advance, kernels
         self.data_start = data_start
         self.starts = [segment.begin for segment in plan.segments]
         self.bad: dict[str, str] = {}
@@ -92,10 +102,11 @@ class _Maker:
         errors: list[BaseException] = []
 
         def work() -> None:
-            import torch
+            hands = _Hands(kernels=self.kernels().alone() if self.kernels else None)
+            if hands.kernels is None:
+                import torch
 
-            torch.set_num_threads(1)
-            hands = _Hands()
+                torch.set_num_threads(1)
             try:
                 while not errors:
                     with self.lock:
@@ -143,7 +154,8 @@ class _Maker:
         elif segment.expression is None:
             path, offset = segment.places[0]
             self.files.read_into(path, offset + skipped, out)
-            if segment.dtype in _FLOATS and not segment.verbatim and not finite(_tensor(out, segment.dtype)):
+            if segment.dtype in _FLOATS and not segment.verbatim and not (
+                    finite_bytes(out, segment.dtype) if hands.kernels else finite(_tensor(out, segment.dtype))):
                 self._blame(first, last, {name: _tensor(out, segment.dtype) for name in ("copied",)}, segment)
         else:
             self._merge(segment, first, last, out, hands)
@@ -152,14 +164,21 @@ class _Maker:
         assert segment.expression is not None
         width = DTYPE_BYTES[segment.dtype]
         start, count = (first - segment.begin) // width, (last - first) // width
-        read = {}
+        buffers: dict[Source, memoryview] = {}
         for number, (source, (path, offset)) in enumerate(zip(sources(segment.expression), segment.places, strict=True)):
-            if source in read:
+            if source in buffers:
                 continue
             size = DTYPE_BYTES[source.dtype]
-            buffer = hands.scratch(number, count * size)
-            self.files.read_into(path, offset + start * size, buffer)
-            read[source] = _tensor(buffer, source.dtype)
+            buffers[source] = hands.scratch(number, count * size)
+            self.files.read_into(path, offset + start * size, buffers[source])
+        if hands.kernels is not None:
+            plan = plain_sum(segment.expression, segment.dtype, self.plan.recipe.precision)
+            assert plan is not None
+            hands.kernels.weighted_sum(plan, buffers[plan.first], buffers[plan.second], out, segment.dtype)
+            if not finite_bytes(out, segment.dtype):
+                self._blame(first, last, {source: _tensor(data, source.dtype) for source, data in buffers.items()}, segment)
+            return
+        read = {source: _tensor(data, source.dtype) for source, data in buffers.items()}
         result, precision = _tensor(out, segment.dtype), self.plan.recipe.precision
         quick = native(segment.expression, segment.dtype, precision)
         # 16-bit values that are not widened need less memory, so larger chunks fit the cache.
@@ -246,8 +265,9 @@ def reader(recipe: RecipePlan, files: InputFiles) -> Callable[[Source], Tensor]:
 
 @dataclass
 class _Hands:
-    """The buffers of one worker: a window of the result, and one for each source."""
+    """What one worker has: a window of the result, a buffer for each source, and the kernels that need no torch, if they do."""
 
+    kernels: Kernels | None = None
     window: memoryview = field(default_factory=lambda: aligned_buffer(WINDOW))
     sources: dict[int, memoryview] = field(default_factory=dict)
 
