@@ -60,7 +60,7 @@ def call_own(pipeline: Pipeline, call: OwnCall, scheduler: Any) -> np.ndarray[An
         called = called_pipeline(pipeline, scheduler())
         with watched(pipeline, [call.prompts[place] for place in places]) as seen, _drawing(pipeline, call.generators[places[0]]):
             images = _images(called(**options(pipeline, call, places)))
-        cut = seen.tokenizers.problem
+        cut = cut_off(seen)
         if problem := f"a text is too long: {cut}" if cut else next(iter(not_as_asked(seen)), ""):
             raise OwnCallError(f"{pipeline.own.name}: {problem}")
         images = images[..., :3] if pipeline.own.row.alpha else images
@@ -101,8 +101,19 @@ def watched(pipeline: Pipeline, texts: Sequence[str]) -> Iterator[Watched]:
 
 
 def not_as_asked(seen: Watched) -> list[str]:
-    """What diffusers logged, without what it says of texts: of these the tokenizers know whether they are read."""
-    return [message for message in seen.logged if "truncated" not in message.lower()]
+    """What diffusers logged, without what it says of texts."""
+    return [message for message in seen.logged if not _is_of_texts(message)]
+
+
+def cut_off(seen: Watched) -> str:
+    """What no tokenizer read whole, or a pipeline cut off by itself; empty if nothing."""
+    if seen.tokenizers.problem or seen.tokenizers.in_part:
+        return seen.tokenizers.problem
+    return next((f"{message.splitlines()[0][:200]}; shorten it" for message in seen.logged if _is_of_texts(message)), "")
+
+
+def _is_of_texts(message: str) -> bool:
+    return "truncated" in message.lower()
 
 
 def _longest(pipeline: Pipeline) -> int | None:

@@ -18,6 +18,7 @@ from harness.own_pipelines.declared import (
     refuse_unknown_arguments,
     scheduler_config_of,
 )
+from harness.own_pipelines.layer_dtypes import cast_at_layers
 from harness.own_pipelines.live import Own
 from harness.weights.files import ModelFileError, read_json
 from harness.weights.header_claims import short
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 DENOISER: Final = "transformer"
 """What the denoiser is called among the parts, also where it is a U-Net: as in the opened file."""
+_DECODERS: Final = ("vae", "movq")
 _KERNELS: Final = "attn_implementation"
 """A config may name an attention kernel to download."""
 
@@ -45,10 +47,18 @@ def own_pipeline(model: ModelFile, folder: Path, device: str, homes: Mapping[str
     homes = homes or {}
     home = homes.get(DENOISER, Home(device=device))
     load(model, DENOISER, denoiser, home.device, getattr(torch, home.dtype))
-    dtype = torch.float32 if device.partition(":")[0] == "cpu" else torch.bfloat16
-    others = {name: _loaded(folder, name, kind, torch.float32 if name in ("vae", "movq") else dtype).to(device)
+    others = {name: _loaded(folder, name, kind, getattr(torch, beside_in(name, device))).to(device)
               for name, kind in _modules(read)}
-    return _pipeline(model, folder, read, {DENOISER: denoiser, **others}, torch.device(device))
+    for name in (*_DECODERS, *SECOND):
+        if name in others:
+            cast_at_layers(others[name])
+    return _pipeline(model, folder, read, {DENOISER: cast_at_layers(denoiser), **others}, torch.device(device))
+
+
+def beside_in(name: str, device: str) -> str:
+    """The dtype that a module beside the denoiser is kept in: float32, but for text encoders on a GPU, which are as large as the
+    denoiser and were trained in bfloat16."""
+    return "float32" if device.partition(":")[0] == "cpu" or name in _DECODERS else "bfloat16"
 
 
 def own_shape(model: ModelFile, folder: Path, homes: Mapping[str, Home] | None = None) -> Pipeline:

@@ -10,7 +10,7 @@ from inspect import signature
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.own_pipelines.calling import OwnCall, not_as_asked, options, watched
+from harness.own_pipelines.calling import OwnCall, cut_off, not_as_asked, options, watched
 from harness.own_pipelines.loading import called_pipeline
 
 if TYPE_CHECKING:
@@ -56,31 +56,45 @@ def rehearsed(pipeline: Pipeline, call: OwnCall) -> Rehearsed:
         except Exception:  # of any type, where the first value is missing
             pass
     problem = problem or _other_size(sizes, call)
-    return Rehearsed(problem=problem or next(iter(not_as_asked(seen)), ""), too_long=seen.tokenizers.problem,
+    return Rehearsed(problem=problem or next(iter(not_as_asked(seen)), ""), too_long=cut_off(seen),
                      in_part=seen.tokenizers.in_part)
 
 
-def _sizes(called: Any) -> list[tuple[int, int]]:
-    """The (height, width) that a pipeline makes its noise for, once it is called."""
-    sizes: list[tuple[int, int]] = []
+def _sizes(called: Any) -> list[tuple[int, ...]]:
+    """The (height, width) that a pipeline makes its noise for, and the shapes of the noise, once it is called."""
+    sizes: list[tuple[int, ...]] = []
     make = getattr(called, "prepare_latents", None)
-    if make is not None and {"height", "width"} <= signature(make).parameters.keys():
+    if make is not None:
         def prepare(*args: Any, **kwargs: Any) -> Any:
             given = signature(make).bind(*args, **kwargs).arguments
-            sizes.append((int(given["height"]), int(given["width"])))
-            return make(*args, **kwargs)
+            if {"height", "width"} <= given.keys():
+                sizes.append((int(given["height"]), int(given["width"])))
+            latents = make(*args, **kwargs)
+            sizes.append(tuple(getattr(latents[0] if isinstance(latents, tuple) else latents, "shape", ())))
+            return latents
 
         called.prepare_latents = prepare
     return sizes
 
 
-def _other_size(sizes: Sequence[tuple[int, int]], call: OwnCall) -> str:
-    """What is wrong with noise for another size. It may be counted in pixels, or in latents."""
-    for height, width in sizes:
-        by, rest = divmod(call.height, max(height, 1))
-        if by < 1 or rest or by * width != call.width:
-            return f"it makes images of {width} x {height} in place of {call.width} x {call.height}; give this size"
+def _other_size(sizes: Sequence[tuple[int, ...]], call: OwnCall) -> str:
+    """What is wrong with noise for another size: (height, width) in pixels or latents, (n, channels, height, width), or (n,
+    squares of latents, channels)."""
+    for size in sizes:
+        if len(size) == 2 and not _divides((size[0], size[1]), call):
+            return f"it makes images of {size[1]} x {size[0]} in place of {call.width} x {call.height}; give this size"
+        square = call.width * call.height / size[1] if len(size) == 3 and size[1] else 1
+        # With frames, these or the channels may come last.
+        planes = [size[-2:], size[-3:-1]] if len(size) == 5 else [size[-2:]] if len(size) == 4 else []
+        if square != round(square**0.5) ** 2 or (planes and not any(_divides((h, w), call) for h, w in planes)):
+            return f"it rounds {call.width} x {call.height} to what its latents can have; give multiples of a higher power of 2"
     return ""
+
+
+def _divides(size: tuple[int, int], call: OwnCall) -> bool:
+    height, width = size
+    by, rest = divmod(call.height, max(height, 1))
+    return by >= 1 and not rest and by * width == call.width
 
 
 class _Encoder:
@@ -89,6 +103,8 @@ class _Encoder:
     def __init__(self, module: Any) -> None:
         self.config, self.device, self._dtype = module.config, "cpu", None
         text = getattr(module.config, "text_config", module.config)
+        self._projected = type(module).__name__.endswith("WithProjection")
+        self._projection = int(getattr(module.config, "projection_dim", 1) or 1)
         self._width = next((int(getattr(text, name)) for name in ("d_model", "hidden_size") if hasattr(text, name)), 1)
         self._layers = next((int(getattr(text, name)) for name in ("num_hidden_layers", "num_layers") if hasattr(text, name)), 1)
 
@@ -103,12 +119,21 @@ class _Encoder:
         """The states of some token ids (n, tokens)."""
         import torch
 
-        ids = next(value for value in (*args, *kwargs.values()) if hasattr(value, "shape") and value.ndim == 2)
-        states = torch.zeros((*ids.shape, self._width))
-        return _States(last_hidden_state=states, hidden_states=(states,) * (self._layers + 1), pooler_output=states[:, 0],
-                       text_embeds=states[:, 0])
+        ids = next((value for value in (*args, *kwargs.values()) if getattr(value, "ndim", 0) == 2), None)
+        if ids is None:
+            raise RuntimeError("no token ids")
+        states, projected = torch.zeros((*ids.shape, self._width)), torch.zeros((len(ids), self._projection))
+        pooled = states[:, 0]
+        return _States(last_hidden_state=states, hidden_states=(states,) * (self._layers + 1), pooler_output=pooled,
+                       text_embeds=projected, in_order=(projected, states) if self._projected else (states, pooled))
 
     forward = __call__
+
+    def parameters(self) -> Iterator[Any]:
+        """One tensor on the host: pipelines look where an encoder is."""
+        import torch
+
+        return iter([torch.zeros(1)])
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -117,8 +142,8 @@ class _Encoder:
 
 
 class _States(SimpleNamespace):
-    def __getitem__(self, place: int) -> Any:
-        return [self.last_hidden_state, self.pooler_output][place]
+    def __getitem__(self, place: int | str) -> Any:
+        return getattr(self, place) if isinstance(place, str) else self.in_order[place]
 
 
 def _from_checks(error: Exception) -> bool:
