@@ -84,7 +84,7 @@ def calibration_suite(suite: Suite, repeats: int = 1) -> Suite:
 def _suite(given: argparse.Namespace) -> Suite:
     """The file's SUITE. Raises ValueError for a suite that cannot run, and for options that do not fit it or this machine."""
     from harness.check import load_rows, problems, with_prompt_adapters
-    from harness.run.device import device_problem
+    from harness.probes.device import device_problem
 
     if given.repeats < 1:
         raise ValueError(f"--repeats {given.repeats}: expected a positive integer")

@@ -24,8 +24,8 @@ from harness.first_suite.given_files import UnfitFileError, described, left_out,
 from harness.first_suite.prompts import Prompts, prompts_for
 from harness.first_suite.questions import Options, name_of, question
 from harness.first_suite.writing import FirstSuite, existing, shape_for, write
+from harness.probes.device import name_problem
 from harness.records.harmless_text import printable
-from harness.run.device import name_problem
 
 UNMEASURED_MINUTES: Final = 2.0
 """Minutes that are enough for built-in models, whatever the machine; with fewer their pace is measured like any other's."""

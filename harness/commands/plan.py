@@ -81,7 +81,7 @@ def run(given: argparse.Namespace) -> int:
 def _place(given: argparse.Namespace) -> _Place:
     """Raises ValueError for a device that is not here, unless its memory is given."""
     from harness.probes.available import device_memory
-    from harness.run.device import device_problem, name_problem
+    from harness.probes.device import device_problem, name_problem
 
     if wrong := name_problem(given.device):
         raise ValueError(wrong)

@@ -85,7 +85,7 @@ def _failed(error: Exception, code: int) -> int:
 def _suite(given: argparse.Namespace) -> Suite:
     """The file's SUITE. Raises ValueError for a suite that cannot run, and for options that no suite fits."""
     from harness.check import load_rows, problems, with_prompt_adapters
-    from harness.run.device import device_problem
+    from harness.probes.device import device_problem
 
     if wrong := device_problem(given.device):
         raise ValueError(wrong)

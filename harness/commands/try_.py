@@ -12,8 +12,8 @@ from harness.commands.terminal import add_examples, say
 from harness.declare import Suite
 from harness.first_suite.given_files import UnfitFileError
 from harness.first_suite.pace import seconds_per_image
+from harness.probes.device import device_problem
 from harness.records.harmless_text import printable
-from harness.run.device import device_problem
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -157,7 +157,7 @@ def _suite(given: argparse.Namespace) -> Suite:
 
 def _device(given: str) -> tuple[str, str]:
     """The device and, if it was not given, why this one. Raises ValueError for one that is not here, or if it is not clear."""
-    from harness.run.device import device_problem
+    from harness.probes.device import device_problem
 
     why = ""
     if given in ("", "cuda"):

@@ -14,6 +14,8 @@ from harness.runtimes import packages_of
 def difference(job: Job, facts: Mapping[str, Any]) -> str:
     """In what a worker differs from the run so that its images could differ, in words; empty if in nothing. `facts` are those of
     `Worker.about`."""
+    if job.asking:
+        return ""
     packages = sorted({package for candidate in job.suite.candidates for package in packages_of(candidate.runtime)})
     of_worker = facts.get("environment")
     if not isinstance(of_worker, Mapping):
@@ -33,7 +35,12 @@ def differing(here: Mapping[str, Any], there: Mapping[str, Any], elsewhere: str)
 
 def name_of(worker: int, facts: Mapping[str, Any]) -> str:
     """A worker in messages: "worker 3 (host gpu-7, process 4711)"."""
-    return printable(f"worker {worker} (host {facts.get('host', 'unknown')}, process {facts.get('pid', 'unknown')})")
+    return f"worker {worker} ({place_of(facts)})"
+
+
+def place_of(facts: Mapping[str, Any]) -> str:
+    """Where a worker is: "host gpu-7, process 4711"."""
+    return printable(f"host {facts.get('host', 'unknown')}, process {facts.get('pid', 'unknown')}")
 
 
 def _version(facts: Mapping[str, Any]) -> object:

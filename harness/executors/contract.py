@@ -25,15 +25,19 @@ SAMPLE: Final = "sample"
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What every worker receives once, before its first unit. `suite` is as declared, with its batch size resolved, `root` and
-    `suite_file` are what paths and a suite's own rows are resolved by, and `environment` is the driver's. One that decides pixels
-    differently is refused."""
+    """What every worker receives before its first unit, and again for another suite. `suite` is as declared, with its batch size
+    resolved, `root` and `suite_file` are what paths and a suite's own rows are resolved by, and `environment` is the run's. One
+    that decides pixels differently is refused."""
 
     suite: Suite
     suite_file: str
     root: str
     device: str
     environment: Mapping[str, Any]
+    number: int = 0
+    """Of the jobs that a worker receives one after the other."""
+    asking: bool = False
+    """Whether workers are asked what they are, before it is known what the run's environment is; none is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,23 @@ class Unit:
     def place(self) -> tuple[int, bool, bool]:
         """Where it is among its candidate's units, in the order in which one process makes them."""
         return self.group, self.floor, self.guided
+
+
+@dataclass(frozen=True, kw_only=True)
+class Errand:
+    """Something besides images that one worker does while all others idle. `does` is a function by its module and name, as
+    "module:name". It takes the worker, what is `given`, and what it can call with something on the way; it returns the result."""
+
+    does: str
+    given: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Free:
+    """Asks a worker to free its models. It answers nothing, and makes no unit until it receives another job."""
+
+
+Task: TypeAlias = Unit | Errand
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,8 +155,15 @@ class Unfit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Found:
+    """What an errand says on the way, and at last its result."""
+
+    value: Any
+
+
+@dataclass(frozen=True, kw_only=True)
 class Done:
-    """All that was asked of a worker with one unit, or a piece of it, has arrived."""
+    """All that was asked of a worker with one unit, a piece of it, or an errand, has arrived."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,9 +173,11 @@ class Lost:
     why: str
 
 
-Event: TypeAlias = Ready | Batch | Refused | Overflowed | Failed | Unfit
-"""Of `Worker.make`, in this order: one Ready, unless materialising fails; then batches; then nothing more, or one of the last
-three."""
+Event: TypeAlias = Ready | Batch | Refused | Overflowed | Failed | Unfit | Found
+"""Of `Worker.make`, in this order: one Ready, unless materialising fails; then batches; then nothing more, or one of the four
+that end a unit. Of an errand: what it finds, then nothing more, or Failed."""
+ENDINGS: Final = (Refused, Overflowed, Failed, Unfit)
+"""What ends a unit in place of Done."""
 
 
 class Worker(Protocol):
@@ -167,8 +197,8 @@ class Hands(Protocol):
     def start(self, job: Job, count: int) -> Sequence[int]:
         """Starts so many workers. Returns their numbers at once; the first arrival of each is what it is (`About`), or Lost."""
 
-    def give(self, worker: int, unit: Unit) -> None:
-        """Hands a unit to a worker, behind those that it already has."""
+    def give(self, worker: int, task: Task | Job | Free) -> None:
+        """Hands something to do to a worker, behind what it already has. To a job it answers what it is (`About`)."""
 
     def arrivals(self, timeout: float) -> Sequence[tuple[int, About | Event | Done | Lost]]:
         """What arrived since the last call; waits up to `timeout` seconds if it is nothing."""
@@ -182,7 +212,9 @@ class Hands(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What a worker is: the facts of `Worker.about`. `refusal` says why it cannot take part, if it cannot."""
+    """What a worker is: the facts of `Worker.about`. `refusal` says why it cannot take part, if it cannot, and `job` is the
+    number of the job to which this is the answer."""
 
     facts: Mapping[str, Any]
     refusal: str = ""
+    job: int = 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from harness.executors.alike import difference, name_of
@@ -16,6 +16,8 @@ from harness.executors.contract import (
     Done,
     Event,
     Failed,
+    Found,
+    Free,
     Hands,
     Job,
     Lost,
@@ -25,8 +27,10 @@ from harness.executors.contract import (
     Unfit,
     Unit,
 )
-from harness.executors.plan import Plan
+from harness.executors.errands import Asked
+from harness.executors.plan import DEATHS, Plan
 from harness.executors.tally import Pace, Tally
+from harness.records.harmless_text import printable
 from harness.records.worker_sessions import WorkerWork
 
 AHEAD: Final = 2
@@ -34,7 +38,11 @@ AHEAD: Final = 2
 START_SECONDS: Final = 300.0
 """The least time that a worker has to start where there is a limit at all: it loads torch, and many may do so at once."""
 
+NOBODY: Final = "NobodyFits"
+"""The error of an errand that no worker can do."""
+
 _Ending: TypeAlias = Refused | Overflowed | Failed
+_OfUnit: TypeAlias = Ready | Batch | Unfit | Done | _Ending
 
 
 class NoWorkerError(RuntimeError):
@@ -58,6 +66,8 @@ class Crew:
     def __init__(self, hands: Hands, job: Job, count: int, *, limit: float = 0.0, say: Callable[[str], None] = lambda _: None,
                  clock: Callable[[], float] = time.monotonic) -> None:
         self._hands, self._job, self._count, self._limit, self._say, self._clock = hands, job, count, limit, say, clock
+        self._there: Sequence[int] = ()
+        """Workers that had another job before."""
         self._plan = Plan(worth=self._worth_sharing)
         self._starting: dict[int, float] = {}
         """Workers that have not said what they are, and since when."""
@@ -72,11 +82,41 @@ class Crew:
         self._unfit: dict[str, str] = {}
         """By candidate, why the last worker that cannot make it cannot."""
         self._pace = Pace()
+        self._asked: Asked | None = None
         self._left_at = clock()
 
     def start(self) -> None:
         """Starts the workers and returns at once; `arrivals` says when none can be had."""
-        self._start(self._count)
+        for worker in self._there:
+            self._hands.give(worker, self._job)
+            self._starting[worker] = self._clock()
+        self._start(self._count - len(self._there))
+
+    def next(self, job: Job, *, limit: float, say: Callable[[str], None]) -> Crew:
+        """Hands the workers over to a crew with another job, which has not started yet. Those that are still making something are
+        ended, and so are those that would end this crew."""
+        crew = Crew(self._hands, replace(job, number=self._job.number + 1), self._count, limit=limit, say=say, clock=self._clock)
+        crew._there = self.rest()
+        return crew
+
+    def rest(self) -> list[int]:
+        """Ends the workers that are still making something, and lets the others free their models. Returns these."""
+        for worker in [worker for worker in self._heard if self._plan.out(worker) or self._does_errand(worker)]:
+            self._hands.stop(worker)
+            self._tallies[worker].turn(self._clock(), False)
+            del self._heard[worker]
+        for worker in self._heard:
+            self._hands.give(worker, Free())
+            self._tallies[worker].pause(self._clock())
+        return [*self._heard, *self._starting]
+
+    def ask(self, asked: Asked) -> None:
+        """Has one worker do an errand, once nothing is owed and all are idle; meanwhile none makes images. If it is lost, another
+        one does all of it."""
+        self._asked = asked
+        if self._to_replace and not (self._heard or self._starting):
+            self._start(1)
+            self._to_replace -= 1
 
     def owe(self, units: Iterable[Unit]) -> None:
         """Adds units to be made. A unit has a number that no other one has."""
@@ -85,14 +125,19 @@ class Crew:
             self._start(self._to_replace)
             self._to_replace = 0
 
-    def withdraw(self, unwanted: Callable[[Unit], bool]) -> None:
-        """Forgets units. What workers are making of them is thrown away when it arrives."""
-        self._plan.withdraw(unwanted)
+    def withdraw(self, unwanted: Callable[[Unit], bool], candidates: Collection[str]) -> None:
+        """Forgets units of these candidates. What workers are making of them is thrown away when it arrives."""
+        self._plan.withdraw(unwanted, candidates)
 
     @property
     def owed(self) -> bool:
         """Whether something that is wanted has not arrived."""
-        return self._plan.owed
+        return self._plan.owed or self.asked
+
+    @property
+    def asked(self) -> bool:
+        """Whether the result of an errand has not arrived."""
+        return self._asked is not None
 
     @property
     def workers(self) -> Sequence[int]:
@@ -109,8 +154,9 @@ class Crew:
         self._feed()
         arrived += self._given_up()
         self._left_at = self._clock()
-        if not (arrived or self._heard or self._starting) and self._plan.owed:
-            raise NoWorkerError(f"no worker is left to make images: {'; '.join(dict.fromkeys(self._gone)) or 'none was started'}")
+        if not (arrived or self._heard or self._starting) and self.owed:
+            raise NoWorkerError(printable("no worker is left to make images: "
+                                          f"{'; '.join(dict.fromkeys(self._gone)) or 'none was started'}"))
         return arrived
 
     def close(self) -> None:
@@ -131,6 +177,9 @@ class Crew:
 
     def _feed(self) -> None:
         """Gives work to all that have less than AHEAD, first to those that have nothing."""
+        if self._asked is not None and not self._plan.owed:
+            self._send(self._asked)
+            return
         for depth in range(AHEAD):
             for worker in self._heard:
                 if self._plan.out(worker) == depth and (unit := self._plan.take(worker)) is not None:
@@ -138,6 +187,39 @@ class Crew:
                         self._heard[worker] = self._clock()
                         self._tallies[worker].turn(self._clock(), True)
                     self._hands.give(worker, unit)
+
+    def _send(self, asked: Asked) -> None:
+        """Gives an errand to the worker that can do it best, once all are idle."""
+        if asked.worker is not None or self._plan.busy:
+            return
+        how_well = {worker: asked.fits(self._tallies[worker].facts) for worker in sorted(self._heard)}
+        asked.worker = max((worker for worker in how_well if how_well[worker]), key=how_well.__getitem__, default=None)
+        if asked.worker is not None:
+            for tally in (self._tallies[worker] for worker in self._heard):
+                tally.pause(self._clock())
+            self._heard[asked.worker] = self._clock()
+            self._hands.give(asked.worker, asked.errand)
+        elif self._heard and not self._starting:
+            self._asked = None
+            asked.hear(Failed(stage="", error=NOBODY, message="; ".join(asked.deaths) or "no worker is of that kind"))
+
+    def _does_errand(self, worker: int) -> bool:
+        return self._asked is not None and self._asked.worker == worker
+
+    def _of_errand(self, worker: int, asked: Asked, event: Event | Done) -> None:
+        if not isinstance(event, Found):
+            self._asked = None
+        asked.hear(event if isinstance(event, Found | Failed) else About(facts=self._tallies[worker].facts))
+
+    def _repeat(self, asked: Asked, why: str) -> None:
+        """The worker that did an errand is lost. Another one does all of it, unless it ended several."""
+        asked.worker = None
+        asked.deaths.append(why)
+        asked.hear(Lost(why=why))
+        if len(asked.deaths) >= DEATHS:
+            self._asked = None
+            asked.hear(Failed(stage="", error="WorkerLost", message=(
+                f"it ended {len(asked.deaths)} workers: {'; '.join(asked.deaths)}")))
 
     def _came_back(self) -> None:
         """The time that the driver was elsewhere is not held against workers: they may have waited for it."""
@@ -152,8 +234,13 @@ class Crew:
         return max(0.0, min([timeout, *(until - now for until in self._deadlines().values())]))
 
     def _deadlines(self) -> dict[int, float]:
-        at_work = {worker: heard + self._limit for worker, heard in self._heard.items() if self._plan.out(worker)}
-        return at_work | {worker: since + max(self._limit, START_SECONDS) for worker, since in self._starting.items()}
+        at_work = {worker: heard + self._limit for worker, heard in self._heard.items()
+                   if self._plan.out(worker) or self._does_errand(worker)}
+        return at_work | {worker: since + self._limit_of(worker) for worker, since in self._starting.items()}
+
+    def _limit_of(self, worker: int) -> float:
+        """After how many seconds without a sign of life a worker is ended."""
+        return max(self._limit, START_SECONDS) if worker in self._starting else self._limit
 
     def _end_silent(self) -> list[Arrival]:
         if not self._limit:
@@ -161,7 +248,8 @@ class Crew:
         now = self._clock()
         late = [worker for worker, until in self._deadlines().items() if until <= now]
         return [one for worker in late for one in self._end(worker, (
-            f"sent nothing for {self._limit:g} s and was ended; give more time with --worker-timeout if it was only slow"))]
+            f"sent nothing for {self._limit_of(worker):g} s and was ended; give more time with --worker-timeout if it was only "
+            "slow"))]
 
     def _end(self, worker: int, why: str) -> list[Arrival]:
         self._hands.stop(worker)
@@ -174,15 +262,19 @@ class Crew:
             self._admit(worker, event)
         elif worker in self._heard:  # else it was ended, and this was on its way
             now = self._clock()
+            if self._asked is not None and self._does_errand(worker):
+                self._heard[worker] = now
+                self._of_errand(worker, self._asked, event)
+                return
             self._pace.note(event, now - self._heard[worker])
             self._heard[worker] = now
             piece = self._plan.current(worker)
-            if piece is None:
-                yield from self._end(worker, f"sent {type(event).__name__} although it had nothing to do")
+            if piece is None or isinstance(event, Found):
+                yield from self._end(worker, f"sent {type(event).__name__}, which it was not asked for")
             else:
                 yield from self._of_unit(worker, piece.unit, event, wanted=not piece.withdrawn)
 
-    def _of_unit(self, worker: int, unit: Unit, event: Event | Done, *, wanted: bool) -> Iterator[Arrival]:
+    def _of_unit(self, worker: int, unit: Unit, event: _OfUnit, *, wanted: bool) -> Iterator[Arrival]:
         """What came of the piece that a worker makes, which is `wanted` or withdrawn."""
         if isinstance(event, Ready):
             if wanted and unit.number not in self._ready:
@@ -212,9 +304,9 @@ class Crew:
     def _ended_by(self, worker: int, unit: Unit, event: _Ending, *, wanted: bool) -> Iterator[Arrival]:
         """The unit is not made any further. If it failed, nor are those after it: one process would not come to them."""
         if wanted and isinstance(event, Failed):
-            yield from self._failed(worker, event, lambda one: _after(one, unit))
+            yield from self._failed(worker, event, lambda one: _after(one, unit), unit.candidate.name)
         elif wanted:
-            self._plan.withdraw(lambda one: one.number == unit.number)
+            self._plan.withdraw(lambda one: one.number == unit.number, {unit.candidate.name})
             yield Arrival(worker=worker, unit=unit, event=event)
         self._plan.ended(worker)
         self._turn(worker)
@@ -236,11 +328,11 @@ class Crew:
 
     def _without_worker(self, name: str, worker: int) -> list[Arrival]:
         failed = Failed(stage=MATERIALISE, error="OtherFiles", message=self._unfit.get(name, "no worker takes it"))
-        return self._failed(worker, failed, lambda one: one.candidate.name == name)
+        return self._failed(worker, failed, lambda _: True, name)
 
-    def _failed(self, worker: int, failed: Failed, lost: Callable[[Unit], bool]) -> list[Arrival]:
-        """Ends the units that are `lost` by a failure, each for itself: someone may wait for any of them."""
-        return [Arrival(worker=worker, unit=one, event=failed) for one in self._plan.withdraw(lost)]
+    def _failed(self, worker: int, failed: Failed, lost: Callable[[Unit], bool], candidate: str) -> list[Arrival]:
+        """Ends the units of a candidate that are `lost` by a failure, each for itself: someone may wait for any of them."""
+        return [Arrival(worker=worker, unit=one, event=failed) for one in self._plan.withdraw(lost, {candidate})]
 
     def _turn(self, worker: int) -> None:
         if worker in self._heard and not self._plan.out(worker):
@@ -248,7 +340,7 @@ class Crew:
 
     def _admit(self, worker: int, about: About) -> None:
         """Lets a worker take part, unless its images would differ."""
-        if self._starting.pop(worker, None) is None:
+        if about.job != self._job.number or self._starting.pop(worker, None) is None:
             return
         why = about.refusal or difference(self._job, about.facts)
         if why:
@@ -274,15 +366,18 @@ class Crew:
         self._gone.append(f"{name} was lost: {why}")
         if piece is not None:
             self._why.setdefault(piece.unit.number, []).append(f"{name}: {why}")
+        if self._asked is not None and self._does_errand(worker):
+            self._repeat(self._asked, f"{name}: {why}")
         blamed, complete = self._plan.lost(worker)
         for unit in complete:
             yield Arrival(worker=worker, unit=unit, event=Done())
         if blamed is not None:
             whys, culprit = self._why[blamed.number], blamed
-            yield from self._failed(worker, Failed(stage=SAMPLE, error="WorkerLost", message=(
-                f"it ended {len(whys)} workers at the same images: {'; '.join(whys)}")), lambda one: _after(one, culprit))
-        self._say(f"{self._gone[-1]}; what it was making is made again")
-        if self._plan.owed:
+            failed = Failed(stage=SAMPLE, error="WorkerLost",
+                            message=f"it ended {len(whys)} workers at the same images: {'; '.join(whys)}")
+            yield from self._failed(worker, failed, lambda one: _after(one, culprit), culprit.candidate.name)
+        self._say(f"{self._gone[-1]}; what it was doing is done again")
+        if self.owed:
             self._start(1)
         else:
             self._to_replace += 1

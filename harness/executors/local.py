@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import IO, Any, Final
 
-from harness.executors.contract import About, Done, Event, Job, Lost, Unit
+from harness.executors.contract import About, Done, Event, Free, Job, Lost, Task
 from harness.executors.messages import PICKLING_ERRORS, Incoming, packed, unpacked
 
 MAKER: Final = "harness.executors.served:Served"
@@ -116,9 +116,12 @@ class LocalHands:
         self._processes[number] = process
         self._selector.register(process.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, number)
 
-    def give(self, worker: int, unit: Unit) -> None:
+    def give(self, worker: int, task: Task | Job | Free) -> None:
         """See contract.Hands."""
-        self._post(worker, unit)
+        process = self._processes.get(worker)
+        if process is not None:  # one that is gone is in the next arrivals
+            process.send(packed(replace(task, device=process.place.device) if isinstance(task, Job) else task))
+            self._watch(worker, process)
 
     def arrivals(self, timeout: float) -> list[tuple[int, About | Event | Done | Lost]]:
         """See contract.Hands. What is not read yet stays with the workers, which wait."""
@@ -150,12 +153,6 @@ class LocalHands:
         if not process.end(seconds):
             self._say(f"process {process.number} of a worker was killed and does not end; it may still hold memory, and its GPU: "
                       "look what it waits for, as a disk that does not answer")
-
-    def _post(self, worker: int, message: object) -> None:
-        process = self._processes.get(worker)
-        if process is not None:  # one that is gone is in the next arrivals
-            process.send(packed(message))
-            self._watch(worker, process)
 
     def _watch(self, worker: int, process: _Process) -> None:
         """Waits for room in the socket only while something is to be sent."""

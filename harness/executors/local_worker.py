@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import os
 import queue
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import replace
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.executors.contract import (
+    ENDINGS,
     MATERIALISE,
     SAMPLE,
     About,
@@ -23,13 +21,14 @@ from harness.executors.contract import (
     Done,
     Event,
     Failed,
+    Free,
+    Job,
     Lost,
-    Overflowed,
-    Refused,
-    Unfit,
     Unit,
 )
+from harness.executors.doing import events_of, worker_of
 from harness.executors.messages import Incoming, packed, unpacked
+from harness.probes.fits import free_memory
 
 if TYPE_CHECKING:
     from harness.executors.contract import Image, Worker
@@ -48,39 +47,41 @@ def main() -> None:
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, inbox), daemon=True).start()
     outbox = Outbox(connection)
+    worker: Worker | None = None
+    maker, device, last = "", "cpu", ""
+    while True:
+        try:
+            task = unpacked(inbox.get())
+        except Exception as error:
+            outbox.put(Failed.of(MATERIALISE, error))
+            continue
+        if not maker:
+            maker, task = task
+        if isinstance(task, Job | Free):  # its models are freed before others are loaded
+            worker, last = None, ""
+            free_memory(device)
+        if isinstance(task, Job):
+            device = task.device
+            worker = _begun(maker, task, outbox)
+        elif worker is not None:
+            # If this one ends the process, nothing of another one is lost with it.
+            if not isinstance(task, Unit) or task.candidate.name != last:
+                outbox.flush()
+            last = task.candidate.name if isinstance(task, Unit) else ""
+            for event in events_of(worker, task):
+                outbox.put(event)
+
+
+def _begun(maker: str, job: Job, outbox: Outbox) -> Worker:
+    """The worker of a job, which has said what it is. One that cannot be made ends the process."""
     try:
-        maker, job = unpacked(inbox.get())
-        module, _, name = maker.partition(":")
-        worker: Worker = attrgetter(name)(importlib.import_module(module))(job)
-        outbox.put(About(facts=worker.about()))
+        worker = worker_of(maker, job)
+        outbox.put(About(facts=worker.about(), job=job.number))
     except Exception as error:
         outbox.put(Lost(why=f"{type(error).__name__}: {error}"))
         outbox.close()
         os._exit(1)
-    last = ""
-    while True:
-        try:
-            unit: Unit = unpacked(inbox.get())
-        except Exception as error:
-            outbox.put(Failed.of(MATERIALISE, error))
-            continue
-        if unit.candidate.name != last:  # if this one ends the process, nothing of another one is lost with it
-            outbox.flush()
-        last = unit.candidate.name
-        make(worker, unit, outbox.put)
-
-
-def make(worker: Worker, unit: Unit, send: Callable[[Event | Done], None]) -> None:
-    """Sends all that comes of a unit, and Done where nothing else ended it."""
-    event: Event | None = None
-    try:
-        for event in worker.make(unit):
-            send(event)
-    except Exception as error:
-        event = Failed.of(SAMPLE, error)
-        send(event)
-    if not isinstance(event, Refused | Overflowed | Failed | Unfit):
-        send(Done())
+    return worker
 
 
 def as_files(batch: Batch) -> Batch:
@@ -139,7 +140,7 @@ class Outbox:
             except OSError:
                 os._exit(0)
         # Nothing more of a unit that could not be sent; it ends with the first of these.
-        self._failed = (self._failed or failed) and not isinstance(event, Done | Refused | Overflowed | Failed | Unfit)
+        self._failed = (self._failed or failed) and not isinstance(event, (Done, *ENDINGS))
 
 
 def _listen(connection: socket.socket, inbox: queue.SimpleQueue[bytes]) -> None:

@@ -205,13 +205,18 @@ class Plan:
             self._put_back(piece)
         return not piece.withdrawn and all((one, name) in self._barred for one in self._out)
 
-    def withdraw(self, unwanted: Callable[[Unit], bool]) -> list[Unit]:
-        """Forgets units, also what is in the hands of workers. Returns those that were owed."""
+    @property
+    def busy(self) -> bool:
+        """Whether anything is in the hands of workers, wanted or not."""
+        return any(self._out.values())
+
+    def withdraw(self, unwanted: Callable[[Unit], bool], candidates: Collection[str]) -> list[Unit]:
+        """Forgets units of these candidates, also what is in the hands of workers. Returns those that were owed."""
         withdrawn: list[Unit] = []
         for pieces in self._out.values():
             for piece in pieces:
-                piece.withdrawn = piece.withdrawn or unwanted(piece.unit)
-        for queue in [*self._queues.values()]:
+                piece.withdrawn = piece.withdrawn or (piece.unit.candidate.name in candidates and unwanted(piece.unit))
+        for queue in [self._queues[name] for name in candidates if name in self._queues]:
             for number in [number for number, lot in queue.lots.items() if unwanted(lot.unit)]:
                 lot = queue.lots.pop(number)
                 self._waiting -= len(lot.waiting)

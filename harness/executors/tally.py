@@ -21,12 +21,18 @@ class Tally:
     repeated: int = 0
     lost: str = ""
     _busy: bool = False
+    _paused: bool = False
     _seconds: dict[bool, float] = field(default_factory=lambda: {True: 0.0, False: 0.0})
 
     def turn(self, now: float, busy: bool) -> None:
         """From now on the worker has something to make, or nothing."""
-        self._seconds[self._busy] += now - self.since
-        self.since, self._busy = now, busy
+        self._seconds[self._busy] += 0.0 if self._paused else now - self.since
+        self.since, self._busy, self._paused = now, busy, False
+
+    def pause(self, now: float) -> None:
+        """Until its next turn the worker's time is in neither: something is measured."""
+        self.turn(now, False)
+        self._paused = True
 
     def end(self, now: float, why: str, repeated: int) -> None:
         """The worker is gone; so many images that it was given are made by others."""
@@ -35,7 +41,7 @@ class Tally:
 
     def work(self, now: float) -> WorkerWork:
         """What it did up to now, or to its end."""
-        running = 0.0 if self.lost else now - self.since
+        running = 0.0 if self.lost or self._paused else now - self.since
         seconds = {busy: total + (running if busy is self._busy else 0.0) for busy, total in self._seconds.items()}
         return WorkerWork(worker=self.worker, host=str(self.facts.get("host", "")),
                           process=int(self.facts.get("pid", 0)), device=str(self.facts.get("device", "")), images=self.images,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import time
@@ -11,12 +10,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.executors.contract import SAMPLE, About, Batch, Done, Event, Failed, Job, Lost, Overflowed, Refused, Unfit, Unit
+from harness.executors.contract import SAMPLE, About, Batch, Done, Event, Failed, Free, Job, Lost, Task
+from harness.executors.doing import events_of, worker_of
 from harness.executors.local import CORES, MAKER, PlacesError
 from harness.executors.local_worker import SENT_AHEAD, as_files
+from harness.probes.fits import free_memory
 from harness.records.harmless_text import printable
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _SETTINGS: Final = {
 }
 STARTS: Final = 2
 """How often the start of a cluster of this machine's own is tried: Ray gives its processes 30 s, which a busy machine exceeds."""
-PLACED, ABOUT, UNIT = "placed", "about", "unit"
+PLACED, ABOUT, TASK = "placed", "about", "task"
 """What an actor can be given to do."""
 
 
@@ -90,22 +90,30 @@ class RayHands:
         numbers = list(range(self._next, self._next + count))
         self._next += count
         actor = self._ray.remote(max_restarts=0, max_task_retries=0, num_cpus=1, num_gpus=1 if self._gpu else 0)(Actor)
-        own = replace(job, device="cuda:0" if self._gpu else job.device)
         for number in numbers:
             try:
                 one = actor.remote()
-                given = deque([(PLACED, one.placed.remote()), (ABOUT, one.begin.remote(self._maker, own))])
+                given = deque([(PLACED, one.placed.remote()), (ABOUT, one.begin.remote(self._maker, self._own_job(job)))])
             except Exception as error:  # a job that cannot be sent, or a cluster that is gone
                 self._early.append((number, Lost(why=f"{type(error).__name__}: {error}")))
             else:
                 self._workers[number] = _Tasks(actor=one, given=given, since=time.monotonic())
         return numbers
 
-    def give(self, worker: int, unit: Unit) -> None:
+    def give(self, worker: int, task: Task | Job | Free) -> None:
         """See contract.Hands."""
-        if tasks := self._workers.get(worker):
+        if (tasks := self._workers.get(worker)) is None:
+            return
+        if isinstance(task, Job):
+            tasks.given.append((ABOUT, tasks.actor.begin.remote(self._maker, self._own_job(task))))
+        elif isinstance(task, Free):
+            tasks.actor.free.remote()
+        else:
             make = tasks.actor.make.options(num_returns="streaming", _generator_backpressure_num_objects=SENT_AHEAD)
-            tasks.given.append((UNIT, make.remote(unit)))
+            tasks.given.append((TASK, make.remote(task)))
+
+    def _own_job(self, job: Job) -> Job:
+        return replace(job, device="cuda:0" if self._gpu else job.device)
 
     def arrivals(self, timeout: float) -> list[tuple[int, About | Event | Done | Lost]]:
         """See contract.Hands."""
@@ -144,7 +152,7 @@ class RayHands:
         tasks = self._workers[number]
         kind, result = tasks.given[0]
         try:
-            if kind == UNIT:
+            if kind == TASK:
                 try:
                     return [(number, self._ray.get(next(result)))]
                 except StopIteration:
@@ -156,7 +164,7 @@ class RayHands:
             cause = getattr(error, "cause", None) or error
             self.stop(number)
             return [(number, Lost(why=f"{type(cause).__name__}: {_first_line(cause)}"))]
-        return [(number, About(facts=value))] if kind == ABOUT else []
+        return [(number, value)] if kind == ABOUT else []
 
     def _deadlines(self) -> list[float]:
         """Until when workers must have a place that have none yet."""
@@ -192,43 +200,48 @@ class RayHands:
 class Actor:
     """What runs on a node: a worker, whose pictures leave as PNG files."""
 
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+        self._device = "cpu"
+
     def placed(self) -> bool:
         """Answers as soon as the process exists."""
         return True
 
-    def begin(self, maker: str, job: Job) -> dict[str, Any]:
+    def begin(self, maker: str, job: Job) -> About:
         """Makes the worker, which has one core on a CPU, as Ray counts it. Returns what it is."""
         os.environ[CORES] = "1"
-        module, _, name = maker.partition(":")
-        self._worker: Worker = attrgetter(name)(importlib.import_module(module))(job)
-        return dict(self._worker.about())
+        self.free()
+        self._worker, self._device = worker_of(maker, job), job.device
+        return About(facts=dict(self._worker.about()), job=job.number)
 
-    def make(self, unit: Unit) -> Iterator[Event | Done]:
-        """All that comes of a unit, and Done where nothing else ended it."""
-        yield from sent(self._worker, unit)
+    def free(self) -> None:
+        """Lets go of the worker and its models."""
+        self._worker = None
+        free_memory(self._device)
+
+    def make(self, task: Task) -> Iterator[Event | Done]:
+        """All that comes of a task, and Done where nothing else ended it."""
+        assert self._worker is not None
+        yield from sent(self._worker, task)
 
 
-def sent(worker: Worker, unit: Unit) -> Iterator[Event | Done]:
-    """All that comes of a unit, with pictures as files, which are encoded while the next ones are made, and Done where nothing
-    else ended it."""
-    waiting: deque[Future[Event]] = deque()
-    last: Event | None = None
+def sent(worker: Worker, task: Task) -> Iterator[Event | Done]:
+    """All that comes of a task, with pictures as files, which are encoded while the next ones are made."""
+    waiting: deque[Future[Event | Done]] = deque()
     with ThreadPoolExecutor(max_workers=1) as encoder:
         try:
-            for event in worker.make(unit):
+            for event in events_of(worker, task):
                 waiting.append(encoder.submit(_encoded, event))
                 while waiting and (len(waiting) > SENT_AHEAD or waiting[0].done()):
-                    yield (last := waiting.popleft().result())
+                    yield waiting.popleft().result()
             while waiting:
-                yield (last := waiting.popleft().result())
-        except Exception as error:
-            last = Failed.of(SAMPLE, error)
-            yield last
-    if not isinstance(last, Refused | Overflowed | Failed | Unfit):
-        yield Done()
+                yield waiting.popleft().result()
+        except Exception as error:  # what cannot be encoded ends the unit, as what cannot be made
+            yield Failed.of(SAMPLE, error)
 
 
-def _encoded(event: Event) -> Event:
+def _encoded(event: Event | Done) -> Event | Done:
     return as_files(event) if isinstance(event, Batch) else event
 
 

@@ -8,9 +8,25 @@ from importlib.util import find_spec
 from harness.executors.contract import Hands, Job
 from harness.executors.crew import Crew
 from harness.executors.local import LocalHands, PlacesError, places
+from harness.probes.device import device_problem, name_problem
 
 KINDS = ("local", "ray")
 _EXPECTED = "expected local:N, local:cuda, ray, ray:N or ray:ADDRESS"
+
+
+def run_device_problem(device: object, workers: str) -> str:
+    """Why a run cannot use a device; empty if it can, or if `workers` on other machines may, who are asked."""
+    return name_problem(device) or ("" if may_be_elsewhere(str(device), workers) else device_problem(device))
+
+
+def may_be_elsewhere(device: str, workers: str) -> bool:
+    """Whether workers may have a device that this machine has not."""
+    return device == "cuda" and workers.partition(":")[0] == "ray"
+
+
+def is_elsewhere(device: str, workers: str) -> bool:
+    """Whether only workers have the device of a run."""
+    return may_be_elsewhere(device, workers) and bool(device_problem(device))
 
 
 def workers_problem(asked: str, device: str) -> str:

@@ -150,6 +150,8 @@ class Workbench:
         together with those of this one. `low_memory` is that of a grid."""
         self.device, self.library, self.steps, self._clip_skip = device, Library(root, versions), steps, clip_skip
         self.wider = WiderFormats()
+        self.has_device = True
+        """Whether what the device offers can be asked here. A workbench of a machine without it only reads files."""
         self.low_memory = frozenset(low_memory)
         self._plans: dict[str, RecipePlan] = {}
         self._tensors: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
@@ -220,9 +222,9 @@ class Workbench:
             refuse_unknown_components(candidate, self._shape(frame_of(models_of(candidate.model)[0])).parts)
         candidate = self.in_its_format(candidate)
         for asked in (candidate.quantization, candidate.precision or NOT_QUANTIZED):
-            for problem in problems(asked, self.device):
+            for problem in problems(asked, self.device) if self.has_device else ():
                 raise MaterialiseError(problem)
-        for runtime in runtimes_in(candidate.runtime):
+        for runtime in runtimes_in(candidate.runtime) if self.has_device else ():
             if reason := RUNTIMES[runtime].why_not(self.device):
                 raise MaterialiseError(f"runtime {runtime!r} on {self.device}: {reason}")
         self._inspect_stages(candidate)

@@ -9,8 +9,7 @@ from typing import Final
 import pytest
 
 from harness.commands.arguments import megabytes, seconds
-from harness.executors.workers import workers_problem
-from harness.run.device import device_problem
+from harness.executors.workers import run_device_problem, workers_problem
 from harness.session.options import SessionOptions, cache_problem, timeout_problem
 
 POLICIES: Final = ("fail", "pass")
@@ -112,7 +111,7 @@ def refuse(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "--benchmark with --setup-plan or --setup-only: these run nothing, and nothing would be in the result. Remove them; "
             "to see what would run, give --collect-only")
-    if wrong := device_problem(given.sweetspot_device):
+    if wrong := run_device_problem(given.sweetspot_device, given.sweetspot_workers):
         raise pytest.UsageError(f"--device: {wrong}")
     if wrong := workers_problem(given.sweetspot_workers, given.sweetspot_device):
         raise pytest.UsageError(wrong)

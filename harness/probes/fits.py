@@ -115,7 +115,8 @@ def free_memory(device: str) -> None:
     if device.startswith("cuda"):
         import torch
 
-        torch.cuda.empty_cache()
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from harness.declare import Candidate, plain, short_hash
 from harness.declare.candidate_words import cache_phrases, saver_phrases
 from harness.declare.prompt_texts import texts_in_key
 from harness.materialise import Workbench, declared_wider
+from harness.probes.device import device_problem
 from harness.promotion.eligibility import (
     refuse_changed_inputs,
     refuse_changed_suite,
@@ -32,7 +33,6 @@ from harness.promotion.resampling import Resampled, resample
 from harness.promotion.verifying import made_from, now
 from harness.records import sync_folder
 from harness.records.regular_files import lies_below
-from harness.run.device import device_problem
 from harness.run.overflow import IN_BF16
 from harness.version import __version__
 from reports.read.prompts import pictures_of, prompts_of

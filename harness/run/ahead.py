@@ -64,7 +64,7 @@ class Ahead:
     def forget(self, name: str) -> None:
         """Lets the workers make nothing more of a candidate."""
         self._handed.pop(name, None)
-        self.crew.drop(lambda unit: unit.candidate.name == name)
+        self.crew.drop_candidate(name)
 
     def outdate(self, name: str, fit: Fit, *, guided: bool) -> None:
         """Memory was refused to a candidate. Batches of this size, handed over of it and of those after it, are forgotten with

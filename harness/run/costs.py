@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.declare import Candidate, Suite, grid_of
+from harness.declare import Candidate, Suite
 from harness.declare.listing import first_of
 from harness.declare.same_text import prompts_hash
-from harness.materialise import Workbench
-from harness.probes import CurveLimits, Rounds
+from harness.probes import Rounds
 from harness.probes.environment import deciding_seconds
-from harness.records import Durations, Failure, Fit, Latency, Reading, Record
-from harness.records.reusable import TIME
-from harness.run.latency import (
-    ROUNDS_FOR_P90,
-    SUPERSEDED,
-    TIMING_VERSION,
-    Together,
-    time_batches,
-    time_together,
-    timing_setting,
-)
-from harness.run.stages import Stages
+from harness.records import Failure, Fit, Latency
+from harness.run.latency import ROUNDS_FOR_P90, SUPERSEDED, TIMING_VERSION, Together, timing_setting
+from harness.run.timer import Timer
+from harness.run_folder.ledger import Ledger
 from harness.runtimes import packages_of
-from harness.sampling import threads_for
-
-if TYPE_CHECKING:
-    from harness.materialise import Prepared
 
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Times candidates of `suite` on the workbench. `idle` is the number of bytes in use on the device before this run loaded
-    anything; `environment` is the description of the machine in run.json."""
+    """Has candidates of `suite` timed. `environment` is the description of the machine in run.json, and `timed` is called with
+    the time that timings bear."""
 
     suite: Suite
-    bench: Workbench
-    stages: Stages
+    timer: Timer
+    ledger: Ledger
     environment: Mapping[str, Any]
     device: str
-    idle: Reading | None
+    timed: Callable[[str], None]
 
     def settings(self, names: Sequence[str]) -> dict[str, str]:
         """The hash of its timing by the name of each candidate whose weights are known."""
         return {c.name: self._setting(c.name) for c in self.suite.candidates
-                if c.name in names and self.stages.ledger.identity(c.name)}
+                if c.name in names and self.ledger.identity(c.name)}
 
     def _why_superseded(self, latency: Latency) -> str:
         """Why a timing does not count any more, if an earlier version took it and all else is the same; else empty."""
@@ -56,7 +42,7 @@ class Costs:
                      if latency.setting == self._setting(latency.candidate, version)), "")
 
     def _setting(self, name: str, version: int = TIMING_VERSION) -> str:
-        ledger, weights = self.stages.ledger, self.stages.ledger.weights(name)
+        ledger, weights = self.ledger, self.ledger.weights(name)
         identity = "" if weights is None else weights.of(self.suite.grid.prompts[0].id)
         return timing_setting(self.suite, self._declared(name), identity, self.environment, version,
                               ledger.chunked(name, prompts_hash(self.suite.grid.prompts)))
@@ -71,7 +57,7 @@ class Costs:
     def due(self, names: Sequence[str]) -> bool:
         """Whether the journal lacks latencies of these candidates that were taken together and in this environment. One that
         failed to be timed does not make the others due again."""
-        ledger = self.stages.ledger
+        ledger = self.ledger
         settings = {name: key for name, key in self.settings(names).items() if ledger.timing_failure(name) is None}
         latencies = [ledger.latency(name) for name in settings]
         alike = [latency.timed_at for latency, setting in zip(latencies, settings.values(), strict=True)
@@ -80,7 +66,7 @@ class Costs:
 
     def why_again(self, names: Sequence[str]) -> str:
         """Why earlier latencies of these candidates are not used; empty if there are none, or nothing is against them."""
-        settings, ledger = self.settings(names), self.stages.ledger
+        settings, ledger = self.settings(names), self.ledger
         earlier = {name: latency for name in settings if (latency := ledger.last_latency(name)) is not None}
         void = [latency for name, latency in earlier.items() if latency.setting != settings[name]]
         if any(not latency.environment for latency in void):
@@ -108,75 +94,38 @@ class Costs:
     def time(self, names: Sequence[str]) -> list[Failure]:
         """Times the named candidates together, in alternating rounds; then measures their batch-size curves, if the suite asks
         for them. Returns a Failure for each candidate that cannot be timed."""
-        suite, ledger = self.suite, self.stages.ledger
-        settings = self.settings(names)
+        suite, settings = self.suite, self.settings(names)
         if not settings:
             return []
-        declared = {c.name: c for c in suite.candidates}
         rounds = Rounds(declared=suite.latency_rounds, budget_seconds=suite.latency_budget_seconds,
                         enough=ROUNDS_FOR_P90 if suite.latency_budget_seconds else suite.latency_rounds)
-        together = self._together(settings, rounds)
-        with self._threads(settings):
-            records = [self._with_load(record, declared) for record in time_together(
-                suite, lambda name: self._switch(declared[name]), together)]
-            failures = [record for record in records if isinstance(record, Failure)]
-            failed = {failure.candidate for failure in failures}
-            # Written together with its curve, so that both are of one timing.
-            for name, key in settings.items():
-                curve: list[Record] = []
-                before = len(failures)
-                if suite.largest_batch and name not in failed:
-                    with self.stages.stage(name, TIME, failures):
-                        curve += self._curve(declared[name], key)
-                # A latency voids an earlier failure, so that of its own curve comes after it.
-                ledger.add([*(record for record in records if record.candidate == name), *curve, *failures[before:]])
+        together, failures = self._together(settings, rounds), list[Failure]()
+        # Each written together with its curve, so that both are of one timing.
+        for _, records in self.timer.time(together, curves=bool(suite.largest_batch)):
+            failures += [record for record in records if isinstance(record, Failure)]
+            self.ledger.add(records)
+        self.timed(together.timed_at)
         return failures
 
     def try_again(self, names: Sequence[str]) -> list[Failure]:
         """Tries candidates that an earlier session could not time, each alone and once, without keeping what it takes. Returns a
         Failure for each that still cannot be timed."""
-        declared, failures = {c.name: c for c in self.suite.candidates}, list[Failure]()
+        failures = list[Failure]()
         for name, key in self.settings(names).items():
-            curve_failed = self.stages.ledger.latency(name) is not None
-            with self._threads([name]):
-                if curve_failed:
-                    with self.stages.stage(name, TIME, failures):
-                        self._curve(declared[name], key)
-                    continue
-                records = time_together(self.suite, lambda name: self._switch(declared[name]),
-                                        self._together({name: key}, Rounds(declared=1)))
+            if self.ledger.latency(name) is not None:  # its curve failed
+                records = [*self.timer.curve(name, key)]
+            else:
+                once = self._together({name: key}, Rounds(declared=1))
+                records = [record for _, of_one in self.timer.time(once, curves=False) for record in of_one]
             failures += [record for record in records if isinstance(record, Failure)]
-            self.stages.ledger.add([record for record in records if isinstance(record, Failure | Fit)])
+            self.ledger.add([record for record in records if isinstance(record, Failure) or (
+                isinstance(record, Fit) and self.ledger.latency(name) is None)])
         return failures
 
     def _together(self, settings: Mapping[str, str], rounds: Rounds) -> Together:
-        return Together(device=self.device, rounds=rounds, settings=settings, idle=self.idle,
+        return Together(device=self.device, rounds=rounds, settings=settings,
                         timed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
                         environments={name: self._deciding(name) for name in settings})
-
-    def _curve(self, candidate: Candidate, key: str) -> Sequence[Record]:
-        with self._threads([candidate.name]):
-            return time_batches(candidate.name, self.bench.prepare(candidate), self.suite, key,
-                                CurveLimits(batch_size=self.suite.largest_batch), self.idle)
-
-    def _threads(self, names: Iterable[str]) -> AbstractContextManager[None]:
-        """Within it, operations use one thread if the images of all these candidates are small."""
-        grids = [grid_of(self.suite, self._declared(name)) for name in names]
-        return threads_for(max(grids, key=lambda grid: grid.width * grid.height), self.device)
-
-    def _switch(self, candidate: Candidate) -> Prepared:
-        """The candidate that is timed next, ready to sample."""
-        self.stages.begin(candidate.name, TIME)
-        return self.bench.prepare(candidate)
-
-    def _with_load(self, record: Record, declared: Mapping[str, Candidate]) -> Record:
-        """The durations of a candidate, with the seconds that its architecture took to load if this session loaded it, and those
-        of its runtime."""
-        if not isinstance(record, Durations):
-            return record
-        loaded = self.bench.load_seconds(declared[record.candidate])
-        return replace(record, seconds={**record.seconds, **({"load": loaded} if loaded else {}),
-                                        **self.bench.runtime_seconds(declared[record.candidate])})
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

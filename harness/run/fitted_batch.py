@@ -11,22 +11,23 @@ from harness.declare import Suite
 from harness.declare.effective_grid import largest_image
 from harness.declare.grid import FIT
 from harness.materialise import Workbench
-from harness.probes.available import device_memory
+from harness.probes.available import DeviceMemory, device_memory
 from harness.run.memory_plan import LARGEST_BATCH, Footprint, Planned, planned
 from harness.run.run_json import FITTED_BATCH
 from harness.run_folder.ledger import RunFolderError
 
 
-def with_fitted_batch(suite: Suite, bench: Workbench,
-                      before: Mapping[str, Any]) -> tuple[Suite, Mapping[str, Any] | None]:
+def with_fitted_batch(suite: Suite, bench: Workbench, before: Mapping[str, Any],
+                      memory: DeviceMemory | None = None) -> tuple[Suite, Mapping[str, Any] | None]:
     """The suite with a number as its batch size, and what run.json says of a choice; None if the suite declares a number.
 
-    `before` is the run folder's earlier run.json. The choice for the same families and size of images holds for later sessions on
-    the same model of device. Raises RunFolderError on another one: its images would have another batch size, and count as others.
+    `before` is the earlier run.json, and `memory` that of a device that this process has not. The choice for the same
+    families and size of images holds for later sessions on the same model of device. Raises RunFolderError on another one: its
+    images would have another batch size, and count as others.
     """
     if suite.grid.batch_size != FIT:
         return suite, None
-    here = device_memory(bench.device)
+    here = memory or device_memory(bench.device)
     width, height = largest_image(suite)
     asked = {"families": _families(suite, bench), "width": width, "height": height}
     earlier = before.get(FITTED_BATCH)

@@ -14,16 +14,18 @@ from harness.run.memory_plan import Footprint, first_measures, planned
 _GIB: Final = 2 ** 30
 
 
-def memory_problems(suite: Suite, offered: Sequence[Candidate], bench: Workbench) -> list[str]:
+def memory_problems(suite: Suite, offered: Sequence[Candidate], bench: Workbench,
+                    memory: DeviceMemory | None = None) -> list[str]:
     """One sentence per reason why candidates cannot run on the workbench's GPU: their weights alone are larger than its memory.
-    Nothing is said of a CPU, which has swap."""
-    return _each(suite, offered, bench, _problem)
+    Nothing is said of a CPU, which has swap. `memory` is that of a GPU that this process has not."""
+    return _each(suite, offered, bench, _problem, memory)
 
 
-def memory_remarks(suite: Suite, offered: Sequence[Candidate], bench: Workbench) -> list[str]:
+def memory_remarks(suite: Suite, offered: Sequence[Candidate], bench: Workbench,
+                   memory: DeviceMemory | None = None) -> list[str]:
     """One sentence per reason why candidates may not fit: by the plan, their batches take more than is free now. A run halves
     batches that are refused, and the plan adds an estimate, so that this is no problem."""
-    return _each(suite, offered, bench, _doubt)
+    return _each(suite, offered, bench, _doubt, memory)
 
 
 def ways_out(footprint: Footprint, grid: Grid, bytes_free: int) -> str:
@@ -41,10 +43,10 @@ def ways_out(footprint: Footprint, grid: Grid, bytes_free: int) -> str:
 
 
 def _each(suite: Suite, offered: Sequence[Candidate], bench: Workbench,
-          of: Callable[[Footprint, Grid, str, DeviceMemory], str]) -> list[str]:
+          of: Callable[[Footprint, Grid, str, DeviceMemory], str], known: DeviceMemory | None) -> list[str]:
     if bench.device == "cpu":
         return []
-    memory = device_memory(bench.device)
+    memory = known or device_memory(bench.device)
 
     def listed() -> Iterator[tuple[str, str]]:
         for row in planned(suite, offered, bench):

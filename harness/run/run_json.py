@@ -15,6 +15,7 @@ from harness.declare.picture_uses import PICTURES
 from harness.metrics import METRICS
 from harness.records import RUN_FORMAT, write_atomically
 from harness.records.harmless_text import printable, without_credentials
+from harness.records.measured_on import MEASURED_ON
 from harness.records.values import to_plain
 from harness.records.worker_sessions import WORKERS
 from harness.run.overflow import IN_BF16
@@ -143,9 +144,16 @@ def heading(declared: Suite, suite: Suite, session: Session, before: Mapping[str
         "clip_definition": before.get("clip_definition", "") if same_settings else "", "not_selected": [],
         "not_offered": session.not_offered, **({} if session.fitted_batch is None else {FITTED_BATCH: session.fitted_batch}),
         **({IN_BF16: session.in_bf16} if session.in_bf16 else {}), **({PICTURES: session.pictures} if session.pictures else {}),
-        **({WORKERS: before[WORKERS]} if before.get(WORKERS) else {}),
+        **{name: before[name] for name in (WORKERS, MEASURED_ON) if before.get(name)},
         "earlier_environments": earlier[:-1] if earlier[-1:] == [session.environment] else earlier,
     }
+
+
+def model_before(before: Mapping[str, Any]) -> str:
+    """The model of the GPU of a folder's earlier session, by its run.json; empty if there was none."""
+    block = before.get("sampling")
+    model = block.get(DEVICE_MODEL) if isinstance(block, Mapping) else None
+    return model if isinstance(model, str) else ""
 
 
 def of_another_gpu(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -19,21 +19,26 @@ from harness.declare.effective_grid import largest_image
 from harness.declare.listing import first_of
 from harness.declare.picture_uses import PICTURES, files_used
 from harness.executors.contract import Job
+from harness.executors.crew import Crew
 from harness.executors.in_process import InProcess
 from harness.executors.libraries import load_libraries
 from harness.executors.maker import Maker
 from harness.executors.overflow import Fp16OverflowError
 from harness.executors.quiet import quiet_libraries
+from harness.executors.staff import Staff
 from harness.executors.with_crew import WithCrew
-from harness.executors.workers import crew_of
+from harness.executors.workers import crew_of, is_elsewhere
 from harness.materialise import WiderFormats, Workbench
 from harness.metrics import METRICS
 from harness.probes import idle_before_use
+from harness.probes.available import DeviceMemory
 from harness.probes.c_allocator import keep_freed_memory
 from harness.probes.environment import environment
 from harness.probes.fits import cap_where_memory_spills, free_memory
 from harness.records import Cell, Failure, Finished, Fit, Sample, SessionStart, Weights
 from harness.records.file_version import FileVersions
+from harness.records.measured_on import MEASURED_ON, MeasuredOn, with_measured
+from harness.records.reusable import TIME
 from harness.records.worker_sessions import WORKERS, WorkerSession, WorkerWork, with_session
 from harness.run.ahead import Ahead, Known
 from harness.run.announced import Announcements
@@ -41,6 +46,7 @@ from harness.run.batch_sizes import BatchSizes
 from harness.run.candidate_files import CandidateFiles
 from harness.run.clip_model import ClipModel
 from harness.run.costs import Costs
+from harness.run.device_elsewhere import DeviceElsewhere, WorkerTimer
 from harness.run.device_refusals import alone_problems, refusal
 from harness.run.fitted_batch import with_fitted_batch
 from harness.run.images import Gallery
@@ -54,8 +60,9 @@ from harness.run.progress import Progress
 from harness.run.prompt_pictures import PromptPictures
 from harness.run.prompt_poses import PromptPoses
 from harness.run.race_files import race_files
-from harness.run.run_json import FITTED_BATCH, REFUSED, RunJson, Session, of_another_gpu, race_of
+from harness.run.run_json import FITTED_BATCH, REFUSED, RunJson, Session, model_before, of_another_gpu, race_of
 from harness.run.stages import Stages
+from harness.run.timer import BenchTimer
 from harness.run.timings import Timings
 from harness.run_folder.folder import lock, sweep
 from harness.run_folder.ledger import Ledger
@@ -96,18 +103,26 @@ class SuiteRun:
     """The run of one suite: opens its folder, takes candidates one by one, and keeps the journal."""
 
     def __init__(self, suite: Suite, suite_file: str, options: Options, progress: Progress,
-                 say: Callable[[str], None] = lambda _: None) -> None:
-        """`say` is called with sentences about workers."""
+                 say: Callable[[str], None] = lambda _: None, staff: Staff | None = None) -> None:
+        """`say` is called with sentences about workers, which are those of `staff` if there are suites before and after."""
         self.declared, self.started = suite, time.monotonic()
         self.options, self.progress = options, progress
+        self._staff, self._own_staff = staff or Staff(), staff is None
+        self._is_elsewhere = is_elsewhere(options.device, options.workers)
+        self._device = "cpu" if self._is_elsewhere else options.device
+        """What this process itself computes on."""
+        self._elsewhere: DeviceElsewhere | None = None
+        self._crew: WithCrew | None = None
+        self._has_head = False
         self.folder = options.runs / suite.name
         # Only what the suite itself names: an earlier session's candidates in the folder may also name code.
         load_rows(suite, [*([(options.root / suite_file).parent] if suite_file else []), options.root])
         # Memory of other processes does not count for the candidates.
-        self._idle = idle_before_use(options.device)
+        self._idle = idle_before_use(self._device)
         self._versions, self._wider = FileVersions(), WiderFormats()
         self._maker = Maker(new_bench=self._new_bench, grid=suite.grid)
-        self.not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, options.device))}
+        self.not_offered: Mapping[str, str] = {} if self._is_elsewhere else {
+            c.name: reason for c in suite.candidates if (reason := refusal(c, options.device))}
         self._shown, self._counted, self._say = Counter[str](), 0, say
         self._begun: set[str] = set()
         self._fresh = {c.name for c in suite.candidates} if options.fresh else set()
@@ -118,6 +133,7 @@ class SuiteRun:
         try:
             self._open(suite_file, cache)
         except BaseException:
+            self._end_workers()
             self._lock.close()
             raise
 
@@ -127,24 +143,27 @@ class SuiteRun:
         self.progress.begin(f"{self.declared.name}: load torch and diffusers")
         load_libraries(clip=any(METRICS[name].needs_clip for name in self.declared.metrics),
                        own_process=self.options.own_process)
-        set_determinism(self.options.device)
+        set_determinism(self._device)
         if self.options.own_process:
             keep_freed_memory()
-        self.limit = cap_where_memory_spills(self.options.device)
+        self.limit = cap_where_memory_spills(self._device)
         self.ledger = Ledger(self.folder, verify=self.options.verify)
         before = {} if self.options.fresh else self.ledger.head()
-        self.declared, self._fitted = with_fitted_batch(self.declared, self.bench, before)
+        if self._is_elsewhere:
+            self._ask_workers(suite_file, before)
+        self.declared, self._fitted = with_fitted_batch(self.declared, self.bench, before, self._memory)
         self._maker.take_grid(self.declared.grid)
         self._wider.known.update(overflows_of(before))
         in_bf16 = dict(before[IN_BF16]) if self._wider.known else {}
         self._stages = Stages(ledger=self.ledger, begin=self._doing)
         self._sizes = BatchSizes(largest=self.declared.grid.images_per_batch)
         # Not the bound method: `release` makes a new workbench, and nothing may keep the old one's models alive.
-        self._clip = ClipModel(self.declared, self.options.device, lambda file: self.bench.content(file),  # noqa: PLW0108
+        self._clip = ClipModel(self.declared, self._device, lambda file: self.bench.content(file),  # noqa: PLW0108
                                lambda definition: self.run_json.note(clip_definition=definition))
         self._poses = PromptPoses(self.declared, lambda file: self.bench.library.path(file),  # noqa: PLW0108
                                   lambda file: self.bench.content(file))  # noqa: PLW0108
         self.run_json = self._run_json(suite_file, in_bf16)
+        self._has_head = True
         self._files = CandidateFiles(run_json=self.run_json, ledger=self.ledger, bench=lambda: self.bench, wider=self._wider,
                                      equal=lambda: self._equal, in_bf16=in_bf16)
         self.not_counting = of_another_gpu(before, self.head)
@@ -153,11 +172,16 @@ class SuiteRun:
         # A race adds candidates, but never changes grid, baseline or metrics.
         self.gallery = Gallery(self.suite, self.ledger, cache, self.head)
         self._sizes.remember((self._fitted or {}).get(REFUSED))
-        self._meter = Meter(suite=self.declared, ledger=self.ledger, gallery=self.gallery, device=self.options.device,
+        self._meter = Meter(suite=self.declared, ledger=self.ledger, gallery=self.gallery, device=self._device,
                             settings=self.head["metric_settings"], clip=self._clip.scorer,
                             poses=self._poses, pictures=PromptPictures(self.declared, lambda file: self.bench.library.path(file)))  # noqa: PLW0108
 
-        self._crew = self._with_crew(suite_file) if self.options.workers else None
+        if self.options.workers:
+            self._job = self._job_of(suite_file, self.head["environment"])
+            if self._crew is None:
+                self._crew = self._with_crew()
+            else:
+                self._crew.begin(self._job, self.options.worker_timeout)
         self._owed = OwedImages(gallery=self.gallery, stages=self._stages, sizes=self._sizes, meter=self._meter,
                                 executor=self._crew or InProcess(worker=self._maker), bench=lambda: self.bench, wider=self._wider,
                                 took=self._took, halved=self._halved, crew=self._crew)
@@ -165,17 +189,39 @@ class SuiteRun:
         self._timings = Timings(ledger=self.ledger, costs=self._costs, timeable=self._timeable, quieten=self._quieten,
                                 again=self.options.retime)
 
-    def _with_crew(self, suite_file: str) -> WithCrew:
-        job = Job(suite=self.declared, suite_file=suite_file, root=str(self.options.root), device=self.options.device,
-                  environment=self.head["environment"])
+    def _job_of(self, suite_file: str, environs: Mapping[str, Any], *, asking: bool = False) -> Job:
+        return Job(suite=self.declared, suite_file=suite_file, root=str(self.options.root), device=self.options.device,
+                   environment=environs, asking=asking)
 
+    def _ask_workers(self, suite_file: str, before: Mapping[str, Any]) -> None:
+        """Starts the workers to ask one what the device is. It computes with as many threads as this process."""
+        import torch
+
+        self.progress.begin(f"{self.declared.name}: ask the workers what their device is")
+        self._job = self._job_of(suite_file, {"torch_threads": torch.get_num_threads()}, asking=True)
+        self._crew = self._with_crew()
+        self._elsewhere = DeviceElsewhere(crew=self._crew, device=self.options.device)
+        self._elsewhere.ask(self.declared, model_before(before))
+        self.not_offered = self._elsewhere.not_offered
+
+    @property
+    def _memory(self) -> DeviceMemory | None:
+        return None if self._elsewhere is None else self._elsewhere.memory
+
+    def _with_crew(self) -> WithCrew:
         def worked(seconds: float, work: Sequence[WorkerWork]) -> None:
-            session = WorkerSession(asked=self.options.workers, started=str(self.head["started"]), seconds=seconds,
-                                    workers=tuple(work))
-            self.run_json.note(**{WORKERS: with_session(self.head, session)})
+            if self._has_head:  # else they were only asked what they are
+                session = WorkerSession(asked=self.options.workers, started=str(self.head["started"]), seconds=seconds,
+                                        workers=tuple(work))
+                self.run_json.note(**{WORKERS: with_session(self.head, session)})
 
-        return WithCrew(lambda say: crew_of(self.options.workers, job, limit=self.options.worker_timeout, say=say), self._say,
-                        worked)
+        def new(told: Callable[[str], None]) -> Crew:
+            return crew_of(self.options.workers, self._job, limit=self.options.worker_timeout, say=told)
+
+        # On a GPU that this process has too, workers would be in the way of what it measures.
+        return WithCrew(self._staff, lambda say: self._staff.crew(self._job, new, limit=self.options.worker_timeout, say=say),
+                        self._say, worked, here=None if self._is_elsewhere else InProcess(worker=self._maker),
+                        keep=self._device == "cpu")
 
     @property
     def bench(self) -> Workbench:
@@ -189,11 +235,13 @@ class SuiteRun:
         self._maker.release()
         self._clip.release()
         self._poses.release()
-        free_memory(self.options.device)
+        free_memory(self._device)
 
     def _new_bench(self) -> Workbench:
-        return Workbench.for_grid(self.declared.grid, device=self.options.device, root=self.options.root,
-                                  versions=self._versions, wider=self._wider)
+        bench = Workbench.for_grid(self.declared.grid, device=self.options.device, root=self.options.root,
+                                   versions=self._versions, wider=self._wider)
+        bench.has_device = not self._is_elsewhere
+        return bench
 
     def close(self) -> None:
         """Ends the workers, closes the run folder and releases its lock."""
@@ -204,14 +252,17 @@ class SuiteRun:
         self._lock.close()
 
     def _end_workers(self) -> None:
+        """Ends the workers, or lets them rest for the next suite."""
         if self._crew is not None:
             self._crew.end()
+        if self._own_staff:
+            self._staff.end()
 
     def preflight(self) -> list[str]:
         """Problems that the model files show by themselves, for all candidates, before the first image."""
         offered = [c for c in self.suite.candidates if c.name not in self.not_offered]
         wrong = file_problems(self.suite, offered, self.bench, self._equal, self._doing, self._files.text_problem)
-        wrong += memory_problems(self.suite, offered, self.bench)
+        wrong += memory_problems(self.suite, offered, self.bench, self._memory)
         wrong += alone_problems(self.suite.name, offered, workers=self.options.workers, cache=self.options.cache)
         if self._clip.needed:
             self._doing("", "load the CLIP model")
@@ -226,7 +277,7 @@ class SuiteRun:
     def remarks(self) -> list[str]:
         """What is doubtful about the device's memory and a search, before the first image; not a reason against the run."""
         offered = [c for c in self.suite.candidates if c.name not in self.not_offered]
-        return [*memory_remarks(self.suite, offered, self.bench), *search_remarks(self.suite, self.bench),
+        return [*memory_remarks(self.suite, offered, self.bench, self._memory), *search_remarks(self.suite, self.bench),
                 *self._made_otherwise(offered)]
 
     def _made_otherwise(self, offered: Sequence[Candidate]) -> list[str]:
@@ -297,7 +348,7 @@ class SuiteRun:
         self.progress.advance(-max(self._shown[candidate.name], self._counted),
                               f"{self.suite.name} {candidate.name}: overflows in fp16, now in bf16")
         self._shown[candidate.name] = self._counted = 0
-        free_memory(self.options.device)
+        free_memory(self._device)
 
     def _candidate(self, candidate: Candidate) -> Finished | list[Failure]:
         started = time.perf_counter()
@@ -423,15 +474,36 @@ class SuiteRun:
         return name in self._begun or self._files.known(next(c for c in self.suite.candidates if c.name == name))
 
     def _quieten(self) -> None:
-        """Before a timing: ends the workers, and frees what belongs to no single candidate, and is made again if more images are
-        sampled."""
-        self._end_workers()
+        """Before a timing: ends the workers, unless one of them is to take it, and frees what belongs to no single candidate, and
+        is made again if more images are sampled."""
+        if self._elsewhere is None:
+            self._end_workers()
         self._clip.release()
         self._maker.forget()
 
     def _costs(self) -> Costs:
-        return Costs(suite=self.suite, bench=self.bench, stages=self._stages, environment=self.head["environment"],
-                     device=self.options.device, idle=self._idle)
+        timer = self._timer()
+        return Costs(suite=self.suite, timer=timer, ledger=self.ledger, environment=self.head["environment"],
+                     device=self.options.device, timed=lambda timed_at: self._note_place(timer, timed_at))
+
+    def _timer(self) -> BenchTimer | WorkerTimer:
+        def begin(name: str) -> None:
+            self._stages.begin(name, TIME)
+
+        if self._elsewhere is None:
+            return BenchTimer(suite=self.suite, bench=self.bench, device=self.options.device, idle=self._idle, begin=begin)
+        return WorkerTimer(elsewhere=self._elsewhere, suite=self.suite, ledger=self.ledger, wider=self._wider,
+                           environment=self.head["environment"], begin=begin)
+
+    def _note_place(self, timer: BenchTimer | WorkerTimer, timed_at: str) -> None:
+        """Says in run.json where timings were taken, if the images are made by several."""
+        if self._crew is None:
+            return
+        place = timer.place(timed_at) if isinstance(timer, WorkerTimer) else MeasuredOn.here(timed_at, self.head["environment"])
+        if place is not None:
+            self.run_json.note(**{MEASURED_ON: with_measured(self.head, place)})
+            if self._elsewhere is not None:
+                self._say(f"{self.suite.name}: timed on {place.name}, while all other workers were idle")
 
     def _give_up(self, candidate: Candidate, failures: list[Failure]) -> list[Failure]:
         given_up = len(self.gallery.wanted(candidate.name)) - max(self._shown[candidate.name], self._counted)
@@ -439,7 +511,7 @@ class SuiteRun:
         return failures
 
     def _run_json(self, suite_file: str, in_bf16: Mapping[str, Any]) -> RunJson:
-        environs = environment(self.options.device) | {
+        environs = (environment(self.options.device) if self._elsewhere is None else self._elsewhere.environment()) | {
             "threads_per_operation": threads_per_operation(self.declared.grid, self.options.device)}
         pictures = {file: self.bench.content(file) for file in files_used(self.declared)}
         session = Session(suite_file=suite_file, command=self.options.command, environment=environs,

@@ -10,9 +10,8 @@ from harness.check import load_rows, problems
 from harness.declare import Suite
 from harness.declare.load_suite import loaded_suite
 from harness.executors.quiet import own_warnings
-from harness.executors.workers import workers_problem
+from harness.executors.workers import run_device_problem, workers_problem
 from harness.records.harmless_text import printable_lines
-from harness.run.device import device_problem
 from harness.run.progress import Bar, Silent
 from harness.session.options import SessionOptions, cache_problem, timeout_problem
 from harness.session.own_packages import keep_own_packages
@@ -50,8 +49,8 @@ def run_suite(  # noqa: PLR0913 - the options of the command line, by the same n
                              verify=verify, retime=retime, cache=shared_cache, live=live, page_budget=page_budget,
                              workers=workers, worker_timeout=worker_timeout,
                              command=("run_suite",))
-    if wrong := device_problem(device) or cache_problem(shared_cache) or workers_problem(workers, device) or timeout_problem(
-            worker_timeout, workers):
+    if wrong := (run_device_problem(device, workers) or cache_problem(shared_cache) or workers_problem(workers, device)
+                 or timeout_problem(worker_timeout, workers)):
         raise ValueError(wrong)
     declared = _declared(suite) if isinstance(suite, str | Path) else suite
     load_rows(declared, [*([Path(suite).parent] if isinstance(suite, str | Path) else []), root])

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from harness.check import same_name, with_prompt_adapters
 from harness.declare import Grid, Suite
+from harness.executors.staff import Staff
 from harness.run.progress import Display
 from harness.session.options import SessionOptions
 from harness.session.suite_session import SuiteSession
@@ -19,6 +20,7 @@ class Session:
     def __init__(self, options: SessionOptions, display: Display, say: Callable[[str], None] = lambda _: None) -> None:
         self.options, self.display, self._say = options, display, say
         self.suites: list[SuiteSession] = []
+        self._staff = Staff()
         self.unwritten: list[str] = []
         """What was to be written at the end and could not be."""
 
@@ -30,7 +32,7 @@ class Session:
             declared = replace(declared, grid=replace(declared.grid, batch_size=1))
         written, declared = declared, with_prompt_adapters(declared, self.options.root)
         suite = SuiteSession(declared, suite_file, self.options, self.display, release_others=self._release, say=self._say)
-        suite.written = written
+        suite.written, suite.staff = written, self._staff
         for other in self.suites:
             suite.problems += same_name(declared, [(other.suite, other.suite_file)])
             other.problems += same_name(other.suite, [(declared, suite_file)])
@@ -42,6 +44,9 @@ class Session:
             suite.release()
 
     def close(self) -> None:
-        """Closes every run folder."""
-        for suite in self.suites:
-            suite.close()
+        """Closes every run folder, and ends the workers."""
+        try:
+            for suite in self.suites:
+                suite.close()
+        finally:
+            self._staff.end()

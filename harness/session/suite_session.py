@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ from harness.check import problems, remarks
 from harness.declare import PROMOTED, Candidate, Suite, grid_of
 from harness.declare.effective_grid import cells_of
 from harness.declare.listing import first_of
+from harness.executors.crew import NoWorkerError
+from harness.executors.staff import Staff
+from harness.executors.workers import is_elsewhere
 from harness.promotion.copy_baseline import take_promoted
 from harness.race.race import Race, first_cells
 from harness.records import Cell, Failure, Latency, Look
@@ -36,6 +40,8 @@ class SuiteSession:
         self.problems = problems(suite, options.root)
         self.written = suite
         """The suite as its file has it, before adapters that prompts name were given to the candidates."""
+        self.staff: Staff | None = None
+        """The workers of a session of several suites."""
         self.selected: list[str] = []
         self.timed_apart, self.raced = True, suite.budget is not None
         self.failures: list[Failure] = []
@@ -49,11 +55,11 @@ class SuiteSession:
         self._run: SuiteRun | None = None
         self._handed_over = False
         self._analysis: AnalysedRun | None = None
-        self._refused: RunFolderError | None = None
+        self._refused: RunFolderError | NoWorkerError | None = None
 
     def select(self, candidates: Sequence[Candidate], *, timed_apart: bool = True, raced: bool = True) -> None:
         """Sets which candidates will run, and whether the timing of all of them, and the race, follow as separate steps."""
-        offered = [c for c in candidates if self.problems or not self.refusal(c)]
+        offered = [c for c in candidates if self.problems or not self._refusal_known(c)]
         self.selected = [c.name for c in offered]
         self.timed_apart, self.raced = timed_apart, raced and not self.problems and self.suite.budget is not None
         if not self.problems:
@@ -90,16 +96,18 @@ class SuiteSession:
         return {failure.candidate for failure in self.failures}
 
     def run(self) -> SuiteRun:
-        """The open run. Raises RunFolderError if the run folder cannot be used, on every call."""
+        """The open run. Raises RunFolderError if the run folder cannot be used, and NoWorkerError if only workers have the device
+        and none can say what it is, on every call."""
         if self._refused is not None:
             raise self._refused
         if self._run is None:
             self._release_others()
             try:
-                self._run = SuiteRun(self.suite, self.suite_file, self.options.of_run(), self.display, self._say)
-            except RunFolderError as error:
+                self._run = SuiteRun(self.suite, self.suite_file, self.options.of_run(), self.display, self._say, self.staff)
+            except (RunFolderError, NoWorkerError) as error:
                 self._refused = error
                 raise
+            self._leave_out(self._run.not_offered)
             for sentence in filter(None, (self._run.limit, self._run.not_counting)):
                 self._say(sentence)
             if any(gate.not_worse_than == PROMOTED for gate in self.suite.gates):
@@ -128,7 +136,25 @@ class SuiteSession:
 
     def refusal(self, candidate: Candidate) -> str:
         """Why the device refuses the candidate, or an empty string."""
+        if self._asks_workers and not self.problems:
+            return self.run().not_offered.get(candidate.name, "")
         return refusal(candidate, self.options.device)
+
+    @cached_property
+    def _asks_workers(self) -> bool:
+        """Whether only workers know what the device offers."""
+        return is_elsewhere(self.options.device, self.options.workers)
+
+    def _refusal_known(self, candidate: Candidate) -> str:
+        """Why the device refuses the candidate, as far as it is known before any worker is started."""
+        return "" if self._asks_workers else self.refusal(candidate)
+
+    def _leave_out(self, not_offered: Collection[str]) -> None:
+        """Takes candidates that turn out not to be offered from those that will run."""
+        late = [c for c in self.suite.candidates if c.name in self.selected and c.name in not_offered]
+        self.selected = [name for name in self.selected if name not in not_offered]
+        if late:
+            self.display.expect(-sum(_cells(self.suite, candidate) for candidate in late))
 
     def candidate(self, candidate: Candidate, cells: Iterable[Cell] | None = None) -> list[Failure]:
         """Runs one candidate on the given cells; by default on the whole grid or, with a budget, on the cells of the first

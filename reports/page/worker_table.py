@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from harness.records.measured_on import measured_on
 from harness.records.worker_sessions import WorkerSession, WorkerWork, worker_sessions
 from reports import formatting as words
 from reports.read.run import Run
@@ -26,12 +27,23 @@ def worker_section(run: Run) -> dict[str, Any] | None:
         return None
     return {"sessions": [{"title": words.visible(f"--workers {one.asked}, {one.started}"), "together": together(one),
                           "rows": [_row(worker) for worker in one.workers[:ROWS]],
-                          "more": _more(one)} for one in reversed(sessions)], "columns": COLUMNS, "note": NOTE}
+                          "more": _more(one)} for one in reversed(sessions)], "columns": COLUMNS, "note": NOTE,
+            "measured": where_measured(run)}
+
+
+def where_measured(run: Run) -> str:
+    """On which machine and device the timings that count were taken, in a sentence; empty if it is not on record."""
+    times = {latency.timed_at for latency in run.latency.values()}
+    places = dict.fromkeys(("a worker" if one.by == "worker" else "the run itself", one.name)
+                           for one in measured_on(run.head) if one.timed_at in times)
+    named = " and ".join(f"{who} on {words.visible(name)}" for who, name in places)
+    return f"Latency and memory were measured by {named}." if named else ""
 
 
 def workers_of_session(run: Run) -> str:
-    """What the workers of the last session did together, in a sentence; empty if it had none."""
-    return next((together(one) for one in worker_sessions(run.head) if one.started == run.head.get("started")), "")
+    """What the workers of the last session did together, and where was measured, in sentences; empty if it had none."""
+    did = next((together(one) for one in worker_sessions(run.head) if one.started == run.head.get("started")), "")
+    return " ".join(filter(None, (did, where_measured(run)))) if did else ""
 
 
 def together(session: WorkerSession) -> str:

@@ -8,7 +8,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.executors.contract import About, Batch, Done, Job, Lost, Overflowed, Picture, Ready, Refused, Unit
+from harness.executors.contract import (
+    About,
+    Batch,
+    Done,
+    Errand,
+    Found,
+    Free,
+    Job,
+    Lost,
+    Overflowed,
+    Picture,
+    Ready,
+    Refused,
+    Task,
+    Unit,
+)
 from harness.executors.contract import Failed as FailedUnit
 from harness.executors.contract import Unfit as UnfitUnit
 from harness.executors.plan import batches_of
@@ -31,7 +46,7 @@ class Clock:
 
 @dataclass
 class _Acted:
-    units: deque[Unit] = field(default_factory=deque)
+    units: deque[Task] = field(default_factory=deque)
     script: Iterator[tuple[float, Any]] | None = None
     candidate: str = ""
     cells: tuple[Cell, ...] = ()
@@ -53,7 +68,7 @@ class ActedHands:
     early: Callable[[int], Lost | None] = lambda worker: None
     workers: dict[int, _Acted] = field(default_factory=dict)
     stopped: list[int] = field(default_factory=list)
-    given: list[tuple[int, Unit]] = field(default_factory=list)
+    given: list[tuple[int, Any]] = field(default_factory=list)
     started: int = 0
     _due: list[tuple[float, int, int, Any]] = field(default_factory=list)
     _count: int = 0
@@ -63,16 +78,22 @@ class ActedHands:
         self.started += count
         for number in numbers:
             self.workers[number] = _Acted()
-            self._push(self.begin, number, self.early(number) or About(facts={"host": "stage", "pid": number, "device": "cpu",
-                                                                              **self.facts(number)}))
+            self._push(self.begin, number, self.early(number) or self._about(number, job))
         return list(numbers)
 
-    def give(self, worker: int, unit: Unit) -> None:
-        self.given.append((worker, unit))
-        if (one := self.workers.get(worker)) is not None:
-            one.units.append(unit)
-            if one.script is None:
-                self._go_on(worker)
+    def _about(self, number: int, job: Job) -> About:
+        return About(facts={"host": "stage", "pid": number, "device": "cpu", **self.facts(number)}, job=job.number)
+
+    def give(self, worker: int, task: Task | Job | Free) -> None:
+        self.given.append((worker, task))
+        if (one := self.workers.get(worker)) is None or isinstance(task, Free):
+            return
+        if isinstance(task, Job):
+            self._push(0.0, worker, self._about(worker, task))
+            return
+        one.units.append(task)
+        if one.script is None:
+            self._go_on(worker)
 
     def arrivals(self, timeout: float) -> list[tuple[int, Any]]:
         until = self.clock.now + timeout
@@ -120,7 +141,15 @@ class ActedHands:
                 self._push(after, worker, event)
             return
 
-    def _script(self, worker: int, one: _Acted, unit: Unit) -> Iterator[tuple[float, Any]]:
+    def _script(self, worker: int, one: _Acted, unit: Task) -> Iterator[tuple[float, Any]]:
+        if isinstance(unit, Errand):
+            for value in unit.given:
+                ending = self.upset(worker, unit, None)  # type: ignore[arg-type]
+                yield self.seconds, ending or Found(value=value)
+                if ending:
+                    return
+            yield 0.0, Done()
+            return
         after = 0.0 if one.candidate == unit.candidate.name else self.prepare
         one.candidate, one.cells = unit.candidate.name, next(batches_of(unit))
         yield after, Ready(seconds=self.prepare)

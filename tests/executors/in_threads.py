@@ -10,14 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from harness.executors.contract import About, Batch, Done, Event, Job, Lost, Unit, Worker
+from harness.executors.contract import About, Batch, Done, Event, Free, Job, Lost, Task, Worker
 from harness.executors.crew import Crew
-from harness.executors.local_worker import as_files, make
+from harness.executors.doing import events_of
+from harness.executors.local_worker import as_files
 from harness.executors.maker import Maker
 
 
 class _Closed(BaseException):
     """Nobody listens any more."""
+
+
+class WorkerEnds(BaseException):
+    """Raised by a worker whose process ends."""
 
 
 def maker_of(job: Job, number: int) -> Worker:
@@ -33,7 +38,7 @@ class ThreadHands:
 
     def __init__(self, worker_of: Callable[[Job, int], Worker]) -> None:
         self._worker_of = worker_of
-        self._inboxes: dict[int, queue.SimpleQueue[Unit | str]] = {}
+        self._inboxes: dict[int, queue.SimpleQueue[Task | Job | Free | str]] = {}
         self._outbox: queue.SimpleQueue[tuple[int, About | Event | Done | Lost]] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._closed = False
@@ -47,7 +52,13 @@ class ThreadHands:
         return numbers
 
     def _live(self, job: Job, number: int) -> None:
-        worker = self._worker_of(job, number)
+        try:
+            self._work(job, number)
+        except WorkerEnds as end:
+            self._outbox.put((number, Lost(why=str(end))))
+
+    def _work(self, job: Job, number: int) -> None:
+        worker: Worker | None = self._worker_of(job, number)
 
         def send(event: About | Event | Done) -> None:
             if self._closed:
@@ -55,12 +66,19 @@ class ThreadHands:
             self._outbox.put((number, as_files(event) if isinstance(event, Batch) else event))
 
         with suppress(_Closed):
-            send(About(facts=worker.about()))
-            while isinstance(unit := self._inboxes[number].get(), Unit):
-                make(worker, unit, send)
+            send(About(facts=worker.about(), job=job.number))
+            while not isinstance(task := self._inboxes[number].get(), str):
+                if isinstance(task, Job | Free):
+                    worker = None
+                if isinstance(task, Job):
+                    worker = self._worker_of(task, number)
+                    send(About(facts=worker.about(), job=task.number))
+                elif worker is not None:
+                    for event in events_of(worker, task):
+                        send(event)
 
-    def give(self, worker: int, unit: Unit) -> None:
-        self._inboxes[worker].put(unit)
+    def give(self, worker: int, task: Task | Job | Free) -> None:
+        self._inboxes[worker].put(task)
 
     def arrivals(self, timeout: float) -> Sequence[tuple[int, About | Event | Done | Lost]]:
         try:

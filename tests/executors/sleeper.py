@@ -123,10 +123,11 @@ def main() -> None:
     """A driver in a process of its own, to be killed: prints its workers' processes. Its words are a folder and what happens."""
     from harness.executors.crew import Crew
     from harness.executors.local import LocalHands, places
+    from harness.executors.staff import Staff
     from harness.executors.with_crew import WithCrew
 
     crew = Crew(LocalHands(places("local:2", "cpu"), MAKER), job(Path(sys.argv[1]), p=sys.argv[2], seconds=0.05), 2)
-    run = WithCrew(lambda say: crew, print, lambda seconds, work: None)
+    run = WithCrew(Staff(), lambda say: crew, print, lambda seconds, work: None)
     for unit in units(2, 4000):
         run.hand(unit, lambda batch: None)
     while len(crew.workers) < 2:

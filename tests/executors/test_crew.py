@@ -275,7 +275,7 @@ def test_what_was_withdrawn_does_not_come(tmp_path: Any) -> None:
     sweep, owed = Sweep(tmp_path, 2), units(3, 64)
     sweep.crew.owe(owed)
     sweep.arrived += sweep.crew.arrivals(1.0)
-    sweep.crew.withdraw(lambda unit: unit.number != 2)
+    sweep.crew.withdraw(lambda unit: unit.number != 2, ["c0", "c1", "c2"])
     sweep.arrived.clear()
     sweep.run([])
     assert sweep.pictures == all_of(owed[2:])

@@ -139,7 +139,7 @@ def test_the_cells_of_a_noise_floor_are_one_piece_in_batches_of_one() -> None:
 def test_what_is_withdrawn_is_not_handed_out_and_not_missed() -> None:
     plan = with_workers(2, units(2, 64))
     piece = taken(plan, 0)
-    plan.withdraw(lambda unit: unit.number == 0)
+    plan.withdraw(lambda unit: unit.number == 0, plan.candidates)
     assert taken(plan, 1).number == 1
     plan.arrived(0, piece.cells)
     assert not plan.ended(0)
@@ -202,7 +202,7 @@ def test_however_workers_come_and_go_each_cell_arrives_once_and_each_unit_ends_o
             plan.join(newest)
             newest += 1
         if gone >= 0 and draw.random() < 0.05:
-            plan.withdraw(lambda unit: unit.number == gone)
+            plan.withdraw(lambda unit: unit.number == gone, plan.candidates)
     assert not plan.owed
     assert {place: count for place, count in arrived.items() if place[0] != gone} == {  # type: ignore[index]
         place: count for place, count in expected.items() if place[0] != gone}

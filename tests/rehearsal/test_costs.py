@@ -10,9 +10,9 @@ import torch
 
 from harness import Candidate, Suite
 from harness.probes import idle_before_use
+from harness.probes.device import device_problem
 from harness.records import BatchCurve, Durations, Finished, Journal, Latency, Memory, Power, Reading, Record, Timeline
 from harness.records.costs import MAKING, WRITTEN_DENOISER
-from harness.run.device import device_problem
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
 from reports.verdict.costs import PEAK_READINGS, peak_of

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.probes.device import device_problem
 from harness.probes.environment import environment
 from harness.probes.fits import cap_where_memory_spills, out_of_memory
 from harness.quantize import QUANTIZATION_MODES
-from harness.run.device import device_problem
 from harness.runtimes import RUNTIMES
 from harness.sampling import set_determinism, setting
 from tests import test_gpu

@@ -296,7 +296,7 @@ def test_a_batch_size_curve_that_failed_is_a_failure_in_every_session(tmp_path: 
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("no curve")
 
-    monkeypatch.setattr("harness.run.costs.time_batches", broken)
+    monkeypatch.setattr("harness.run.timer.time_batches", broken)
     whole = replace(declared("alpha=0"), largest_batch=2)
     for _ in range(2):
         of = SuiteSession(whole, "s.py", session_options(tmp_path), Silent())

@@ -17,10 +17,10 @@ from harness import Adapter, Candidate, Gate, Objective, Suite
 from harness.cli import main
 from harness.declare import plain
 from harness.probes import MemoryProbe, PowerProbe, Stopwatch, find_gpu
+from harness.probes.device import device_problem
 from harness.probes.environment import environment
 from harness.probes.fits import free_memory
 from harness.records import Reading
-from harness.run.device import device_problem
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
 from harness.sampling import time_one
