@@ -16,6 +16,7 @@ from harness.materialise.stream_file import Advance, reader
 from harness.merge import Expression, Source, elementwise, evaluate, sources
 from harness.merge.expression import torch_dtype
 from harness.weights import ModelFile
+from harness.weights.module_names import in_module_names
 from harness.weights.relayout import in_diffusers_names
 from harness.weights.stream import InputFiles
 from harness.weights.structural import open_any
@@ -104,6 +105,8 @@ def _reopened(saved: Path, plan: FilePlan) -> ModelFile:
     if written.encoder_alone:
         (infos,) = written.components.values()
         return replace(written, components=dict.fromkeys(plan.recipe.parts, infos))
+    if frame.module is not None:
+        return in_module_names(written, frame.module)
     return in_diffusers_names(written) if frame.layout == "diffusers" else written
 
 

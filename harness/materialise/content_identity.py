@@ -28,6 +28,7 @@ from harness.runtimes import identity_of as runtime_identity
 from harness.samplers import called_by_diffusers
 from harness.savers import SAVERS
 from harness.text import WEIGHTINGS
+from harness.weights.companion import folders_used
 
 TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2, "together": 2, "texts of flow models": 2,
                              "kept layers of flow models": 2, "arithmetic of integer modes": 1, "relay": 1, "ensemble": 1,
@@ -127,8 +128,8 @@ def components_used(model: Model, library: Library) -> dict[str, frozenset[str]]
     """{base: the components that models take from it}, without the folders that are models themselves too."""
     used: dict[str, frozenset[str]] = {}
     for leaf in leaves(model):
-        if leaf.base is not None and (companion := library.open(leaf).companion) is not None:
-            used[leaf.base] = used.get(leaf.base, frozenset()) | companion.components.keys()
+        if leaf.base is not None:
+            used[leaf.base] = used.get(leaf.base, frozenset()) | folders_used(library.open(leaf))
     whole = {leaf.path for leaf in leaves(model)} | {leaf.config for leaf in leaves(model)}
     return {base: components for base, components in used.items() if base not in whole}
 

@@ -235,6 +235,12 @@ def _with_dtype(at: Placed, recipe: RecipePlan, raw: set[str]) -> Placed:
 
 def _draw(at: Placed, begin: int, recipe: RecipePlan, raw: set[str], drawn: _Drawn) -> None:
     """Adds the segments or wholes of one tensor of the file, one for each canonical tensor in it."""
+    stored = at.source
+    if stored is not None and stored.offset is not None and (stored.dtype, stored.shape, stored.rows) == (
+            at.dtype, at.shape, None) and all(piece.component in raw for piece in at.pieces) and len(at.pieces) > 1:
+        drawn.segments.append(Segment(begin=begin, end=begin + math.prod(at.shape) * DTYPE_BYTES[at.dtype], dtype=at.dtype,
+                                      names=(at.name,), places=((stored.file, stored.offset),)))
+        return
     row_bytes = math.prod(at.shape[1:]) * DTYPE_BYTES[at.dtype]
     for piece in at.pieces:
         first, last = piece.rows or (0, at.shape[0] if at.shape else 1)

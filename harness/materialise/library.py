@@ -17,6 +17,7 @@ from harness.weights import ModelFile, ModelFileError, content_hash
 from harness.weights.companion import with_companion
 from harness.weights.families import IS_ADAPTER
 from harness.weights.layout import unstackable
+from harness.weights.module_names import config_of, in_module_names, other_spelling, share_names
 from harness.weights.norm_scales import module_of, norms_spelled_like
 from harness.weights.numbering import Numbering
 from harness.weights.relayout import in_diffusers_names, in_names_of
@@ -39,6 +40,7 @@ class Library:
         self._files: dict[_Place, ModelFile] = {}
         self._configured: dict[_Place, ModelFile] = {}
         self._renumbered: dict[tuple[_Place, int, int], ModelFile] = {}
+        self._respelled: dict[tuple[_Place, Path], ModelFile] = {}
         self._networks: dict[Path, Hypernetwork | None] = {}
         self._readings: dict[tuple[Path, Path, Path | None], Reading] = {}
 
@@ -84,6 +86,8 @@ class Library:
         opened = {name_of(checkpoint): (checkpoint, self.open(checkpoint)) for checkpoint in checkpoints}
         if unnamed := next((file for _, file in opened.values() if file.structural), None):
             opened = {name: (checkpoint, _structural_like(file, unnamed)) for name, (checkpoint, file) in opened.items()}
+            opened = {name: (checkpoint, self._spelled_like(checkpoint, file, [one for _, one in opened.values()]))
+                      for name, (checkpoint, file) in opened.items()}
         files = {}
         for name, (checkpoint, file) in opened.items():
             numbering = file.numbering
@@ -101,6 +105,25 @@ class Library:
             files = {name: in_diffusers_names(file) for name, file in files.items()}
         frame = next((file for file in files.values() if "transformer" in file.components), None)
         return {name: norms_spelled_like(in_names_of(file, frame), frame) for name, file in files.items()} if frame else files
+
+    def _spelled_like(self, checkpoint: Checkpoint, file: ModelFile, models: Iterable[ModelFile]) -> ModelFile:
+        """A model of an architecture that is known by its tensors alone, in the names of diffusers' module if one of these models
+        has them, and a config to know them by."""
+        for other in models if file.structural and file.module is None else ():
+            folder = other.path if other.is_folder else other.companion and other.companion.path
+            config = other.module or (config_of(folder) if folder else None)
+            if config is None or not other.structural or not other_spelling(file, other):
+                continue
+            place = (self._place(checkpoint), config)
+            if place not in self._respelled:
+                try:
+                    self._respelled[place] = in_module_names(file, config)
+                except ModelFileError:
+                    if not share_names(file, other):
+                        raise
+                    self._respelled[place] = file  # what the names have in common decides, as without a config
+            return self._respelled[place]
+        return file
 
     def _numbered(self, checkpoint: Checkpoint, file: ModelFile, numbering: Numbering) -> ModelFile:
         if file.structural:

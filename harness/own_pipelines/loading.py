@@ -117,7 +117,7 @@ def _pipeline(model: ModelFile, folder: Path, read: Declared, parts: Mapping[str
     for name, kind in read.components.items():
         if not issubclass(kind, torch.nn.Module | SchedulerMixin):
             beside[name] = _beside(folder, name, kind)
-    notes = tuple(_notes(read, parts))
+    notes = tuple(_notes(read, parts, "the folder" if model.companion is None else f"the base {folder.name}"))
     own = Own(kind=read.kind, row=OWN[model.pipeline], beside=beside, scheduler=read.components["scheduler"],
               attributes={DENOISER: read.denoiser, **{name: name for name in parts if name != DENOISER}}, notes=notes)
     pipeline = Pipeline(parts=dict(parts), encoders=(), scheduler_config=scheduler_config_of(folder), device=device,
@@ -129,9 +129,9 @@ def _pipeline(model: ModelFile, folder: Path, read: Declared, parts: Mapping[str
                              "again.") from error
 
 
-def _notes(read: Declared, parts: Mapping[str, Any]) -> list[str]:
+def _notes(read: Declared, parts: Mapping[str, Any], folder: str) -> list[str]:
     unchanged = [name for name in parts if name != DENOISER]
-    notes = [f"sampled by diffusers' {read.kind.__name__}; from the folder, unchanged: {', '.join(unchanged)}"]
+    notes = [f"sampled by diffusers' {read.kind.__name__}; from {folder}, unchanged: {', '.join(unchanged)}"]
     if OWN[read.kind.__name__].alpha:
         notes.append("the transparency of its images is left out")
     if second := [name for name in unchanged if name in SECOND]:

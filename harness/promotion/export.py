@@ -108,8 +108,9 @@ def save_as_measured(candidate: Candidate, device: str, identified: Workbench, p
     # A single file has no configs of its own, so the configs of a diffusers folder are still needed.
     folder = str(bench.library.path(base.path)) if bench.library.open(base).is_folder else None
     written = str(path.resolve())
-    loaded = replace(candidate, model=Checkpoint(path=written, base=base.base) if planned.left_out else
-                     Checkpoint(path=written, config=base.configs or folder))
+    frame = bench.library.open(base)
+    loaded = replace(candidate, model=Checkpoint(path=written, base=base.base or folder) if planned.left_out or frame.pipeline
+                     else Checkpoint(path=written, config=base.configs or folder))
     del bench  # one model in memory at a time
     stored = {f"{part}.{key}": tensor.dtype for part, of in plan.parts.items() for key, tensor in of.stored.items()}
     result = compared(live, _tensors(Workbench(device=device, root=root), loaded), stored)

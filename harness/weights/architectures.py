@@ -42,7 +42,7 @@ class Variant:
 class Architecture:
     """A row. `family` is that of `families.FAMILIES` with block maps and a pipeline of its own, `paired_as` the one whose two
     spellings of a module pair those of this row too. The first variant that fits is meant. `encoders` and `vae` are what the
-    model is used with, `note` what no key tells."""
+    model is used with, `note` what no key tells. `unsampled` is why no text-to-image pipeline of diffusers takes such a model."""
 
     name: str
     names: tuple[Names, ...]
@@ -52,6 +52,7 @@ class Architecture:
     encoders: str = ""
     vae: str = ""
     note: str = ""
+    unsampled: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +68,13 @@ _FLUX: Final = ("double_blocks", "single_blocks")
 _FLUX_DIFFUSERS: Final = ("transformer_blocks", "single_transformer_blocks")
 _REFINED: Final = ("noise_refiner", "context_refiner", "layers")
 _IMAGE_IN: Final = ("img_in.weight", "x_embedder.weight")
+_VIDEOS: Final = "it makes videos"
+_NO_PIPELINE: Final = "diffusers has no text-to-image pipeline of one denoiser for it"
 _KL16: Final = "of 16 channels (Flux.1's)"
 
 ARCHITECTURES: Final = (
     Architecture(
-        name="Chroma Radiance", paired_as="flux", encoders="T5-XXL", vae="none: it works on pixels",
+        name="Chroma Radiance", unsampled=_NO_PIPELINE, paired_as="flux", encoders="T5-XXL", vae="none: it works on pixels",
         names=(Names(by=_AUTHORS, marks=("\ndistilled_guidance_layer.", "\nnerf_blocks."), layers=(*_FLUX, "nerf_blocks")),)),
     Architecture(
         name="Chroma", paired_as="flux", encoders="T5-XXL", vae=_KL16, note="Chroma1 Base, HD and Flash have the same keys",
@@ -87,7 +90,7 @@ ARCHITECTURES: Final = (
                   Variant(name="Flux.2 klein 9B", of=("txt_in.weight", "context_embedder.weight"), lengths={1: 12288}),
                   Variant(name="Flux.2 klein", marks=("\ntime_in.", ".timestep_embedder.")))),
     Architecture(
-        name="HunyuanVideo or HunyuanImage", encoders="Llama or Qwen2.5-VL, and CLIP-L or ByT5",
+        name="HunyuanVideo or HunyuanImage", unsampled=_NO_PIPELINE, encoders="Llama or Qwen2.5-VL, and CLIP-L or ByT5",
         vae="of its own",
         names=(Names(by=_AUTHORS, marks=("\ntxt_in.individual_token_refiner.",), layers=_FLUX),
                Names(by=DIFFUSERS, marks=("\ncontext_embedder.token_refiner.",), layers=_FLUX_DIFFUSERS))),
@@ -128,7 +131,7 @@ ARCHITECTURES: Final = (
                      layers=("transformer_blocks",)),),
         variants=(Variant(name="Qwen-Image Layered", marks=(".addition_t_embedding.",)),)),
     Architecture(
-        name="OmniGen 2", encoders="Qwen2.5-VL 3B", vae=_KL16,
+        name="OmniGen 2", unsampled=_NO_PIPELINE, encoders="Qwen2.5-VL 3B", vae=_KL16,
         names=(Names(by=f"{_AUTHORS} and {DIFFUSERS}", marks=("\nref_image_refiner.", "\nnoise_refiner."),
                      layers=("noise_refiner", "ref_image_refiner", "context_refiner", "layers")),)),
     Architecture(
@@ -148,7 +151,7 @@ ARCHITECTURES: Final = (
         variants=(Variant(name="Sana Sprint", marks=("\ncfg_embedder.", "\ntime_embed.guidance_embedder.")),
                   Variant(name="Sana-Video", marks=("\npatch_embedding.",)))),
     Architecture(
-        name="LTX-Video", encoders="T5-XXL", vae="of its own",
+        name="LTX-Video", unsampled=_VIDEOS, encoders="T5-XXL", vae="of its own",
         names=(Names(by=_AUTHORS, marks=("\npatchify_proj.", "\ntransformer_blocks."), layers=("transformer_blocks",)),
                Names(by=DIFFUSERS, marks=("\nproj_in.", "\ncaption_projection.", ".attn1.norm_q.", "\ntime_embed.emb."),
                      layers=("transformer_blocks",))),
@@ -172,7 +175,7 @@ ARCHITECTURES: Final = (
         names=(Names(by=f"{_AUTHORS} and {DIFFUSERS}", marks=("\ndouble_stream_blocks.", ".block.adaLN_modulation."),
                      layers=("double_stream_blocks", "single_stream_blocks")),)),
     Architecture(
-        name="Wan", encoders="UMT5-XXL", vae="of 16 channels (Wan 2.1's), or of 48 (Wan 2.2 5B's)",
+        name="Wan", unsampled=_VIDEOS, encoders="UMT5-XXL", vae="of 16 channels (Wan 2.1's), or of 48 (Wan 2.2 5B's)",
         note="Wan 2.1 14B and both experts of Wan 2.2 A14B have the same keys; so have the finetunes SkyReels 2 and ChronoEdit",
         names=(Names(by=_AUTHORS, marks=("\nblocks.", ".self_attn.q.", ".cross_attn."), layers=("vace_blocks", "blocks")),
                Names(by=DIFFUSERS, marks=("\nblocks.", ".attn1.to_q.", ".ffn.net."), layers=("vace_blocks", "blocks"))),
@@ -183,7 +186,7 @@ ARCHITECTURES: Final = (
                   Variant(name="Wan 2.2 5B", of=("patch_embedding.weight",), lengths={0: 3072}),
                   Variant(name="Wan 1.3B", of=("patch_embedding.weight",), lengths={0: 1536}))),
     Architecture(
-        name="Cosmos-Predict2", encoders="T5 11B", vae="of 16 channels (Wan 2.1's)",
+        name="Cosmos-Predict2", unsampled=_NO_PIPELINE, encoders="T5 11B", vae="of 16 channels (Wan 2.1's)",
         names=(Names(by=_AUTHORS, marks=("\nblocks.", ".adaln_modulation_self_attn."), layers=("blocks",)),
                Names(by=DIFFUSERS, marks=("\ntransformer_blocks.", ".norm1.linear_1.", "\ntime_embed.t_embedder."),
                      layers=("transformer_blocks",))),
@@ -192,17 +195,17 @@ ARCHITECTURES: Final = (
         name="HunyuanDiT", encoders="CLIP (Chinese) and mT5-XL", vae="of 4 channels (SDXL's)",
         names=(Names(by=_AUTHORS, marks=("\nmlp_t5.", "\nblocks."), layers=("blocks",)),)),
     Architecture(
-        name="Stable Cascade", encoders="CLIP-G", vae="its stages B and A",
+        name="Stable Cascade", unsampled=_NO_PIPELINE, encoders="CLIP-G", vae="its stages B and A",
         names=(Names(by=_AUTHORS, marks=("\nclip_txt_mapper.",), layers=("down_blocks", "up_blocks")),)),
     Architecture(
-        name="AnimateDiff", encoders="CLIP-L", vae="of 4 channels (SD1's)",
+        name="AnimateDiff", unsampled=_VIDEOS, encoders="CLIP-L", vae="of 4 channels (SD1's)",
         names=(Names(by=DIFFUSERS, marks=("motion_modules.",), layers=("down_blocks", "mid_block", "up_blocks")),)),
     Architecture(
-        name="Stable Video Diffusion", encoders="CLIP-H, for images", vae="of 4 channels",
+        name="Stable Video Diffusion", unsampled=_VIDEOS, encoders="CLIP-H, for images", vae="of 4 channels",
         names=(Names(by=_AUTHORS, marks=("time_stack.",), layers=("input_blocks", "middle_block", "output_blocks")),
                Names(by=DIFFUSERS, marks=("temporal_transformer_blocks.",), layers=("down_blocks", "mid_block", "up_blocks")))),
     Architecture(
-        name="unCLIP", encoders="CLIP-H, for texts and images", vae="of 4 channels (SD1's)",
+        name="unCLIP", unsampled=_NO_PIPELINE, encoders="CLIP-H, for texts and images", vae="of 4 channels (SD1's)",
         names=(Names(by=_AUTHORS, marks=("embedder.model.visual.",),
                      layers=("input_blocks", "middle_block", "output_blocks")),)),
 )

@@ -75,7 +75,8 @@ def layout_of(model: ModelFile) -> tuple[Placed, ...]:
     pieces_by_key: dict[str, list[tuple[Piece, TensorInfo]]] = {}
     for component, infos in model.components.items():
         for key, info in infos.items():
-            pieces_by_key.setdefault(info.source, []).append((Piece(component=component, key=key, rows=info.rows), info))
+            for piece, part in _pieces(component, key, info):
+                pieces_by_key.setdefault(part.source, []).append((piece, part))
     plain = _plain_names(model) if model.uses_ema else {}
     replaced = set(plain.values())
     # T5's embedding may be stored under both of its names, and both must be written.
@@ -95,6 +96,18 @@ def layout_of(model: ModelFile) -> tuple[Placed, ...]:
                              pieces=tuple(piece for piece, _ in pieces), role="weights" if pieces else _role(name),
                              transposed=any(i.transposed for _, i in pieces)))
     return tuple(placed)
+
+
+def _pieces(component: str, key: str, info: TensorInfo) -> Iterator[tuple[Piece, TensorInfo]]:
+    """The rows of stored tensors that a tensor is made of."""
+    if not info.parts:
+        yield Piece(component=component, key=key, rows=info.rows), info
+        return
+    row = 0
+    for part in info.parts:
+        height = part.shape[0]
+        yield Piece(component=component, key=key, rows=part.rows or (0, height), cut=(row, row + height)), part
+        row += height
 
 
 def single_file_layout(model: ModelFile, *, whole: bool = False) -> tuple[Placed, ...]:

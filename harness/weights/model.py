@@ -116,7 +116,8 @@ class ModelFile:
     these names, by component. `structural`: the architecture is not known, and its denoiser counts as a transformer with the
     file's names. `stored` is the same model under the names of its file, if its transformer has other names here. `numbering`
     is how the blocks of its U-Net and VAE are numbered. `companion` has the components that come from another folder, which are
-    among `components` too.
+    among `components` too. `module` is the config of diffusers' module whose names its transformer has in place of those of the
+    file, and `unused` are the tensors of the file that this module does not have.
     """
 
     path: Path
@@ -140,6 +141,8 @@ class ModelFile:
     """The class of diffusers' pipeline by which a folder of another family is sampled: a row of `own_pipelines.OWN`."""
     stored: ModelFile | None = field(default=None, repr=False)
     companion: ModelFile | None = field(default=None, repr=False)
+    module: Path | None = None
+    unused: tuple[str, ...] = ()
     other: Mapping[str, TensorInfo]
     files: Mapping[Path, TensorFile] = field(repr=False)
 
@@ -189,13 +192,14 @@ class ModelFile:
     @property
     def known_extras(self) -> tuple[str, ...]:
         """The tensors of `other` whose purpose is known: EMA copies, schedule buffers, markers, losses, constants."""
-        return tuple(name for name in self.other if self._known(plain_name(name, self.wrapper)))
+        return tuple(name for name in self.other if name in self.unused or self._known(plain_name(name, self.wrapper)))
 
     @property
     def strays(self) -> tuple[str, ...]:
         """The unknown tensors of `other`: no image uses them, and coverage reports list them."""
         odd = {name for names in self.odd.values() for name in names}
-        return tuple(name for name in self.other if name in odd or not self._known(plain_name(name, self.wrapper)))
+        return tuple(name for name in self.other if name not in self.unused and (
+            name in odd or not self._known(plain_name(name, self.wrapper))))
 
     def second_name_of(self, stray: str) -> str:
         """The weight whose name, without the prefix of its component, is that of an unknown tensor; "" if there is none."""

@@ -28,7 +28,9 @@ def refuse_family(model: ModelFile, config: Path | None = None) -> None:
     if name in REFUSED or model.structural:
         refused = reason(name) if name else ""
         why = f"its model_index.json names the pipeline {name}, and {refused}" if refused else model.warnings[0]
-        raise ModelFileError(f"{model.path}: {why}. It can be merged and inspected, but not sampled.")
+        never = model.recognised.row.unsampled if model.recognised else ""
+        raise ModelFileError(f"{model.path}: {why}. It can be merged and inspected, but not sampled" + (
+            "." if name else f": {never}." if never else f" without a base: {way_out(model)}."))
     if model.is_folder and is_bare(model.path) and model.companion is None:
         raise ModelFileError(f"{model.path}: this folder holds the {next(iter(model.components))} alone; expected the folder of "
                              f"a whole model. Give the folder above it, or what is missing: {way_out(model)}.")

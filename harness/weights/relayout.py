@@ -90,7 +90,7 @@ def _split(model: ModelFile, pair: Pair, key: str, theirs: Infos, shapes: Mappin
                              f"{', '.join(names)}, one after the other. Give models of one size.")
     start = 0
     for name, height in zip(names, heights, strict=True):
-        yield name, _rows(info, start, start + height)
+        yield name, rows_of(info, start, start + height)
         start += height
 
 
@@ -106,7 +106,7 @@ def _joined(model: ModelFile, pair: Pair, keys: Sequence[str], theirs: Infos) ->
     if leaf == "weight" and pair.original.endswith("_norm") and f"{pair.original}.weight" not in theirs:
         leaf = "scale"
     infos = [mine[key] for key in keys]
-    return f"{pair.original}.{leaf}", _swapped(infos[0]) if pair.swapped else _stacked(infos)
+    return f"{pair.original}.{leaf}", _swapped(infos[0]) if pair.swapped else stacked(infos)
 
 
 def _thirds(pair: Pair, info: TensorInfo) -> tuple[int, ...]:
@@ -114,7 +114,7 @@ def _thirds(pair: Pair, info: TensorInfo) -> tuple[int, ...]:
     return () if pair.rest or not info.shape or info.shape[0] % count else (info.shape[0] // count,) * count
 
 
-def _rows(info: TensorInfo, begin: int, end: int) -> TensorInfo:
+def rows_of(info: TensorInfo, begin: int, end: int) -> TensorInfo:
     skipped = begin * math.prod(info.shape[1:]) * DTYPE_BYTES[info.dtype]
     first = info.rows[0] if info.rows else 0
     return replace(info, shape=(end - begin, *info.shape[1:]), rows=(first + begin, first + end),
@@ -122,10 +122,10 @@ def _rows(info: TensorInfo, begin: int, end: int) -> TensorInfo:
 
 
 def _swapped(info: TensorInfo) -> TensorInfo:
-    return _stacked([_rows(info, begin, end) for begin, end in halves(info.shape[0])])
+    return stacked([rows_of(info, begin, end) for begin, end in halves(info.shape[0])])
 
 
-def _stacked(infos: Sequence[TensorInfo]) -> TensorInfo:
+def stacked(infos: Sequence[TensorInfo]) -> TensorInfo:
     if len(infos) == 1:
         return infos[0]
     if len({info.shape[1:] for info in infos}) > 1:
