@@ -41,12 +41,14 @@ def class_of(name: str) -> str:
 
 
 def draw_weights(module: torch.nn.Module, gain: float) -> None:
-    """Every tensor matters: matrices of `gain` per square root of what they sum over, vectors moved from where they start. What
-    modules start with is often zero or so small that a text would hardly change a picture."""
+    """Every tensor matters: matrices of `gain` per square root of what they sum over, vectors about one where they start as ones,
+    and else about zero. What modules start with is often zero, or so small that a text would hardly change a picture, or memory
+    that nothing was written to."""
     module.eval().requires_grad_(False)
     for tensor in module.parameters():
         noise = torch.randn_like(tensor)
-        tensor.copy_(noise * (gain * (tensor.shape[0] / tensor.numel()) ** 0.5) if tensor.ndim > 1 else tensor + 0.2 * noise)
+        start = float(bool((tensor == 1).all()))
+        tensor.copy_(noise * (gain * (tensor.shape[0] / tensor.numel()) ** 0.5) if tensor.ndim > 1 else start + 0.2 * noise)
 
 
 def generators(count: int, seed: int = 5) -> list[torch.Generator]:
