@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from harness.adapters import AdapterError, Reading
-from harness.declare import Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model, short_hash
+from harness.declare import Alpha, Alphas, Blocks, Checkpoint, Fused, Merge, Model, short_hash
 from harness.declare.listing import LONGEST_MESSAGE, first_of
 from harness.declare.models import one_recipe
 from harness.declare.ways_out import AS_FP16, EMA, FORCE_EMA, KEEP_A
@@ -26,6 +26,7 @@ from harness.materialise.library import (
     merges_of,
     name_of,
 )
+from harness.materialise.matching_keys import architecture_of, keys_in_common, match_note, refuse_unlike_architectures
 from harness.materialise.merged_parts import guesses, opened, with_named_parts
 from harness.materialise.other_spellings import keys_elsewhere, nearest_spelling
 from harness.materialise.recipe_plan import PartPlan, RecipePlan, Stored
@@ -33,12 +34,14 @@ from harness.materialise.whole_names import component_names, denoiser_names
 from harness.merge import MERGE_METHODS, Call, Expression, Merged, Source, plan_merge, simplified
 from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key
 from harness.merge.blocks import NONE
+from harness.merge.depth import pattern_of_layer
 from harness.merge.expression import altered
 from harness.merge.match_keys import MergePlan, model_names
 from harness.merge.requested import Requested, requested_alphas, unmet
 from harness.weights import ModelFile, TensorInfo
 from harness.weights.gguf_types import PACKED
 from harness.weights.quantized_codes import refuse_codes
+from harness.weights.structural import COMPONENT
 
 DTYPES: Final = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 _SHOWN: Final = 5
@@ -134,7 +137,9 @@ class _Planner:
         plan = plan_merge(component, [draft.stored for draft in drafts], names, missing=model.missing)
         if problems := plan.problems():
             who = first_of([repr(name_of(frame_of(parent))) for parent in model.models], between=" and ")
-            raise MaterialiseError(f"merging {who}: {first_of(problems, between=' ', longest=LONGEST_MESSAGE)}")
+            counts = keys_in_common({name_of(frame_of(parent)): self.files[name_of(frame_of(parent))] for parent in model.models}
+                                    ) if component == COMPONENT else ""
+            raise MaterialiseError(f"merging {who}: {counts}{first_of(problems, between=' ', longest=LONGEST_MESSAGE)}")
         alpha = self._numbers(model, "alpha", component, plan) if row.alpha_range else None
         beta = self._numbers(model, "beta", component, plan) if row.beta_range else None
         # The merge's own numbers are ignored: the survey reads the models before this merge.
@@ -158,7 +163,8 @@ class _Planner:
         inner = [p for draft in drafts for p in draft.plans]
         notes = [note for draft in drafts for note in draft.notes]
         if (frame := self.files[name_of(frame_of(model))]).structural:
-            notes.append(f"{component}: not known by name, so it is merged by the names and shapes of its tensors")
+            matching = len(plan.merged) + len(plan.integers)
+            notes.append(match_note(component, frame, matching, len(drafts[0].stored)))
             notes += frame.warnings[1:]
         notes += [f"{component}: {note}" for by_key in numbers.values() for note in by_key.notes]
         notes += [f"{component}: {note}" for note in self._crossed(model) if component == "unet"]
@@ -234,16 +240,18 @@ class _Planner:
         if given is None:
             raise MaterialiseError(f"merge method {merge.method!r} needs {word}; give {word}=...")
         file = self.files[name_of(frame_of(merge))]
+        layers = file.recognised.names.layers if file.recognised else ()
         if file.structural and _by_block(given):
-            raise MaterialiseError(f"{word}: block weights are given, but the architecture of {name_of(frame_of(merge))} is not "
-                                   "known by name, so its blocks are not either. Give one number, or numbers for keys, like "
-                                   "'blocks.0.*'")
+            layer = pattern_of_layer(file.components[component], layers)
+            raise MaterialiseError(f"{word}: block weights are given, but there is no map of the blocks of "
+                                   f"{name_of(frame_of(merge))} ({file.architecture or 'unknown family'}). Give a Gradient over "
+                                   f"its layers, one number, or Alphas with keys, like {layer!r}")
         beside = [self.files[name_of(frame_of(parent))] for parent in merge.models]
         unet = file.original_unet_names
         names = {key: unet[key] if component == "unet" else key for key in plan.merged}
         try:
             by_key = alphas_by_key(given, component, names, family=file.family, denoiser=denoiser_names(file, beside),
-                                   whole=component_names(component, file, beside),
+                                   whole=component_names(component, file, beside), numbered=layers if file.structural else None,
                                    elsewhere=self._elsewhere(merge, word, component))
         except WhereError as error:
             raise MaterialiseError(f"{word}: {error}") from error
@@ -340,7 +348,7 @@ def _blocks(word: str, by_key: ByKey) -> list[tuple[str, str, float, int]]:
 
 def _by_block(alpha: Alpha) -> bool:
     rules = [alpha.default, *alpha.parts.values()] if isinstance(alpha, Alphas) else [alpha]
-    return any(isinstance(rule, Blocks | Gradient) for rule in rules)
+    return any(isinstance(rule, Blocks) for rule in rules)
 
 
 def _weights(merge: Merge) -> tuple[float, ...]:
@@ -355,8 +363,9 @@ def _refuse_strangers(model: Model, files: Mapping[str, ModelFile]) -> None:
         beside = [name_of(frame_of(taken)) for taken in merge.take.values()]
         _refuse_idle_bases(merge, files)
         # A VAE file alone does not show its family.
-        refuse_unlike("families", {name: "not known by name" if files[name].structural else files[name].family
-                                   for name in (*parents, *beside) if files[name].family or files[name].structural},
+        refuse_unlike_architectures({name: files[name] for name in (*parents, *beside)})
+        refuse_unlike("families", {name: architecture_of(files[name]) if files[name].structural else files[name].family
+                                   for name in (*parents, *beside) if files[name].family},
                       f"{guesses(files[name] for name in (*parents, *beside))}Merge models of one family.")
         if "prediction" not in merge.force and "unet" in merge.parts:
             # What is added to A is the difference of the others: of one kind, it may be added to a model of another.

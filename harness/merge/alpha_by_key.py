@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,7 +24,7 @@ from harness.merge.blocks import (
     slots_of,
     unet_blocks,
 )
-from harness.merge.depth import layers_of
+from harness.merge.depth import layers_of, numbered_layers
 from harness.merge.presets import PRESETS, interpolated, preset_base
 
 __all__ = ["ByKey", "WhereError", "alphas_by_key"]
@@ -68,7 +68,8 @@ class ByKey:
 class _Part:
     """One component, with all that the rules below need. `denoiser` holds the single-file names of the model's U-Net or
     transformer, and is empty when they are not known; `whole` holds all keys of this component. `exempt` holds the keys whose
-    alpha a pattern sets, `elsewhere` those that a pattern matches under other names."""
+    alpha a pattern sets, `elsewhere` those that a pattern matches under other names. `numbered` is None for a model of a known
+    family, see `alphas_by_key`."""
 
     component: str
     family: str
@@ -77,6 +78,7 @@ class _Part:
     whole: frozenset[str]
     exempt: frozenset[str] = frozenset()
     elsewhere: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    numbered: Sequence[str] | None = None
 
 
 @dataclass
@@ -91,7 +93,7 @@ class _Found:
 
 def alphas_by_key(alpha: Alpha, component: str, names: Mapping[str, str], *, family: str,  # noqa: PLR0913  # each by name
                   denoiser: Iterable[str] = (), whole: Iterable[str] = (),
-                  elsewhere: Mapping[str, frozenset[str]] | None = None) -> ByKey:
+                  elsewhere: Mapping[str, frozenset[str]] | None = None, numbered: Sequence[str] | None = None) -> ByKey:
     """The alpha of every key of `component`.
 
     `names` is {diffusers name: single-file name below the component's prefix}; `family` is "sd1", "sd2", "sdxl",
@@ -99,7 +101,8 @@ def alphas_by_key(alpha: Alpha, component: str, names: Mapping[str, str], *, fam
     its slots are counted from them. Without it, the number of values gives the slots of the other components. Flux and SD3
     names may also be diffusers names. `whole` holds the diffusers names of all of a text encoder's or VAE's keys, of which
     `names` may lack some; their layers are counted from them. `elsewhere` is {pattern: the keys that it matches under names of
-    other tools}.
+    other tools}. `numbered` is given for a model without a family: what precedes the numbers of its transformer's layers, as
+    executed, or nothing where the names themselves must show it.
 
     Raises WhereError for a wrong number of values, an unknown preset or convention, and a key that gets no value.
     """
@@ -108,14 +111,16 @@ def alphas_by_key(alpha: Alpha, component: str, names: Mapping[str, str], *, fam
     # All of the model's names, if given: a key that is not merged can belong to a block that no merged key is in.
     all_names = tuple(single_file_name(family, name) for name in denoiser)
     part = _Part(component=component, family=family, names=names, whole=frozenset((*names, *whole)),
-                 denoiser=all_names or (tuple(names.values()) if component in DENOISERS else ()), elsewhere=elsewhere or {})
+                 denoiser=all_names or (tuple(names.values()) if component in DENOISERS else ()), elsewhere=elsewhere or {},
+                 numbered=numbered)
     if not isinstance(alpha, Alphas):
         by_key = _rule(alpha, part)
         return ByKey(component=component, values=by_key.values, slots=by_key.slots, notes=tuple(by_key.notes),
                      explicit=by_key.explicit, gradient=by_key.gradient, layers=by_key.layers)
     chosen, matched = _patterns(alpha.keys, part)
     by_key = _rule(alpha.parts.get(component, alpha.default), _Part(
-        component=component, family=family, names=names, denoiser=part.denoiser, whole=part.whole, exempt=frozenset(chosen)))
+        component=component, family=family, names=names, denoiser=part.denoiser, whole=part.whole, exempt=frozenset(chosen),
+        numbered=numbered))
     for key, pattern in chosen.items():
         by_key.values[key], by_key.slots[key] = alpha.keys[pattern], pattern
     return ByKey(component=component, values={key: by_key.values[key] for key in names}, notes=tuple(by_key.notes),
@@ -286,7 +291,11 @@ def _group(part: _Part, name: str) -> str:
 
 def _gradient(gradient: Gradient, part: _Part) -> _Found:
     """Anchors at equal distances over the depth, with linear interpolation between them."""
-    layers, last = layers_of(part.component, part.family, part.names, part.denoiser, part.whole)
+    layers: Mapping[str, tuple[str, float]]
+    if part.numbered is None:
+        layers, last = layers_of(part.component, part.family, part.names, part.denoiser, part.whole)
+    else:
+        layers, last = numbered_layers(part.component, part.names, part.whole, part.numbered)
     anchors = gradient.values
     if len(anchors) < 2:
         raise WhereError(f"the gradient has {len(anchors)} values; expected at least 2, for the first and the last layer")

@@ -1,4 +1,5 @@
-"""The depth of each key in its model: the order of the layers of U-Nets, text encoders, VAEs and transformers."""
+"""The depth of each key in its model: the order of the layers of U-Nets, text encoders, VAEs and transformers, and of the
+numbered layers of any other model."""
 
 from __future__ import annotations
 
@@ -6,10 +7,17 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from harness.merge.blocks import DENOISERS, counts, slot_of, unet_blocks
+from harness.merge.blocks import DENOISERS, WhereError, counts, slot_of, unet_blocks
 
 _TEXT_LAYER: Final = re.compile(r"(?:.*\.)?(?:layers|block|resblocks)\.(\d+)\.")
 _VAE_BLOCK: Final = re.compile(r"(encoder|decoder)\.(down_blocks|up_blocks)\.(\d+)\.")
+_NUMBERED: Final = re.compile(r"(.+?)\.([0-9]{1,4})\.(.+)")
+"""What precedes the first number in a name, the number, and what follows it."""
+_FEWEST: Final = 4
+"""Tensors of a numbered module that counts as a layer. Steps of a sequence have a weight and a bias."""
+_EARLY: Final = frozenset({"refiner", "double", "joint", "early", "input", "in", "down", "encoder", "text", "txt", "context"})
+_LATE: Final = frozenset({"single", "output", "out", "up", "decoder", "late", "post", "final"})
+"""Words in the names of layers that are executed before and after others."""
 _FIRST_STREAM: Final = ("img_in", "txt_in", "x_embedder", "context_embedder")
 
 
@@ -32,6 +40,71 @@ def layers_of(component: str, family: str, names: Mapping[str, str], denoiser: S
     slots = {key: slot_of("supermerger", family, component, name, size) for key, name in names.items()
              if name.partition(".")[0] not in ("time_embed", "label_emb")}
     return {key: (slot, order[slot]) for key, slot in slots.items() if slot in order}, len(order) - 1
+
+
+def numbered_layers(component: str, names: Collection[str], whole: Collection[str], known: Sequence[str]
+                    ) -> tuple[dict[str, tuple[str, float]], int]:
+    """The same for a component of a model without a family, whose names are those of its file. `known` is what precedes the
+    numbers of its layers, as executed (without numbers it is one layer); empty: what the names themselves show. Text encoders
+    of one component work side by side, so each begins at 0 and ends at the last. Raises WhereError for names without numbered
+    layers."""
+    if component == "vae" and any(map(_VAE_BLOCK.match, whole)):
+        blocks, last = _vae_layers(names, whole)
+        return {key: (slot, float(index)) for key, (slot, index) in blocks.items()}, last
+    own = _numbers(whole)
+    here = [stack for stack in known if any(name.startswith(f"{stack}.") for name in whole)]
+    counts = {stack: 1 + max(own.get(stack, {0: ""})) for stack in here or _stacks(whole)}
+    if not counts:
+        raise WhereError(f"a gradient needs numbered layers, and the names of {component} show none; give one number, or Alphas "
+                         f"with keys, as {_pattern(whole)!r}")
+    beside = component not in DENOISERS and component != "vae"
+    last = max(counts.values()) - 1 if beside else sum(counts.values()) - 1
+    layers: dict[str, tuple[str, float]] = {}
+    start = 0
+    for stack, count in counts.items():
+        for key in names:
+            if key.startswith(f"{stack}."):
+                number = key[len(stack) + 1:].partition(".")[0] if stack in own else ""
+                place = int(number) if number.isdigit() else 0
+                depth = place * last / max(count - 1, 1) if beside else start + place
+                layers[key] = f"{stack}.{number}" if number.isdigit() else stack, float(depth)
+        start += count
+    return layers, last
+
+
+def _pattern(names: Collection[str]) -> str:
+    """A pattern that matches some of these names."""
+    return f"{min(names, default='').partition('.')[0]}*"
+
+
+def pattern_of_layer(names: Collection[str], known: Sequence[str]) -> str:
+    """A pattern for the tensors of one layer, like "blocks.0.*"."""
+    own = _numbers(names)
+    stack = next((stack for stack in [*known, *_stacks(names)] if 0 in own.get(stack, ())), "")
+    return f"{stack}.0.*" if stack else _pattern(names)
+
+
+def _numbers(names: Collection[str]) -> dict[str, dict[int, set[str]]]:
+    """{what precedes a number: {number: the names behind it}}."""
+    inside: dict[str, dict[int, set[str]]] = {}
+    for name in names:
+        if match := _NUMBERED.match(name):
+            inside.setdefault(match[1], {}).setdefault(int(match[2]), set()).add(match[3])
+    return inside
+
+
+def _stacks(names: Collection[str]) -> list[str]:
+    """What precedes the numbers of layers: modules that are numbered from 0 and are made of modules with mostly the same names.
+    Those with words for the beginning of a model come first, otherwise they are in alphabetical order."""
+    stacks = [stack for stack, layers in sorted(_numbers(names).items()) if _are_layers(layers)]
+    words = {stack: set(re.split(r"[._]", stack)) for stack in stacks}
+    return sorted(stacks, key=lambda stack: 0 if words[stack] & _EARLY else 2 if words[stack] & _LATE else 1)
+
+
+def _are_layers(inside: Mapping[int, set[str]]) -> bool:
+    common = set.intersection(*inside.values())
+    return (len(inside) > 1 and set(inside) == set(range(len(inside))) and any("." in name for name in common)
+            and all(_FEWEST <= len(names) <= 2 * len(common) for names in inside.values()))
 
 
 def _vae_layers(names: Collection[str], whole: Collection[str]) -> tuple[dict[str, tuple[str, int]], int]:

@@ -40,7 +40,7 @@ def test_same_names_and_shapes_are_merged(which, prefix_a, prefix_b, tmp_path):
         ideal = 0.7 * one.double() + 0.3 * two.double()
         assert torch.allclose(out[name].double(), ideal, rtol=4e-3, atol=1e-6), name
     notes = plan_recipe(merge(parts=("transformer",)), Library(tmp_path)).parts["transformer"].notes
-    assert sum("not known by name" in note for note in notes) == 1
+    assert sum("keys match" in note for note in notes) == 1
 
 
 @pytest.mark.parametrize("which", MODELS)
