@@ -17,6 +17,7 @@ from harness.declare.nearest import did_you_mean
 from harness.hub import path_hint
 from harness.records.regular_files import identity_of
 from harness.weights import ModelFile, ModelFileError, open_model, read_header
+from harness.weights.folder import own_class
 from harness.weights.header_claims import short
 from harness.weights.live_module import components_of
 from harness.weights.training_files import saved_at
@@ -123,6 +124,10 @@ def _place(path: str) -> Path:
 
 def _model_or_adapter(path: str) -> GivenModel | GivenAdapter:
     place = _place(path)
+    if place.is_dir() and (pipeline := own_class(place)):
+        raise UnfitFileError(f"{path!r} is sampled by its own pipeline, {pipeline}, of which neither the size nor the steps are "
+                             f"known here. Write a suite file: Candidate(model={path!r}) in a Grid with sampler='own', and the "
+                             "size and the steps of its model card")
     try:
         model = open_model(place, tolerant=True)
     except (ModelFileError, OSError) as error:

@@ -39,6 +39,10 @@ class OwnOptions:
         if problem:
             raise MaterialiseError(f"{pipeline.own.name} samples this model, and {problem}")
 
+    def in_part(self, pipeline: Pipeline, grid: Grid, text: str) -> bool:
+        """Whether one of several encoders cuts off a text that another reads whole."""
+        return self._rehearsed(pipeline, grid, text).in_part
+
     def _of_candidate(self, candidate: Candidate) -> Iterator[str]:
         if others := [name for name in runtimes_in(candidate.runtime) if name != EAGER]:
             yield f"it runs in {EAGER!r} alone; remove the runtime {others[0]!r}"

@@ -364,6 +364,11 @@ class Workbench:
         return encoders, tuple(self._treatment(plain_candidate, [self._reading(a, candidate.model) for a in adapters])
                                for _, adapters in self.spans(candidate))
 
+    def cut_in_part(self, candidate: Candidate, grid: Grid, text: str) -> bool:
+        """Whether one of several text encoders of a candidate that its own pipeline samples cuts off a text that another reads
+        whole. What none reads whole is refused."""
+        return self._own.in_part(self._shape(frame_of(candidate.model)), grid, text)
+
     def weights(self, candidate: Candidate) -> Weights:
         """The candidate's identity by content: the BLAKE3 of every input file, and one identity over all of them; where prompts
         bring adapters of their own, the identity for each prompt too."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 from harness.declare import Candidate, Grid, Suite, short_hash
 from harness.declare.effective_grid import run_grid, run_grids, whole_grid
 from harness.declare.grid import IN_CHUNKS
-from harness.declare.prompt_texts import change_along_steps
+from harness.declare.prompt_texts import POSITIVE, ROLES, change_along_steps, place, text_at
 from harness.declare.same_text import prompts_hash
 from harness.declare.stages import stage_name
 from harness.materialise import Workbench
 from harness.records import Coverage
-from harness.samplers import FLOW_FAMILIES
+from harness.records.images import PROMPTS
+from harness.samplers import FLOW_FAMILIES, is_pipeline
 from harness.sampling import coverage_of_prompts, idle_word_problem, long_text_problem, markup_problem, one_text_problem
+from harness.sampling.prompt_coverage import IN_PART
 from harness.text import Treatment
 
 if TYPE_CHECKING:
@@ -60,6 +63,8 @@ class PromptReadings:
         return list(zip(bench.stages(candidate)[1:], run_grids(grid, candidate)[1:], strict=True)) if candidate.stages else []
 
     def _of_one(self, candidate: Candidate, grid: Grid, bench: Workbench) -> Reading | None:
+        if is_pipeline(bench.family(candidate)):
+            return _by_own_pipeline(candidate, grid, bench)
         encoders, treatments = bench.encoded_by(candidate)
         if not encoders:
             return None
@@ -70,6 +75,20 @@ class PromptReadings:
         if key not in self._known:
             self._known[key] = encoders, _reading(grid, bench.family(candidate), encoders, treatments)
         return self._known[key][1]
+
+
+def _by_own_pipeline(candidate: Candidate, grid: Grid, bench: Workbench) -> Reading:
+    """Of a model that the pipeline of its folder samples. A text that no encoder reads whole was refused."""
+    keys: dict[str, list[str]] = {}
+    roles = ROLES if any(scale != 1 for scale in grid.guidance_scales) else (POSITIVE,)
+    for prompt, role in product(grid.prompts, roles):
+        words = text_at(prompt, role, 0, 1).words
+        if role == POSITIVE or words:
+            cut = bench.cut_in_part(candidate, grid, words)
+            keys.setdefault(IN_PART if cut else "whole", []).append(place(prompt, role))
+    row = Coverage(candidate="", stage=PROMPTS, component="text_encoder", keys={s: tuple(names) for s, names in keys.items()},
+                   setting=prompts_hash(grid.prompts))
+    return Reading(row=row, problem=markup_problem(grid, bench.family(candidate)))
 
 
 def _reading(grid: Grid, family: str, encoders: Sequence[TextEncoder], treatments: Sequence[Treatment]) -> Reading:

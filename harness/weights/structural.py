@@ -49,7 +49,8 @@ def open_any(path: Path, ema: bool = False, beside: Numbering | None = None) -> 
     if pipeline and ema:
         raise ModelFileError(f"{path}: a folder of {pipeline} has no EMA copy; expected one of its denoiser. Remove ema.")
     if pipeline and (model := structural(path)) is not None:
-        return replace(model, pipeline=pipeline)
+        first, *others = model.warnings
+        return replace(model, pipeline=pipeline, warnings=(f"{first}; its folder's {pipeline} samples it", *others))
     try:
         return open_model(path, ema=ema, beside=beside, tolerant=True)
     except ModelFileError as error:

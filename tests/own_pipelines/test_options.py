@@ -139,3 +139,42 @@ def low_rank(folder: Path) -> dict[str, torch.Tensor]:
             tensors[f"{module}.lora_A.weight"] = torch.randn((2, weight.shape[1]), generator=drawing)
             tensors[f"{module}.lora_B.weight"] = torch.randn((weight.shape[0], 2), generator=drawing)
     return tensors
+
+
+@pytest.mark.parametrize(("prompt", "words"), [
+    (Prompt(id="p", text="a (red:1.2) cat", syntax="a1111"), "plain text"),
+    (Prompt(id="p", text="a [cat:dog:0.5]", syntax="a1111"), "plain text")])
+def test_markup_that_no_pipeline_follows_is_refused(prompt: Prompt, words: str, tiny_pipeline: Folder) -> None:
+    from harness.run.prompt_reading import PromptReadings
+
+    grid, candidate = grid_for(NAME, prompts=(prompt,)), Candidate(name="m", model=str(tiny_pipeline(NAME)))
+    reading = PromptReadings().of(candidate, grid, Workbench.for_grid(grid, device="cpu", root=Path("/")))
+    assert reading is not None
+    assert words in reading.problem
+
+
+def test_a_text_that_one_of_several_encoders_cuts_off_is_taken_and_said(tiny_pipeline: Folder) -> None:
+    from harness.run.prompt_reading import PromptReadings
+
+    name = "HunyuanDiTPipeline"
+    prompts = (Prompt(id="whole", text="cat"), Prompt(id="cut", text="word " * 20))
+    grid, candidate = grid_for(name, prompts=prompts), Candidate(name="m", model=str(tiny_pipeline(name)))
+    reading = PromptReadings().of(candidate, grid, Workbench.for_grid(grid, device="cpu", root=Path("/")))
+    assert reading is not None
+    assert reading.problem == ""
+    assert reading.row.keys == {"whole": ("whole (prompt)",), "shortened_in_part": ("cut (prompt)",)}
+
+
+def test_a_timing_divides_the_call_into_text_steps_and_decoding(tiny_pipeline: Folder) -> None:
+    from harness.probes.clock import Stopwatch
+    from harness.sampling import batches, time_one
+    from tests.own_pipelines.own_bench import prepared
+
+    grid, watch = grid_for(NAME, guidance_scales=(3.0,)), Stopwatch()
+    made = prepared(Candidate(name="m", model=str(tiny_pipeline(NAME))), grid)
+    with watch.phase("total"):
+        time_one(made.phases, grid, batches(grid)[0][0], watch)
+    spent = watch.seconds
+    assert {"text", "denoise", "decode", "total"} == set(spent)
+    assert all(seconds > 0 for seconds in spent.values())
+    assert sum(spent.values()) - spent["total"] <= spent["total"]
