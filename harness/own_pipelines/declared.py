@@ -23,6 +23,7 @@ NOT_LOADED: Final[Mapping[str, str]] = {
     "prompt_enhancer_head": "what rewrites prompts", "siglip": "the encoder of pictures",
     "siglip_processor": "what prepares pictures"}
 """Components that only judge, mark or read pictures, or rewrite prompts: an image depends on the declared text alone."""
+_LARGEST: Final = 1_000_000
 _LIBRARIES: Final = ("diffusers", "transformers")
 
 
@@ -89,8 +90,14 @@ def default_of(kind: Any, argument: str) -> Any:
 
 
 def scheduler_config_of(folder: Path) -> dict[str, Any]:
-    """The config of the folder's scheduler."""
-    return read_json(folder / "scheduler" / "scheduler_config.json")
+    """The config of the folder's scheduler. Raises ModelFileError for numbers of which tables would not fit into memory."""
+    file = folder / "scheduler" / "scheduler_config.json"
+    config = read_json(file)
+    for name, value in config.items():
+        counts = isinstance(value, int) or "timesteps" in name  # others, such as a limit, may be infinite
+        if counts and isinstance(value, int | float) and not abs(value) <= _LARGEST:
+            raise ModelFileError(f"{file}: {short(name)} is {value!r}; expected a number up to {_LARGEST:,}. Download it again.")
+    return config
 
 
 def _is_component(entry: Any) -> bool:

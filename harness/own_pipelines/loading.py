@@ -21,6 +21,7 @@ from harness.own_pipelines.declared import (
 from harness.own_pipelines.layer_dtypes import cast_at_layers
 from harness.own_pipelines.live import Own
 from harness.weights.files import ModelFileError, read_json
+from harness.weights.folder import shards_of
 from harness.weights.header_claims import short
 from harness.weights.live_module import built_empty, load, ready, refuse_other_tensors
 from harness.weights.model import ModelFile
@@ -204,6 +205,8 @@ def _without_values(folder: Path, name: str, kind: Any) -> Any:
 
 def _config(path: Path) -> dict[str, Any]:
     config = read_json(path / "config.json")
+    for index in path.glob("*.index*.json"):  # which the libraries follow wherever it leads
+        shards_of(index)
     if config.get("quantization_config"):
         raise ModelFileError(f"{path}: its weights are stored quantized (quantization_config); expected whole ones. Give the "
                              "model with this component as it was before.")

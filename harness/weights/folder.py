@@ -215,7 +215,7 @@ def _part_files(folder: Path, stems: tuple[str, ...]) -> tuple[list[Path], dict[
                 for index in (folder / f"{stem}.{suffix}.index{variant}.json",
                               folder / f"{stem}{variant}.{suffix}.index.json"):
                     if index.is_file():
-                        shards = _shards(index)
+                        shards = shards_of(index)
                         return [folder / name for name in sorted(set(shards.values()))], shards
                 if (whole := folder / f"{stem}{variant}.{suffix}").is_file():
                     return [whole], {}
@@ -230,7 +230,8 @@ def _part_files(folder: Path, stems: tuple[str, ...]) -> tuple[list[Path], dict[
     raise ModelFileError(f"{folder}: found {listed}; expected {stems[0]}.safetensors. Download the folder again.")
 
 
-def _shards(index: Path) -> dict[str, str]:
+def shards_of(index: Path) -> dict[str, str]:
+    """{tensor: file name} of an index of shards. Raises ModelFileError for names that lead out of its folder."""
     shards: Any = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise ModelFileError(f"{index}: has no weight_map; expected a file name for each tensor. Download the folder again.")

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness import Adapter, Candidate, Checkpoint, Ensemble, Merge, Prompt, Relay, Sampling
-from harness.declare import DeepCache, Emphasis, Stage
+from harness import Adapter, Candidate, Checkpoint, Control, Ensemble, Merge, Prompt, Reference, Relay, Sampling
+from harness.declare import AestheticGradient, DeepCache, Emphasis, Inpaint, Stage
 from harness.materialise import Workbench
 from tests.own_pipelines.own_bench import apart, grid_for, sampled
 
@@ -63,6 +63,27 @@ def test_what_the_pipeline_does_not_take_is_refused_before_the_first_image(optio
     if candidate.get("model") == "EMA":
         candidate = {"model": Checkpoint(path=str(folder), ema=True)}
     assert words in refusal(folder, NAME, grid, candidate)
+
+
+def _adapter(path: str, **fields: Any) -> Mapping[str, Any]:
+    return {"adapters": (Adapter(path=path, **fields),)}
+
+
+OF_FILES: Mapping[str, tuple[Callable[[str], Mapping[str, Any]], str]] = {
+    "adapters for some of the steps": (lambda path: _adapter(path, start=0.5), "some of the steps"),
+    "control": (lambda path: {"controls": (Control(path=path, picture="edges"),)}, "controls"),
+    "reference": (lambda path: {"references": (Reference(path=path, picture="photo"),)}, "references"),
+    "inpaint": (lambda _: {"inpaint": Inpaint(picture="photo", mask="mask", strength=1.0)}, "inpaint"),
+    "aesthetic": (lambda path: {"aesthetic": AestheticGradient(path=path)}, "aesthetic"),
+}
+
+
+@pytest.mark.parametrize("option", OF_FILES)
+def test_what_acts_on_u_nets_of_known_families_is_refused(option: str, tiny_pipeline: Folder, tmp_path: Path) -> None:
+    fields, words = OF_FILES[option]
+    file = tmp_path / "lora.safetensors"
+    save_file(low_rank(tiny_pipeline(QWEN)), file)
+    assert words in refusal(tiny_pipeline(QWEN), QWEN, {}, fields(str(file)))
 
 
 @pytest.mark.parametrize("kind", [

@@ -88,6 +88,20 @@ def test_a_config_cannot_name_code_or_kernels_to_download(folder: Path) -> None:
     assert all((before[cell] == after[cell]).all() for cell in before)
 
 
+def test_a_component_cannot_name_files_outside_its_folder(folder: Path) -> None:
+    vae = folder / "vae"
+    (vae / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(
+        {"metadata": {}, "weight_map": {"encoder.conv_in.weight": "../../outside.safetensors"}}))
+    with pytest.raises(ModelFileError, match="same folder"):
+        shape_pipeline(open_any(folder))
+
+
+def test_a_scheduler_of_more_steps_than_fit_into_memory_is_refused(folder: Path) -> None:
+    edit(folder / "scheduler" / "scheduler_config.json", num_train_timesteps=10**12)
+    with pytest.raises(ModelFileError, match="num_train_timesteps"):
+        shape_pipeline(open_any(folder))
+
+
 def test_a_safety_checker_is_not_loaded_and_this_is_said(folder: Path) -> None:
     edit(folder / "model_index.json", feature_extractor=["transformers", "CLIPImageProcessor"])
     made = prepared(Candidate(name="m", model=str(folder)), grid_for(NAME))
