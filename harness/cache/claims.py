@@ -22,6 +22,8 @@ from harness.records.regular_files import open_regular
 BEAT_SECONDS: Final = 10.0
 STALE_SECONDS: Final = 60.0
 """A claim that shows no sign of life for so long lapses."""
+FORGOTTEN: Final = 10
+"""After so many times as long a worker that ends removes it, also one of another machine."""
 _PREFIX: Final = "sweetspot:claim:"
 _IF_MINE: Final = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call({command}) else return 0 end"
 
@@ -124,10 +126,30 @@ class FolderClaims:
         return ""
 
     def close(self) -> None:
-        """Removes this process's files."""
+        """Removes this process's files, and those that processes left which are gone."""
         self._beating.end()
         for key in sorted(self._beating.keys):
             self.give_back(key)
+        with suppress(OSError):
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Removes claims that nobody asks for again, as all that they were for is made: of processes of this machine that ended,
+        and those without a sign of life for long, by the clock of the file system."""
+        if not any(self.root.glob("*.claim")):
+            return
+        own = self._beside("now", self.owner.token)
+        try:
+            own.touch()
+            now = own.stat().st_mtime
+        finally:
+            own.unlink(missing_ok=True)
+        for path in self.root.glob("*.claim"):
+            with suppress(OSError, ValueError):  # gone by now, or a file of somebody else
+                owner, _ = self._read(path.stem)
+                silent = now - path.stat().st_mtime
+                if owner is not None and (ended(owner, self.owner) or silent > FORGOTTEN * self._stale):
+                    self._moved(path.stem, owner)
 
     def _made(self, key: str) -> bool:
         """Whether this process's file could be put into place, where none was."""

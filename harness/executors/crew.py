@@ -312,9 +312,10 @@ class Crew:
         self._turn(worker)
 
     def _bar(self, worker: int, unit: Unit, why: str) -> Iterator[Arrival]:
-        name = name_of(worker, self._tallies[worker].facts)
-        self._say(f"candidate {unit.candidate.name!r}: {name} cannot make its images: {why}")
+        name, sentence = name_of(worker, self._tallies[worker].facts), self._unfit.get(unit.candidate.name)
         self._unfit[unit.candidate.name] = f"{name}: {why}"
+        if sentence != self._unfit[unit.candidate.name]:  # it may have had two pieces
+            self._say(f"candidate {unit.candidate.name!r}: {name} cannot make its images: {why}")
         nobody = self._plan.bar(worker)
         self._turn(worker)
         if nobody and not self._starting:

@@ -100,6 +100,11 @@ class WithCrew:
         finally:
             self._drop([own])
 
+    @property
+    def starting(self) -> bool:
+        """Whether no worker takes part yet."""
+        return self._crew is None or not self._crew.workers
+
     def drop(self, unwanted: Callable[[Unit], bool]) -> list[Unit]:
         """Forgets units that were handed over; when it returns, nothing more of them is written. Returns them in order."""
         return self._dropped([one for _, one in sorted(self._handed.items()) if unwanted(one.unit)])

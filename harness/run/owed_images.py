@@ -104,6 +104,8 @@ class OwedImages:
                 continue
             steps = self._group(group, cells, rows)
             with self.stages.stage(candidate.name, MATERIALISE, failures):
+                if cells and self.crew is not None and self.crew.starting:
+                    self.stages.begin(candidate.name, "wait for the workers to start")
                 next(steps)
             if failures:
                 return

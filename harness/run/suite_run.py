@@ -294,12 +294,15 @@ class SuiteRun:
         self._counted = len(self.gallery.wanted(candidate.name)) if candidate.name in self._begun else 0
         self._begun.add(candidate.name)
         self.gallery.want(candidate.name, cells)
+        handed = None if self._ahead is None else self._ahead.of(candidate.name)
+        fresh = candidate.name in self._fresh or (handed is not None and handed.known.fresh)
         with threads_for(grid_of(self.suite, candidate), self.options.device):
             try:
                 try:
                     return self._candidate(candidate)
                 except Fp16OverflowError as overflow:
                     self._widen(candidate, str(overflow))
+                    self._fresh |= {candidate.name} if fresh else set()
                     return self._candidate(candidate)
             finally:
                 self._forget_ahead(candidate)

@@ -227,3 +227,23 @@ def test_a_server_that_is_away_is_said_and_no_claim_is_made() -> None:
 def test_without_a_cache_nothing_is_claimed() -> None:
     with pytest.raises(ClaimError, match="--shared-cache"):
         open_claims(NoCache())
+
+
+def test_claims_of_processes_that_are_gone_are_removed_though_nobody_asks_for_them_again(tmp_path: Path) -> None:
+    where = f"folder:{tmp_path}"
+    process = started(where, 60)
+    assert process.stdout is not None
+    process.stdout.readline()
+    folder = tmp_path / "claims"
+    old, fresh = elsewhere(folder, "a" * 16), elsewhere(folder, "b" * 16)
+    stranger = folder / "notes.claim"
+    stranger.write_text("mine")
+    os.utime(old, (time.time() - 3600,) * 2)
+    living = {path for path in folder.glob("*.claim") if path not in {old, fresh, stranger}}
+    assert living
+    claims(where).close()
+    assert set(folder.iterdir()) == {fresh, stranger, *living}
+    process.kill()
+    process.communicate()
+    claims(where).close()
+    assert set(folder.iterdir()) == {fresh, stranger}

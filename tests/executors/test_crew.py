@@ -10,8 +10,23 @@ import pytest
 
 from harness.declare import Candidate
 from harness.executors.alike import difference
-from harness.executors.contract import Batch, Done, Failed, Lost, Overflowed, Picture, Ready, Refused, Unfit, Unit
-from harness.executors.crew import Arrival, Crew, NoWorkerError
+from harness.executors.contract import (
+    About,
+    Batch,
+    Done,
+    Errand,
+    Failed,
+    Found,
+    Lost,
+    Overflowed,
+    Picture,
+    Ready,
+    Refused,
+    Unfit,
+    Unit,
+)
+from harness.executors.crew import NOBODY, START_SECONDS, Arrival, Crew, NoWorkerError
+from harness.executors.errands import Asked
 from harness.records import Cell, Fit
 from tests.executors.acted import SILENCE, ActedHands, Clock
 from tests.executors.sleeper import ENVIRONMENT, job, painted, units
@@ -307,3 +322,95 @@ def test_time_at_work_and_without_is_counted_apart(tmp_path: Any) -> None:
     works = sweep.crew.work()
     assert sum(work.seconds_busy for work in works) == pytest.approx(20.0)
     assert all(work.seconds_busy + work.seconds_waiting == pytest.approx(sweep.clock.now) for work in works)
+
+
+def test_a_worker_that_does_not_start_is_ended_after_the_time_that_the_sentence_names(tmp_path: Any) -> None:
+    sweep = Sweep(tmp_path, 2, limit=5.0, begin=10_000.0)
+    with pytest.raises(NoWorkerError, match=f"worker 0 did not start: sent nothing for {START_SECONDS:g} s"):
+        sweep.run(units(1, 8))
+    assert sweep.clock.now == START_SECONDS
+
+
+def test_why_a_worker_cannot_make_a_candidate_is_said_once_though_it_had_two_pieces(tmp_path: Any) -> None:
+    sweep = Sweep(tmp_path, 1, upset=lambda worker, unit, cell: Unfit(why="a.safetensors differs"))
+    sweep.run(units(1, 200))
+    assert len(sweep.hands.given) == 2
+    assert len([line for line in sweep.said if "a.safetensors differs" in line]) == 1
+
+
+def test_what_is_said_where_no_worker_is_left_is_harmless_in_a_terminal(tmp_path: Any) -> None:
+    sweep = Sweep(tmp_path, 1, early=lambda worker: Lost(why="\x1b[2Jgone"))
+    with pytest.raises(NoWorkerError, match=r"\\x1b\[2Jgone"):
+        sweep.run(units(1, 8))
+
+
+class Heard:
+    """What came of an errand."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def asked(self, *values: Any, fits: Callable[[Any], int] = lambda _: 1) -> Asked:
+        return Asked(errand=Errand(does="", given=values), hear=self.events.append, fits=fits)
+
+
+def test_an_errand_is_done_by_one_worker_once_all_others_have_ended_what_they_made(tmp_path: Any) -> None:
+    sweep, heard = Sweep(tmp_path, 3), Heard()
+    sweep.crew.owe(units(3, 40))
+    while len(sweep.crew.workers) < 3:
+        sweep.crew.arrivals(1.0)
+    sweep.crew.withdraw(lambda unit: unit.number > 0, ["c0", "c1", "c2"])
+    sweep.crew.ask(heard.asked("first", "last"))
+    sweep.run([])
+    given = [(worker, type(task)) for worker, task in sweep.hands.given]
+    assert [kind for _, kind in given].count(Errand) == 1 and given[-1][1] is Errand
+    assert [event.value for event in heard.events[:-1]] == ["first", "last"]
+    assert heard.events[-1].facts["pid"] == given[-1][0]
+    waited = sum(work.seconds_waiting for work in sweep.crew.work())
+    sweep.clock.now += 1000.0
+    assert sum(work.seconds_waiting for work in sweep.crew.work()) == waited
+
+
+def test_an_errand_goes_to_the_worker_that_fits_best_and_to_none_that_does_not(tmp_path: Any) -> None:
+    sweep, heard = Sweep(tmp_path, 3), Heard()
+    sweep.crew.ask(heard.asked("value", fits=lambda facts: facts["pid"]))
+    sweep.run([])
+    assert [worker for worker, task in sweep.hands.given if isinstance(task, Errand)] == [2]
+    sweep.crew.ask(heard.asked("value", fits=lambda _: 0))
+    sweep.run([])
+    assert heard.events[-1].error == NOBODY
+
+
+def test_an_errand_of_a_lost_worker_is_done_whole_by_another_and_three_losses_end_it(tmp_path: Any) -> None:
+    sweep, heard = Sweep(tmp_path, 2, upset=lambda worker, task, cell: None if worker else Lost(why="killed")), Heard()
+    sweep.crew.ask(heard.asked("first", "last", fits=lambda facts: 2 - (facts["pid"] > 0)))
+    sweep.run([])
+    assert [type(event) for event in heard.events] == [Lost, Found, Found, About]
+    bad, heard = Sweep(tmp_path, 1, upset=lambda worker, task, cell: Lost(why="killed")), Heard()
+    bad.crew.ask(heard.asked("value"))
+    bad.run([])
+    assert [type(event) for event in heard.events] == [Lost, Lost, Lost, Failed]
+
+
+def test_a_worker_that_is_silent_in_an_errand_is_ended_after_the_limit(tmp_path: Any) -> None:
+    sweep, heard = Sweep(tmp_path, 2, limit=60.0, upset=lambda worker, task, cell: None if worker else SILENCE), Heard()
+    sweep.crew.ask(heard.asked("value", fits=lambda facts: 2 - (facts["pid"] > 0)))
+    sweep.run([])
+    assert sweep.hands.stopped == [0]
+    assert [type(event) for event in heard.events] == [Lost, Found, About]
+    assert "sent nothing for 60 s" in heard.events[0].why
+
+
+def test_workers_go_over_to_another_job_but_for_those_that_are_still_making_something(tmp_path: Any) -> None:
+    sweep = Sweep(tmp_path, 3)
+    sweep.crew.owe(units(1, 4))
+    while len(sweep.crew.workers) < 3:
+        sweep.crew.arrivals(1.0)
+    busy = sweep.hands.given[0][0]
+    crew = sweep.crew.next(job(tmp_path), limit=0.0, say=sweep.said.append)
+    assert sweep.hands.stopped == [busy]
+    sweep.crew, before = crew, sweep.hands.started
+    crew.start()
+    sweep.run(owed := units(4, 40))
+    assert sweep.hands.started == before + 1
+    assert sweep.pictures == all_of(owed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,18 +11,20 @@ from typing import Any
 import pytest
 import torch
 
-from harness import Suite, alpha_sweep
+from harness import Objective, Suite, alpha_sweep
 from harness.declare import Adapter, Candidate, Temperature, Upscale
-from harness.executors.contract import Worker
+from harness.executors.contract import Job, Worker
 from harness.records import Coverage, Defect, Failure, Finished, Fit, Journal, Look, NoiseFloor, Sample
+from harness.records.worker_sessions import worker_sessions
 from harness.run.batch_packing import in_order
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
 from harness.sampling import NOT_FINITE
+from harness.session.session import Session
 from tests.executors.in_threads import maker_of, work_in_threads
 from tests.fakes import PROMPTS, plain_candidate, tiny_grid, tiny_suite
 from tests.painted import PaintedBench, paint, paint_runs
-from tests.race.painted import DeclaredBench
+from tests.race.painted import DeclaredBench, session_options
 from tests.race.painted import go as race
 from tests.race.painted import suite as race_suite
 
@@ -221,3 +224,68 @@ def test_without_a_single_worker_the_run_says_so_and_records_no_failure(tmp_path
     with pytest.raises(NoWorkerError, match="another one"):
         go(tmp_path, suite(), "local:2")
     assert records(tmp_path, Failure, Sample) == []
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
+    """The threads of the workers that began a job, for each job."""
+    jobs: list[threading.Thread] = []
+
+    def worker_of(job: Job, number: int) -> Worker:
+        jobs.append(threading.current_thread())
+        return maker_of(job, number)
+
+    work_in_threads(monkeypatch, worker_of)
+    return jobs
+
+
+@pytest.mark.usefixtures("painted")
+def test_what_remains_to_be_made_once_all_images_are_there_starts_no_workers(
+        begun: list[threading.Thread], tmp_path: Path) -> None:
+    cache = f"folder:{tmp_path / 'cache'}"
+    go(tmp_path / "one", suite(), cache=cache)
+    done = go(tmp_path / "many", suite(), "local:3", cache=cache)
+    assert begun == []
+    assert {finished.sampled for finished in done.values()} == {0}
+    assert records(tmp_path / "many", NoiseFloor) == records(tmp_path / "one", NoiseFloor) != []
+    assert content(tmp_path / "many")["rest"] == content(tmp_path / "one")["rest"]
+
+
+@pytest.mark.usefixtures("painted")
+def test_the_workers_of_a_session_go_from_one_suite_to_the_next(begun: list[threading.Thread], tmp_path: Path) -> None:
+    session = Session(session_options(tmp_path, workers="local:2"), Silent())
+    suites = [suite(name=name, candidates=MANY[:3], metrics=("exposure",), latency_rounds=1,
+                    objective=Objective(maximise="saturation", penalties=())) for name in ("first", "second")]
+    try:
+        for declared in suites:
+            of = session.add(declared, "s.py")
+            assert of is not None
+            of.select(declared.candidates)
+            assert [failure for one in declared.candidates for failure in of.candidate(one)] == []
+            of.release()
+    finally:
+        session.close()
+    assert (len(begun), len(set(begun))) == (4, 2)
+    for declared in suites:
+        journal = Journal(tmp_path / "runs" / declared.name / "journal.jsonl").read()[0]
+        assert len([one for one in journal if isinstance(one, Sample)]) == 30
+        (worked,) = worker_sessions(json.loads((tmp_path / "runs" / declared.name / "run.json").read_text()))
+        assert worked.images == 34  # with those of the noise floor
+
+
+def test_a_fresh_candidate_that_is_made_once_more_in_another_format_takes_nothing_from_the_cache(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overflowing(phases: Any, grid: Any, todo: Any, texts: object = None, broken: Any = None,
+                    later: Any = None) -> Iterator[Any]:
+        for cells, images in paint(phases, grid, todo, texts, broken, later):
+            if phases[0].hot:
+                broken(cells[0], NOT_FINITE)
+            yield cells, images
+
+    paint_runs(monkeypatch, Narrow)
+    monkeypatch.setattr("harness.executors.maker.sample", overflowing)
+    cache = f"folder:{tmp_path / 'cache'}"
+    go(tmp_path / "one", suite(), cache=cache)
+    for workers in ("", "local:2"):
+        done = go(tmp_path / f"again{workers[:1]}", suite(), workers, cache=cache, fresh=True)
+        assert (done["alpha=0.5"].sampled, done["alpha=0.5"].reused) == (10, 0)
