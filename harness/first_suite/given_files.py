@@ -160,7 +160,8 @@ def _model(path: str, model: ModelFile) -> GivenModel:
     if lacking := [part for part in components_of(model) if part not in model.components]:
         raise UnfitFileError(f"{path!r} has no {' and no '.join(lacking)}, only {', '.join(model.components)}, and draws nothing "
                              f"alone; give a whole model. `sweetspot merge --a WHOLE --b {path} --alpha 1 --parts {denoiser} "
-                             f"-o OUTPUT` puts it into one")
+                             f"-o OUTPUT` puts it into one, and in a suite Checkpoint(path={path!r}, base='FOLDER') takes the "
+                             "rest from a diffusers folder")
     built_in = has_zoo_sizes(model)
     says = f"{TITLES[model.family]} model{' with the sizes of the built-in ones' if built_in else ''}"
     return GivenModel(path=path, family=model.family, says=says, built_in=built_in,

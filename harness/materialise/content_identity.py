@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -44,17 +44,17 @@ _IN_PARTS: Final = ("model", "adapters")
 """What of a stage is in the identity of the stage by itself."""
 
 
-def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
+def weights_of_candidate(candidate: Candidate, library: Library, used: Mapping[str, frozenset[str]] | None = None) -> Weights:
     """The BLAKE3 of every input file, and one identity over these, the declaration and the versions of the arithmetic. The
     candidate's number format is its quantization (number_format.in_its_format). How it is sampled decides the keys of its images,
-    and not this identity; how its later stages are sampled does."""
+    and not this identity; how its later stages are sampled does. `used` are its `components_used`, for a stage those of all."""
     if candidate.stages:
         return _weights_of_stages(candidate, library)
     # Two spellings of one quantization or runtime make the same images, which are then made once.
     candidate = replace(candidate, quantization=in_one_spelling(candidate.quantization, NOT_QUANTIZED),
                         runtime=one_runtime(candidate.runtime))
     references = references_of(candidate)
-    used = components_used(candidate.model, library)
+    used = components_used(candidate, library) if used is None else used
     inputs = {reference: library.content(reference, used.get(reference)) for reference in references}
     # By the names of the parts: the same words mean other components of another model.
     model = _by_part_names(candidate.model, library)
@@ -70,7 +70,8 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
 
 def _weights_of_stages(candidate: Candidate, library: Library) -> Weights:
     """One identity over those of all stages and over what each later one says of its texts, its steps and its beginning."""
-    stages = [weights_of_candidate(stage, library) for stage in as_candidates(candidate)]
+    used = components_used(candidate, library)
+    stages = [weights_of_candidate(stage, library, used) for stage in as_candidates(candidate)]
     steps = _post_steps(candidate)
     files = files_of(steps)
     inputs = {reference: digest for stage in stages for reference, digest in stage.inputs.items()} | {
@@ -124,13 +125,14 @@ def references_of(candidate: Candidate) -> tuple[str, ...]:
     return tuple(dict.fromkeys(references))
 
 
-def components_used(model: Model, library: Library) -> dict[str, frozenset[str]]:
-    """{base: the components that models take from it}, without the folders that are models themselves too."""
+def components_used(candidate: Candidate, library: Library) -> dict[str, frozenset[str]]:
+    """{base: the components that the candidate's models take from it}, without the folders that are models themselves too."""
+    models = [leaf for stage in as_candidates(candidate) for leaf in leaves(stage.model)]
     used: dict[str, frozenset[str]] = {}
-    for leaf in leaves(model):
+    for leaf in models:
         if leaf.base is not None:
             used[leaf.base] = used.get(leaf.base, frozenset()) | folders_used(library.open(leaf))
-    whole = {leaf.path for leaf in leaves(model)} | {leaf.config for leaf in leaves(model)}
+    whole = {leaf.path for leaf in models} | {leaf.config for leaf in models}
     return {base: components for base, components in used.items() if base not in whole}
 
 

@@ -25,7 +25,7 @@ from harness.declare.stage_candidates import as_run, steps_run
 from harness.declare.stages import stage_name
 from harness.materialise.adapter_copies import copies_problem
 from harness.materialise.adapter_expressions import Places, as_stored, weights_of, with_adapter
-from harness.materialise.content_identity import references_of, weights_of_candidate
+from harness.materialise.content_identity import components_used, references_of, weights_of_candidate
 from harness.materialise.denoiser_kind import foreign_prediction, kind_of_result, refuse_foreign_kind
 from harness.materialise.equal_candidates import equality_problems, problems_of_contents
 from harness.materialise.equal_weights import changes_nothing, same_component
@@ -475,6 +475,10 @@ class Workbench:
     def content(self, reference: str) -> str:
         """The BLAKE3 of the file or folder of a path or `zoo:` name."""
         return self.library.content(reference)
+
+    def content_for(self, candidate: Candidate, reference: str) -> str:
+        """The same of what a candidate uses of the file or folder."""
+        return self.library.content(reference, components_used(candidate, self.library).get(reference))
 
     def post(self, candidate: Candidate) -> PostProcess | None:
         """The candidate's post-steps with their files read; None if it has none. Raises PictureError and CubeError."""

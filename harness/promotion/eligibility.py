@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.check import load_rows, problems, with_prompt_adapters
-from harness.declare import PROMOTED, Suite, plain
+from harness.declare import PROMOTED, Candidate, Suite, plain
 from harness.declare.grid import FIT
 from harness.declare.listing import LONGEST_MESSAGE, first_of
 from harness.declare.load_suite import NoSuiteError, SuiteFileError, load_suite
@@ -87,13 +87,14 @@ def refuse_prompts_adapters(evidence: Evidence) -> None:
                              "prompts the same tags, which the file then holds, or none, and run the suite again")
 
 
-def refuse_changed_inputs(evidence: Evidence, content: Callable[[str], str]) -> None:
-    """Raises PromotionError if an input file of any candidate has changed since the run. `content` hashes a reference."""
+def refuse_changed_inputs(evidence: Evidence, content: Callable[[Candidate, str], str]) -> None:
+    """Raises PromotionError if an input file of any candidate has changed since the run. `content` hashes what a candidate uses
+    of a reference."""
     for name, inputs in evidence.inputs.items():
         for reference, digest in inputs.items():
             who = f"suite {evidence.suite.name!r}, candidate {name!r}: input {reference!r}"
             try:
-                now = content(reference)
+                now = content(evidence.run.candidate(name), reference)
             except (OSError, ValueError) as error:
                 raise PromotionError(f"{who} can no longer be read ({error}). Restore it, or run the suite again") from error
             if now != digest:

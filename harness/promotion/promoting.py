@@ -70,7 +70,7 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
     device = _device(evidence)
     declared = next(c for c in evidence.suite.candidates if c.name == evidence.candidate)
     bench = Workbench.for_grid(evidence.suite.grid, device=device, root=root)
-    refuse_changed_inputs(evidence, bench.content)
+    refuse_changed_inputs(evidence, bench.content_for)
     refuse_faulty_suite(evidence, root)
     declared = declared_wider(declared, evidence.identity, evidence.head.get(IN_BF16))
     file = as_one_file(declared, bench)

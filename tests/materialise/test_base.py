@@ -16,7 +16,7 @@ from harness import Adapter, Candidate, Checkpoint, Fused, Merge
 from harness.check.candidate import reference_problems
 from harness.check.sizes import size_problem
 from harness.cli import main
-from harness.declare import Model, plain, restore
+from harness.declare import Model, Stage, plain, restore
 from harness.materialise import MaterialiseError, Workbench
 from harness.materialise.content_identity import references_of
 from harness.materialise.file_layout import place
@@ -150,8 +150,12 @@ def test_the_identity_covers_what_is_used_of_the_base(root: Path) -> None:
         before = identity()
         changed(root / "sd1" / file)
         assert identity() != before
-    weights = Workbench(device="cpu", root=root).weights(of(one("sd1", base="renamed")))
-    assert set(weights.inputs) == {"sd1.safetensors", "renamed"}
+    staged = of(one("sd1", base="renamed"), stages=(Stage(model="sd1", strength=0.5),))
+    for candidate in (of(one("sd1", base="renamed")), staged):
+        bench = Workbench(device="cpu", root=root)
+        inputs = bench.weights(candidate).inputs
+        assert set(inputs) == {"sd1.safetensors", "renamed"} | ({"sd1"} if candidate.stages else set())
+        assert inputs == {reference: bench.content_for(candidate, reference) for reference in inputs}
 
 
 def test_a_base_that_changes_while_it_is_used_is_refused_by_name(root: Path) -> None:

@@ -112,6 +112,9 @@ def test_the_identity_covers_what_is_used_of_the_base(tiny_pipeline: TinyPipelin
         return Workbench(device="cpu", root=tmp_path).weights(candidate).identity
 
     first = identity()
+    bench = Workbench(device="cpu", root=tmp_path)
+    assert bench.content_for(candidate, "b") == bench.weights(candidate).inputs["b"]
+    assert bench.content("b") != bench.content_for(candidate, "b")
     (own,) = (tmp_path / "b" / "transformer").glob("*.safetensors")
     save_file({key: tensor * 2 for key, tensor in load_file(own).items()}, own)
     assert identity() == first
