@@ -39,7 +39,7 @@ _REFUSED: Final = (
     ("input_hint_block.", _CONTROLNET),
     ("lllite_", f"a ControlNet-LLLite, {_BESIDE}"),
     ("\nbody.0.in_conv.", _T2I), ("\nbody.0.block1.", _T2I), ("\nbody.0.body.0.block1.", _T2I), ("adapter.body.", _T2I),
-    ("ip_adapter", _IP_ADAPTER), ("image_proj.", _IP_ADAPTER),
+    ("ip_adapter", _IP_ADAPTER), ("\nimage_proj.", _IP_ADAPTER),
     ("lora_down", f"a LoRA, {IS_ADAPTER}"), ("lora_up", f"a LoRA, {IS_ADAPTER}"), (".lora_", f"a LoRA, {IS_ADAPTER}"),
     ("_lora.", f"a LoRA, {IS_ADAPTER}"), (".lora.", f"a LoRA, {IS_ADAPTER}"), ("lora_unet_", f"a LoRA, {IS_ADAPTER}"),
     ("dora_scale", f"a DoRA, {IS_ADAPTER}"), ("hada_w1", f"a LyCORIS adapter, {IS_ADAPTER}"),

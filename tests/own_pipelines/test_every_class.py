@@ -15,6 +15,7 @@ import torch
 from harness import Candidate, Grid, Prompt
 from harness.own_pipelines import AS_BUILT_IN, BUILT_IN, OWN, reason
 from harness.weights import ModelFileError
+from harness.weights.structural import open_any
 from tests.own_pipelines.own_bench import apart, diffusers_pipeline, grid_for, prepared, sampled
 from tests.tiny_pipelines import BUILDERS, TINY
 from tests.tiny_pipelines.row import class_of
@@ -99,3 +100,11 @@ def test_the_way_out_of_a_class_with_perturbed_guidance_works(tiny_pipeline: Fol
     index.write_text(index.read_text().replace("PixArtSigmaPAGPipeline", "PixArtSigmaPipeline"))
     grid = grid_for("PixArtSigmaPipeline", seeds=(0,))
     assert apart(sampled(folder, grid), sampled(tiny_pipeline("PixArtSigmaPipeline"), grid)) == 0
+
+
+@pytest.mark.parametrize("name", sorted(BUILDERS))
+def test_the_denoiser_of_each_class_is_read_as_a_model_in_its_folder_and_alone(name: str, tiny_pipeline: Folder) -> None:
+    folder = tiny_pipeline(name)
+    file = next(path for part in ("transformer", "unet") for path in (folder / part).glob("*.safetensors"))
+    for path in (folder, file):  # OmniGen and Kandinsky have an image_proj, as IP-Adapters do
+        assert {"transformer", "unet"} & open_any(path).components.keys()
