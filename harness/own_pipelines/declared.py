@@ -24,6 +24,10 @@ NOT_LOADED: Final[Mapping[str, str]] = {
     "siglip_processor": "what prepares pictures"}
 """Components that only judge, mark or read pictures, or rewrite prompts: an image depends on the declared text alone."""
 _LARGEST: Final = 1_000_000
+_NEEDED: Final = ("text_encoder", "tokenizer", "vae")
+"""Some classes can be built without these, and are called with embeddings or give latents then."""
+_WHERE_FROM: Final = "Download the folder again, or put this part there as its publisher's page says"
+"""Some folders leave out what has a licence of its own, such as the Llama of HiDream."""
 _LIBRARIES: Final = ("diffusers", "transformers")
 
 
@@ -68,11 +72,13 @@ def declared(folder: Path, name: str) -> Declared:
             settings[parameter.name] = False
         elif parameter.name in index and not _is_component(entry):
             settings[parameter.name] = _setting(folder, parameter.name, entry)
-        elif parameter.name in (*NOT_LOADED, *getattr(kind, "_optional_components", ())):
+        elif parameter.name in NOT_LOADED:
             settings[parameter.name] = None
-        elif parameter.default is Parameter.empty:
-            raise ModelFileError(f"{folder}: model_index.json names no {parameter.name}, which {name} needs. Download the folder "
-                                 "again.")
+        elif parameter.default is Parameter.empty or parameter.name.startswith(_NEEDED):
+            raise ModelFileError(f"{folder}: model_index.json names no {parameter.name}, which {name} needs. {_WHERE_FROM}, and "
+                                 "name it in model_index.json.")
+    if absent := next((part for part in components if not (folder / part).is_dir()), ""):
+        raise ModelFileError(f"{folder}: has no {absent}/, which its model_index.json names. {_WHERE_FROM}.")
     if not {*DENOISERS} & components.keys():
         raise ModelFileError(f"{folder}: model_index.json names no transformer and no unet. Download the folder again.")
     return Declared(kind=kind, components=components, settings=settings, left_out=tuple(left_out))

@@ -28,6 +28,7 @@ from harness.weights.model import ModelFile
 from harness.weights.pipeline import Pipeline
 from harness.weights.placing import Home
 from harness.weights.refusals import refuse_odd_names
+from harness.weights.tokenizer_files import tokenizer_of
 
 if TYPE_CHECKING:
     import torch
@@ -117,7 +118,7 @@ def _pipeline(model: ModelFile, folder: Path, read: Declared, parts: Mapping[str
     beside = dict(read.settings)
     for name, kind in read.components.items():
         if not issubclass(kind, torch.nn.Module | SchedulerMixin):
-            beside[name] = _beside(folder, name, kind)
+            beside[name] = tokenizer_of(kind, folder / name)
     notes = tuple(_notes(read, parts, "the folder" if model.companion is None else f"the base {folder.name}"))
     own = Own(kind=read.kind, row=OWN[model.pipeline], beside=beside, scheduler=read.components["scheduler"],
               attributes={DENOISER: read.denoiser, **{name: name for name in parts if name != DENOISER}}, notes=notes)
@@ -140,17 +141,6 @@ def _notes(read: Declared, parts: Mapping[str, Any], folder: str) -> list[str]:
     if read.left_out:
         notes.append(f"not loaded: {', '.join(read.left_out)}")
     return notes
-
-
-def _beside(folder: Path, name: str, kind: Any) -> Any:
-    """A tokenizer or processor of the folder."""
-    if not (folder / name).is_dir():
-        raise ModelFileError(f"{folder}: has no {name}/, which its model_index.json names. Download the folder again.")
-    try:
-        return kind.from_pretrained(folder / name, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # libraries raise errors of many types for a truncated or missing file
-        raise ModelFileError(f"{folder / name}: no {kind.__name__} can be built from this folder ({error}). Download it "
-                             "again.") from error
 
 
 def _loaded(folder: Path, name: str, kind: Any, dtype: torch.dtype) -> Any:

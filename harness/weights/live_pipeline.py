@@ -17,6 +17,7 @@ from harness.weights.placing import Home
 from harness.weights.prediction import measured_prediction, scheduler_config
 from harness.weights.refusals import refuse_family, refuse_misfit, refuse_odd_names
 from harness.weights.tokenizer import END, OPENCLIP_PAD, clip_tokenizer
+from harness.weights.tokenizer_files import tokenizer_of
 
 if TYPE_CHECKING:
     import torch
@@ -181,10 +182,7 @@ def _tokenizer(folder: Path, component: str, tokens: int, pad: str) -> Any:
                                  "Download the folder again.")
         tokenizer = clip_tokenizer(pad)
     else:
-        try:
-            tokenizer = (T5Tokenizer if pad == _T5 else CLIPTokenizer).from_pretrained(own, local_files_only=True)
-        except Exception as error:  # libraries raise errors of many types for a truncated or missing file
-            raise ModelFileError(f"{own}: no tokenizer can be built from this folder ({error}). Download it again.") from error
+        tokenizer = tokenizer_of(T5Tokenizer if pad == _T5 else CLIPTokenizer, own)
     if len(tokenizer) > tokens:
         raise ModelFileError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the text encoder only {tokens}. "
                              "Give the model's own config folder, with its tokenizer.")

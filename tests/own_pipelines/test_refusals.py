@@ -106,3 +106,20 @@ def test_a_safety_checker_is_not_loaded_and_this_is_said(folder: Path) -> None:
     edit(folder / "model_index.json", feature_extractor=["transformers", "CLIPImageProcessor"])
     made = prepared(Candidate(name="m", model=str(folder)), grid_for(NAME))
     assert not any("feature_extractor" in note for row in made.coverage for note in row.notes)  # PixArt takes none at all
+
+
+@pytest.mark.parametrize(("name", "part"), [
+    ("HiDreamImagePipeline", "text_encoder_4"), ("HiDreamImagePipeline", "tokenizer_4"), ("PixArtSigmaPipeline", "text_encoder"),
+    ("PixArtSigmaPipeline", "tokenizer"), ("HunyuanDiTPipeline", "text_encoder_2"), ("PRXPipeline", "vae"),
+    ("QwenImagePipeline", "scheduler")])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_part_that_the_folder_lacks_is_named_before_the_first_image(named: bool, name: str, part: str, tiny_pipeline: Folder,
+                                                                      tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_pipeline(name), folder)
+    shutil.rmtree(folder / part)
+    if not named:
+        edit(folder / "model_index.json", **{part: [None, None]})
+    with pytest.raises(ModelFileError, match=f"no {part}") as error:
+        shape_pipeline(open_any(folder))
+    assert "publisher" in str(error.value)
