@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,14 @@ class Sleeper:
         if self.behave.get("log"):
             with (self.folder / "log.jsonl").open("a") as log:
                 log.write(json.dumps([what, os.getpid(), name]) + "\n")
+
+
+def measured(worker: Sleeper, given: str, tell: Callable[[Any], None]) -> tuple[str, int, str]:
+    """An errand: what was given, the process, and the device."""
+    if given == "raise":
+        raise RuntimeError("a bolt is loose")
+    tell("begun")
+    return given, os.getpid(), worker.job.device
 
 
 def painted(candidate: str, cell: Cell, batch_size: int) -> bytes:

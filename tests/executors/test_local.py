@@ -20,6 +20,7 @@ from harness.executors.crew import Arrival, Crew, NoWorkerError
 from harness.executors.local import LocalHands, PlacesError, places
 from harness.executors.workers import workers_problem
 from harness.records import Cell
+from tests.executors.errand import errands_and_jobs
 from tests.executors.sleeper import MAKER, job, painted, units
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="local workers need Linux or macOS")
@@ -330,3 +331,10 @@ def test_an_image_in_a_message_is_its_cells(sweeps: Any) -> None:
     sweep.run(units(1, 4))
     (batch,) = sweep.of(Batch)
     assert [picture.cell for picture in batch.pictures] == [Cell(prompt="p", seed=seed, guidance=4.0) for seed in range(4)]
+
+
+def test_a_process_does_errands_and_goes_over_to_another_job(tmp_path: Path) -> None:
+    crew = Crew(LocalHands(places("local:1", "cpu"), MAKER), job(tmp_path), 1)
+    crew = errands_and_jobs(crew, tmp_path)
+    crew.close()
+    assert not any(alive(work.process) for work in crew.work())

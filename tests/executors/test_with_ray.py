@@ -17,6 +17,7 @@ from harness.executors.contract import Batch, Done, Failed
 from harness.executors.crew import Arrival, Crew, NoWorkerError
 from harness.executors.local import PlacesError
 from harness.executors.with_ray import Asked, RayHands
+from tests.executors.errand import errands_and_jobs
 from tests.executors.sleeper import MAKER, job, painted, units
 
 
@@ -106,6 +107,11 @@ def test_actors_make_each_image_once(cluster: str, tmp_path: Path) -> None:
     assert sorted(one.unit.number for one in arrivals if isinstance(one.event, Done)) == [0, 1, 2, 3, 4]
     assert sum(work.images for work in crew.work()) == 200  # the first to start may have made them all
     crew.close()
+
+
+@pytest.mark.slow
+def test_an_actor_does_errands_and_goes_over_to_another_job(cluster: str, tmp_path: Path) -> None:
+    errands_and_jobs(crew_of(cluster, tmp_path, count=1), tmp_path).close()
 
 
 @pytest.mark.slow
