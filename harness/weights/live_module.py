@@ -3,6 +3,7 @@ values."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +33,9 @@ DIFFUSERS_CLASSES: Final = {"unet": "UNet2DConditionModel", "vae": "AutoencoderK
 """By kind of module: the class of diffusers."""
 _TIED: Final = {"t5": {"encoder.embed_tokens.weight": "shared.weight"}}
 """Tied tensors, by kind of module: {second name: name in files}."""
+_LAYERS: Final = re.compile(r"layers|blocks|depth")
+_MOST_LAYERS: Final = 1000
+"""A module is built one layer after the other, without values too."""
 _NOT_OURS: Final = ("auto_map", "quantization_config")
 
 
@@ -59,6 +63,10 @@ def built_empty(component: str, path: Path, build: Callable[[dict[str, Any]], An
     # A config may name code to download: an attention implementation on a hub, or custom classes.
     config = {key: value for key, value in read_json(path).items()
               if key not in _NOT_OURS and "attn_implementation" not in key}
+    if endless := next((key for key, value in config.items() if _LAYERS.search(key) and isinstance(value, int)
+                        and value > _MOST_LAYERS), ""):
+        raise ModelFileError(f"{path}: {endless} is {config[endless]}; expected at most {_MOST_LAYERS}. Correct it or give "
+                             "another config folder.")
     try:
         with Undrawn(), init_empty_weights(include_buffers=False):
             return build(config)

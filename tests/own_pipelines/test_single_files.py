@@ -3,6 +3,7 @@ it merges with folders."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -153,6 +154,14 @@ def test_a_base_that_the_file_does_not_fit_is_refused_by_name(tiny_pipeline: Tin
               tmp_path / "whole.safetensors")
     with pytest.raises(ModelFileError, match=r"holds vae beside its denoiser.*Give a file of the denoiser alone"):
         bench.inspect(of(Checkpoint(path="whole.safetensors", base=str(tiny_pipeline("ChromaPipeline")))))
+
+
+def test_a_config_of_endless_layers_is_refused_before_they_are_built(tiny_pipeline: TinyPipeline, tmp_path: Path) -> None:
+    two(tiny_pipeline, tmp_path, "ZImagePipeline")
+    config = tmp_path / "b" / "transformer" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"n_layers": 10 ** 9}))
+    with pytest.raises(ModelFileError, match=r"config\.json: n_layers is 1000000000"):
+        Library(tmp_path).open(Checkpoint(path="a.safetensors", base="b"))
 
 
 def test_a_part_that_no_file_of_the_merge_has_is_an_error(tiny_pipeline: TinyPipeline, tmp_path: Path) -> None:
