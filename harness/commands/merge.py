@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,7 @@ from harness.records.short_notes import with_few_names
 if TYPE_CHECKING:
     from harness.materialise.file_layout import FilePlan
     from harness.materialise.library import Library
+    from harness.weights.hashing import HashingApart
 
 _NOTE: Final = 400
 """Most characters of a note that are shown."""
@@ -99,12 +101,30 @@ def run(given: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print(f"sweetspot merge: {printable(str(error))}", file=sys.stderr)
         return 2
+    hashing = _hashing(given)
     try:
-        return _merge(model, given)
+        return _merge(model, given, hashing)
     except (ValueError, OSError, RecursionError) as error:
         message = in_speech(str(error), "flags" if given.recipe is None else "recipe")
         print(f"sweetspot merge: {printable(message)}", file=sys.stderr)
         return 1
+    finally:
+        if hashing is not None:
+            hashing.stop()
+
+
+def _hashing(given: argparse.Namespace) -> HashingApart | None:
+    """A process that hashes the files of a plain merge while this one still plans it; None for all other merges, which know their
+    files later."""
+    if given.output is None or given.dry_run or None in (given.a, given.b) or any(
+            getattr(given, word) for word in ("recipe", "c", "more", "take", "adapter")):
+        return None
+    from harness.weights.hashing import HashingApart
+
+    with suppress(OSError, ValueError):  # what is wrong with a path is said by whoever opens it
+        paths = [Path(name) for name in (given.a, given.b)]
+        return HashingApart(paths) if all(path.is_file() for path in paths) else None
+    return None
 
 
 def _refuse_others(given: argparse.Namespace) -> None:
@@ -116,7 +136,7 @@ def _refuse_others(given: argparse.Namespace) -> None:
         raise ValueError(f"--methods only lists the methods, so {name} would be ignored; give --methods alone, or with --method")
 
 
-def _merge(model: Recipe, given: argparse.Namespace) -> int:
+def _merge(model: Recipe, given: argparse.Namespace, hashing: HashingApart | None) -> int:
     from harness.check import load_rows, model_problems
     from harness.materialise.equal_weights import changes_nothing, equal_to
     from harness.materialise.file_layout import place
@@ -129,7 +149,7 @@ def _merge(model: Recipe, given: argparse.Namespace) -> int:
     load_rows(model, [*([given.recipe.parent] if given.recipe is not None else []), root])
     if phrases := list(model_problems(model, root.resolve())):
         raise ValueError("; ".join(phrases))
-    library = Library(root)
+    library = Library(root, hashing=hashing)
     plan = place(plan_recipe(model, library))
     title = given.title if given.title is not None else given.output.stem if given.output else "merge"
     size = size_on_disk(plan, library, title)

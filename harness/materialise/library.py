@@ -16,6 +16,7 @@ from harness.records.file_version import FileVersions
 from harness.weights import ModelFile, ModelFileError, content_hash
 from harness.weights.companion import with_companion
 from harness.weights.families import IS_ADAPTER
+from harness.weights.hashing import HashingApart
 from harness.weights.layout import unstackable
 from harness.weights.module_names import config_of, in_module_names, other_spelling, share_names
 from harness.weights.norm_scales import module_of, norms_spelled_like
@@ -33,10 +34,10 @@ class MaterialiseError(ValueError):
 
 class Library:
     """Opens the files that recipes name. Relative paths are resolved below `root`. Opened files stay in memory, so each must keep
-    the version that is noted in `versions` before anything of it is read."""
+    the version that is noted in `versions` before anything of it is read. `hashing` is a process that hashes them already."""
 
-    def __init__(self, root: Path, versions: FileVersions | None = None) -> None:
-        self.root, self.versions = root, FileVersions() if versions is None else versions
+    def __init__(self, root: Path, versions: FileVersions | None = None, hashing: HashingApart | None = None) -> None:
+        self.root, self.versions, self.hashing = root, FileVersions() if versions is None else versions, hashing
         self._files: dict[_Place, ModelFile] = {}
         self._configured: dict[_Place, ModelFile] = {}
         self._renumbered: dict[tuple[_Place, int, int], ModelFile] = {}

@@ -81,7 +81,7 @@ def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Adva
     library.refuse_changed(names)
     # Tensors that are computed as a whole are written at their own offsets, which are not block-aligned.
     output = _opened(path, header_size + plan.total, direct=not plan.wholes)
-    hashing = HashingApart(library.path(reference) for reference in names)
+    hashing = library.hashing or HashingApart(library.path(reference) for reference in names)
     try:
         limits: Limits = {}
         make(plan, header_size, output, advance, limits)

@@ -159,3 +159,23 @@ def test_a_merge_that_changes_nothing_is_refused_without_torch(kernels, tmp_path
     done = command(tmp_path)
     assert done.returncode == 1
     assert "nothing changes" in done.stderr
+
+
+def test_the_files_of_a_plain_merge_are_hashed_from_the_start_and_not_after_a_refusal(tmp_path, monkeypatch):
+    """Which takes a process where the files are large."""
+    from harness.cli import main
+    from harness.weights import hashing
+    from tests.materialise.models import parent, write
+
+    started: list[subprocess.Popen[str]] = []
+    real = subprocess.Popen
+    monkeypatch.setattr(hashing, "_WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(hashing.subprocess, "Popen", lambda *words, **_: started.append(real(*words, **_)) or started[-1])
+    for name, seed in (("a", 1), ("b", 2)):
+        write(tmp_path / f"{name}.safetensors", parent(seed))
+    line = f"merge --a {tmp_path}/a.safetensors --b {tmp_path}/b.safetensors -o {tmp_path}/out.safetensors --alpha".split()
+    assert main([*line, "0.3"]) == 0
+    assert [process.returncode for process in started] == [0]
+    hashing._known.clear()
+    assert main([*line, "2"]) == 1
+    assert started[1].poll() is not None
