@@ -15,7 +15,6 @@ from harness.declare.listing import first_of
 from harness.executors.crew import NoWorkerError
 from harness.executors.staff import Staff
 from harness.executors.workers import is_elsewhere
-from harness.promotion.copy_baseline import take_promoted
 from harness.race.race import Race, first_cells
 from harness.records import Cell, Failure, Latency, Look
 from harness.run.batch_packing import in_order
@@ -111,6 +110,8 @@ class SuiteSession:
             for sentence in filter(None, (self._run.limit, self._run.not_counting)):
                 self._say(sentence)
             if any(gate.not_worse_than == PROMOTED for gate in self.suite.gates):
+                from harness.promotion.copy_baseline import take_promoted
+
                 take_promoted(self._baseline, self.folder)
             self._run.leave_out([c.name for c in self.suite.candidates
                                  if c.name not in self.selected and c.name not in self._run.not_offered])

@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sd-mecha", action="store_true", help="also time sd-mecha 1.1.8")
     parser.add_argument("--shuffled", action="store_true", help="also time inputs whose tensors lie in another order")
+    parser.add_argument("--generic", action="store_true", help="also time the same tensors under names of no known architecture")
     parser.add_argument("--live", action="store_true", help="also time the merge into live weights against a copy")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
@@ -56,6 +57,9 @@ def main() -> None:
     if given.shuffled:
         sa, sb = shuffled(a), shuffled(b)
         contenders["sweetspot merge, shuffled inputs"] = lambda: ours(sa, sb, out)
+    if given.generic:
+        ga, gb = generic(a), generic(b)
+        contenders["sweetspot merge, unknown architecture"] = lambda: ours(ga, gb, out)
     if given.sd_mecha:
         python = mecha_environment(given.folder)
         contenders["sd-mecha 1.1.8 (does not sync)"] = lambda: run([str(python), "-c", MECHA, str(a), str(b), str(out)], out)
@@ -228,6 +232,25 @@ def shuffled(path: Path) -> Path:
                 begin, end = entries[name]["data_offsets"]
                 file.seek(8 + length + begin)
                 shutil.copyfileobj(_Limited(file, end - begin), output, 1 << 22)
+    return target
+
+
+def generic(path: Path) -> Path:
+    """The same tensors in the same order under names that tell no architecture."""
+    from harness.weights import read_header
+    from harness.weights.header import encode_header, lay_out
+
+    target = path.with_name(path.stem + "-generic.safetensors")
+    if target.exists():
+        return target
+    stored, _ = read_header(path)
+    names = {f"stack.{number}.kernel": tensor for number, tensor in enumerate(stored.values()) if tensor.dtype == "F16"}
+    spans = lay_out([(name, tensor.dtype, tensor.shape) for name, tensor in names.items()])
+    with path.open("rb") as file, target.open("wb") as output:
+        output.write(encode_header(spans, {"format": "pt"}))
+        for name in spans:
+            file.seek(names[name].offset or 0)
+            shutil.copyfileobj(_Limited(file, names[name].bytes), output, 1 << 22)
     return target
 
 

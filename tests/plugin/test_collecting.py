@@ -224,3 +224,14 @@ def test_the_doctests_of_a_suite_file_are_run_too(pytester: pytest.Pytester) -> 
 def test_one_item_of_a_suite_file_can_be_named(pytester: pytest.Pytester) -> None:
     put(pytester, "suites/x.py")
     pytester.runpytest("suites/x.py::declaration").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("words", [["-q"], ["--collect-only", "--benchmark"]])
+def test_a_declaration_is_checked_and_its_tests_collected_without_torch_and_statistics(words):
+    heavy = ("torch", "diffusers", "transformers", "scipy", "pandas", "plotly")
+    script = ("import sys, pytest\ncode = pytest.main(sys.argv[1:])\n"
+              f"print([name for name in {heavy} if name in sys.modules])\nsys.exit(code)")
+    done = subprocess.run([sys.executable, "-c", script, *words, "-p", "no:cacheprovider", "suites/alpha_cfg.py"],
+                          cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
