@@ -52,6 +52,9 @@ def declared(folder: Path, name: str) -> Declared:
     import diffusers
 
     index = read_json(folder / "model_index.json")
+    if (given := index.get("_class_name")) != name:
+        raise ModelFileError(f"{folder}: model_index.json names the pipeline {short(str(given))}; expected {name}, as in the "
+                             "model's own folder. Give the configs of a model of the same kind.")
     kind = getattr(diffusers, name, None)
     lacking = getattr(kind, "_backends", None)
     if kind is None or lacking:

@@ -119,7 +119,7 @@ def _pipeline(model: ModelFile, folder: Path, read: Declared, parts: Mapping[str
     for name, kind in read.components.items():
         if not issubclass(kind, torch.nn.Module | SchedulerMixin):
             beside[name] = tokenizer_of(kind, folder / name)
-    notes = tuple(_notes(read, parts, "the folder" if model.companion is None else f"the base {folder.name}"))
+    notes = tuple(_notes(read, parts, "the folder" if folder == model.path else f"{folder.name}/"))
     own = Own(kind=read.kind, row=OWN[model.pipeline], beside=beside, scheduler=read.components["scheduler"],
               attributes={DENOISER: read.denoiser, **{name: name for name in parts if name != DENOISER}}, notes=notes)
     pipeline = Pipeline(parts=dict(parts), encoders=(), scheduler_config=scheduler_config_of(folder), device=device,

@@ -123,3 +123,11 @@ def test_a_part_that_the_folder_lacks_is_named_before_the_first_image(named: boo
     with pytest.raises(ModelFileError, match=f"no {part}") as error:
         shape_pipeline(open_any(folder))
     assert "publisher" in str(error.value)
+
+
+def test_the_configs_of_another_pipeline_are_refused_and_those_of_another_folder_are_named(folder: Path,
+                                                                                            tiny_pipeline: Folder) -> None:
+    with pytest.raises(ModelFileError, match="QwenImagePipeline"):
+        shape_pipeline(open_any(folder), tiny_pipeline("QwenImagePipeline"))
+    pipeline = shape_pipeline(open_any(folder), tiny_pipeline(NAME))
+    assert f"from {NAME}/, unchanged: " in pipeline.notes[0]
