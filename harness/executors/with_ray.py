@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -80,7 +81,8 @@ class RayHands:
         self._early: list[tuple[int, Lost]] = []
         self._next = 0
         try:
-            self.count = asked.count or self._room(word)
+            # No node joins a cluster of this process's own: what it lacks now it will lack.
+            self.count = asked.count if asked.count and not self._own else min(self._room(word), asked.count or sys.maxsize)
         except BaseException:
             self.close()
             raise
@@ -191,6 +193,9 @@ class RayHands:
         kind = "GPU" if self._gpu else "CPU"
         room = int(min(self._ray.cluster_resources().get(one, 0) for one in {kind, "CPU"}))
         if not room:
+            if self._own:
+                raise PlacesError(f"--workers {word}: {self._needs()}. Ray was started on this machine alone; give the address "
+                                  "of a cluster that has them, as --workers ray:auto")
             counted = f"{word},8" if ":" in word else f"{word}:8"
             raise PlacesError(f"--workers {word}: {self._needs()}. Where nodes are started on demand, say how many workers you "
                               f"want, as --workers {counted}")

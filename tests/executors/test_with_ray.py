@@ -61,6 +61,19 @@ def test_ray_says_nothing_of_what_is_as_it_should_be_and_all_else(monkeypatch: p
     assert [record.getMessage() for record in caplog.records] == ["The object store is slow"]
 
 
+@pytest.mark.parametrize("word", ["ray", "ray:2"])
+def test_a_cluster_of_this_machine_alone_that_lacks_gpus_is_said_at_once(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Small:
+        is_initialized = staticmethod(lambda: False)
+        init = shutdown = staticmethod(lambda **_: None)
+        cluster_resources = available_resources = staticmethod(lambda: {"CPU": 2.0})
+
+    monkeypatch.setitem(sys.modules, "ray", Small())
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(PlacesError, match=r"1 GPU; the cluster has 2 CPU.* and 0 GPU.*ray:auto"):
+        RayHands(word, "cuda")
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a cluster of two cores. Where Ray does not start in two attempts, its tests cannot say anything."""
