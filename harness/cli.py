@@ -17,7 +17,7 @@ from harness.version import __version__
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "try": ("harness.commands.try_", "from some model files to a verdict and a page, in the time that you give"),
     "init": ("harness.commands.init", "write the suite for some model files, without running it"),
-    "fetch": ("harness.commands.fetch", "fetch a CLIP model, or a file of the Hugging Face hub, into the local cache"),
+    "fetch": ("harness.commands.fetch", "fetch a CLIP model, or a model of the Hugging Face hub, into the local cache"),
     "inspect": ("harness.commands.inspect", "describe model files: family, parts, dtypes, problems"),
     "adapter": ("harness.commands.adapter", "merge, extract, resize and convert adapters"),
     "merge": ("harness.commands.merge", "merge models into a file, or preview a merge"),

@@ -59,6 +59,8 @@ WITHIN_A_LAYER = {
     ("harness.metrics", "harness.hub"): "CLIP models are found in the cache of the hub",
     ("harness.post", "harness.metrics"): "one home of the colour arithmetic",
     ("harness.metrics", "harness.zoo"): "the CLIP metric's default model is the zoo's",
+    ("harness.adapters", "harness.hub"): "a sweep's files may be the hub's",
+    ("harness.hub", "harness.zoo"): "one home says where a path, a built-in name or an address leads",
     ("harness.quantize", "harness.weights"): "one home of GGUF's blocks and of nf4, in files and in memory",
     ("harness.run", "harness.executors"): "a run has its images made by a worker, in its own process or elsewhere",
     ("harness.text", "harness.weights"): "texts are embedded by the text encoders of live pipelines",

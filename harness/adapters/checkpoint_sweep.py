@@ -16,6 +16,7 @@ from harness.declare import MODELS, Adapter, Candidate, Checkpoint, Ensemble, Fu
 from harness.declare.listing import first_of
 from harness.declare.models import references
 from harness.declare.swept_values import swept_numbers
+from harness.hub import HubError, is_path, place
 from harness.weights.header_claims import short
 from harness.weights.opening import open_model
 from harness.weights.safetensors_header import ModelFileError
@@ -78,7 +79,7 @@ def _paths(files: Files) -> list[str]:
     paths: dict[str, None] = {}
     for pattern in listed:
         matching = [pattern]
-        if not Path(pattern).exists():  # a file may have brackets in its name
+        if is_path(pattern) and not Path(pattern).exists():  # a file may have brackets in its name
             matching = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         if not matching:
             raise ValueError(f"checkpoint_sweep: {pattern!r} matches no file below {Path.cwd()}{_beside(Path(pattern).parent)}")
@@ -93,7 +94,7 @@ def _paths(files: Files) -> list[str]:
 
 def _of_folder(path: str) -> str:
     folder = Path(path)
-    if not folder.is_dir() or (folder / PEFT_CONFIG).exists():
+    if not is_path(path) or not folder.is_dir() or (folder / PEFT_CONFIG).exists():
         return path
     return next((str(folder / name) for name in _TENSORS if (folder / name).is_file()), path)
 
@@ -185,14 +186,14 @@ def family_of(reference: str) -> str:
     if reference.startswith("zoo:"):
         return "sd1"
     try:
-        return open_model(Path(reference), tolerant=True).family
-    except (ModelFileError, OSError):
+        return open_model(place(reference, Path()), tolerant=True).family
+    except (ModelFileError, HubError, OSError):
         return ""
 
 
 def _adapter_base(path: str) -> str:
     """What an adapter was made for, "unknown" included; empty for a file that is not recognised as an adapter."""
     try:
-        return recognise_file(Path(path)).base
-    except (AdapterError, ModelFileError, OSError):
+        return recognise_file(place(path, Path())).base
+    except (AdapterError, ModelFileError, HubError, OSError):
         return ""

@@ -12,7 +12,7 @@ from harness import zoo
 from harness.check.alphas import Range, alpha_problems
 from harness.check.clip import clip_problems
 from harness.check.field_types import name_problem
-from harness.check.files import file_problem
+from harness.check.files import file_problem, hub_problems
 from harness.check.guiding import control_problems
 from harness.check.image_prompts import image_prompt_problems
 from harness.check.inpainting import inpaint_problems
@@ -33,9 +33,8 @@ from harness.declare.models import models_of
 from harness.declare.nearest import closest
 from harness.declare.prompt_groups import groups_of
 from harness.declare.syntax.parsed import LARGEST_WEIGHT
-from harness.hub import path_hint
+from harness.hub import PREFIX, identity_of, place
 from harness.quantize.declared import made_on_host
-from harness.records.regular_files import identity_of
 from harness.runtimes import RUNTIMES
 from harness.text import WEIGHTINGS
 from harness.text.occurrences import occurrences
@@ -64,10 +63,10 @@ def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
     yield from _treatments(candidate, root)
     yield from later_stage_problems(candidate, root)
     yield from post_problems(candidate.post, root, 1 + len(candidate.stages))
-    for place, stage in enumerate(candidate.stages, 2):
+    for nth, stage in enumerate(candidate.stages, 2):
         phrases = (*(_sampled_model(stage.model, root) if stage.model else ()), *_adapters(stage.adapters, root),
                    *_controls(stage.controls, root, later=True), *_references(stage.references, root))
-        yield from (f"stage {place}: {phrase}" for phrase in phrases)
+        yield from (f"stage {nth}: {phrase}" for phrase in phrases)
 
 
 def _sampled_model(model: Model, root: Path) -> Iterator[str]:
@@ -142,8 +141,7 @@ def _overlaps(adapters: Collection[Adapter], root: Path) -> Iterator[str]:
     # By file, not by spelling: "l.safetensors", "./l.safetensors" and a link to it are the same.
     files: dict[str, list[Adapter]] = {}
     for adapter in adapters:
-        file = adapter.path if adapter.path.startswith("zoo:") else identity_of(root / adapter.path)
-        files.setdefault(file, []).append(adapter)
+        files.setdefault(identity_of(adapter.path, root), []).append(adapter)
     for uses in files.values():
         uses.sort(key=lambda adapter: adapter.start)
         if any(before.end > after.start for before, after in pairwise(uses)):
@@ -183,8 +181,7 @@ def reference_problems(model: Model, root: Path) -> Iterator[str]:
         yield from _file("model", model, root)
     elif isinstance(model, Checkpoint):
         yield from _file("model", model.path, root)
-        if model.config not in (None, CONFIG) and not _there(root / str(model.config), folder=True):
-            yield f"config {model.config!r} is not a folder below {root}; give a folder of diffusers configs, or {CONFIG!r}"
+        yield from _config(model.config, root) if model.config not in (None, CONFIG) else ()
         yield from _base(model, root)
     elif isinstance(model, Fused):
         if not model.adapters:
@@ -209,8 +206,17 @@ def _base(model: Checkpoint, root: Path) -> Iterator[str]:
     if model.config is not None:
         yield (f"model {model.path!r} has both base={model.base!r} and config={model.config!r}; its configs are those of the "
                "base. Remove config")
-    if not _there(root / model.base, folder=True):
+    if model.base.startswith(PREFIX):
+        yield from (f"base {model.base!r}: {phrase}" for phrase in hub_problems(model.base))
+    elif not _there(root / model.base, folder=True):
         yield f"base {model.base!r} is not a folder below {root}; give the diffusers folder of a model of the same architecture"
+
+
+def _config(config: str | None, root: Path) -> Iterator[str]:
+    if str(config).startswith(PREFIX):
+        yield from (f"config {config!r}: {phrase}" for phrase in hub_problems(str(config), weights=False))
+    elif not _there(root / str(config), folder=True):
+        yield f"config {config!r} is not a folder below {root}; give a folder of diffusers configs, or {CONFIG!r}"
 
 
 def _idle_configs(merge: Merge) -> Iterator[str]:
@@ -247,6 +253,11 @@ def _file(kind: str, reference: str, root: Path) -> Iterator[str]:
         if (known := zoo.kind_of(reference)) in _ZOO_KINDS and kind in _ZOO_KINDS and known != kind:
             of_kind = [name for name in zoo.NAMES if zoo.kind_of(name) == kind]
             yield (f"{kind} {reference!r} is {_ZOO_KINDS[known]}; expected {_ZOO_KINDS[kind]}, such as {of_kind[0]!r}")
+    elif reference.startswith(PREFIX):
+        if phrases := list(hub_problems(reference)):
+            yield from (f"{kind} {reference!r}: {phrase}" for phrase in phrases)
+        elif wrong := file_problem(kind, place(reference, root)):
+            yield f"{kind} {reference!r}: {wrong}"
     elif reference and not _there(root / reference) and _is_link(root / reference):
         yield f"{kind} {reference!r}: {file_problem(kind, root / reference)}"
     elif not reference or not _there(root / reference):
@@ -255,7 +266,6 @@ def _file(kind: str, reference: str, root: Path) -> Iterator[str]:
         close = closest(Path(reference).name, beside, cutoff=0.6)
         hint = f"; {close[0]!r} does" if close else "; ~ and variables are not replaced in a suite, so write the whole path" if (
             reference.startswith("~") or "$" in reference) else ""
-        hint = f"; {hub}" if (hub := path_hint(reference)) else hint
         yield f"{kind} file {reference!r} does not exist below {root}{hint}"
     elif wrong := file_problem(kind, root / reference):
         yield f"{kind} {reference!r}: {wrong}"

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from harness.check.files import CLIP, file_problem
+from harness.check.files import CLIP, file_problem, hub_problems
 from harness.declare import Suite
+from harness.declare.hub_names import of_clip
 from harness.declare.listing import first_of
 from harness.declare.models import references
 from harness.declare.nearest import did_you_mean
 from harness.declare.suite import DefaultClip
-from harness.hub import path_hint
+from harness.hub import PREFIX, HubError, place
 from harness.metrics import METRICS
 from harness.metrics.clip_reference import (
     ClipReference,
@@ -56,13 +57,18 @@ def clip_problems(reference: str, root: Path, *, scores: bool = True) -> Iterato
     if reference == "zoo:clip":
         return
     given = parsed(reference)
+    if given is None and reference.startswith(PREFIX):
+        file = of_clip(reference)
+        wrong = next(hub_problems(file), "no open_clip_config.json beside it describes an architecture of open_clip. Name the "
+                     f"architecture: 'ARCHITECTURE:{file}'")
+        yield f"clip {reference!r}: {wrong}"
+        return
     if given is None:
         yield (f"clip is {reference!r}; expected 'zoo:clip', 'ARCHITECTURE/TAG' like {TAGGED!r}, or 'ARCHITECTURE:file' like "
                f"{EXAMPLE!r}")
         return
     config = config_of(given.model)
-    wrong = name_problem(given)
-    if wrong:
+    if wrong := name_problem(given):
         yield f"clip: {wrong}"
     if given.file or not wrong:
         yield from _weights_problems(given, config, root, scores)
@@ -86,24 +92,27 @@ def _weights_problems(given: ClipReference, config: Mapping[str, Any] | None, ro
         if problems := [*_file_problems(given.model, config, path, root)]:
             yield from problems
         elif scores and (better := other_activation(
-                given.model, tag := given.tag or tag_of_file(given.architecture, root / path))):
+                given.model, tag := given.tag or tag_of_file(given.architecture, place(path, root)))):
             yield (f"clip file {path!r} holds the weights {tag!r}, which were trained with the activation of {better}, and the "
                    f"scores would be wrong; use '{better}:{path}'")
         elif scores:
-            pixels_of(given, root / path)
+            pixels_of(given, place(path, root))
     except ClipReferenceError as error:
         yield f"clip: {error}"
 
 
 def _file_problems(architecture: str, config: Mapping[str, Any] | None, path: str, root: Path) -> Iterator[str]:
     try:
-        if not (root / path).exists():
-            yield f"clip file {path!r} does not exist below {root}; {path_hint(path) or WHERE_FROM}"
+        file = place(path, root)
+        if not file.exists():
+            yield f"clip file {path!r} does not exist below {root}; {WHERE_FROM}"
             return
-        if wrong := file_problem(CLIP, root / path):
+        if wrong := file_problem(CLIP, file):
             yield f"clip file {path!r}: {wrong}"
             return
-        tensors, _ = read_header(root / path)
+        tensors, _ = read_header(file)
+    except HubError as error:
+        yield f"clip {path!r}: {error}"
     except ModelFileError as error:
         yield f"clip file: {error}"
     except (OSError, ValueError) as error:

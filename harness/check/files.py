@@ -3,9 +3,11 @@ of safetensors files show. Pickles are read by the run alone."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from harness.hub import HubError, in_cache, parsed
 from harness.records.file_version import FileVersion, files_of, version_of
 from harness.weights.content import GGUF, PICKLE, content_of, trouble_of
 
@@ -21,6 +23,15 @@ def file_problem(kind: str, path: Path) -> str:
         return _problem(kind, path, tuple((file, version_of(file)) for file in files_of(path)))
     except OSError as error:
         return f"could not be read ({error.strerror}). Check the file and its permissions"
+
+
+def hub_problems(reference: str, *, weights: bool = True) -> Iterator[str]:
+    """A phrase if an address of the hub is malformed, or if its files are not in the cache; without `weights` only configs and
+    tokenizers are needed."""
+    try:
+        in_cache(parsed(reference), weights=weights)
+    except (HubError, OSError) as error:
+        yield str(error)
 
 
 @lru_cache(maxsize=1024)

@@ -9,10 +9,12 @@ from pathlib import Path
 from harness.check.acting import acting_problems, given_twice
 from harness.check.alphas import Range, alpha_problems
 from harness.check.clip import clip_problems
+from harness.check.files import hub_problems
 from harness.check.values import parts_of_objective
 from harness.declare import Reference, Suite
 from harness.declare.picture_uses import measured_reference
 from harness.declare.syntax.parsed import LARGEST_WEIGHT
+from harness.hub import address_of
 from harness.metrics.clip_reference import is_tagged
 from harness.records.values import AGREEMENT
 
@@ -58,7 +60,9 @@ def _reference(reference: Reference, root: Path) -> Iterator[str]:
 def _encoder(encoder: str, root: Path) -> Iterator[str]:
     if not encoder or encoder == "zoo:clip":
         return
-    if ":" in encoder or is_tagged(encoder):
+    if (address := address_of(encoder)) is not None and address.is_folder:
+        yield from (f"encoder {encoder!r}: {phrase}" for phrase in hub_problems(encoder))
+    elif ":" in encoder or is_tagged(encoder):
         yield from (phrase.replace("clip", "encoder", 1) for phrase in clip_problems(encoder, root, scores=False))
     elif not (root / encoder).is_dir():
         yield (f"encoder {encoder!r} is not a folder below {root}; expected 'ARCHITECTURE:file', a transformers folder, or "

@@ -19,7 +19,7 @@ from harness.declare.prompt_texts import POSITIVE, ROLES, parsed, texts_of
 from harness.declare.stage_candidates import with_named
 from harness.declare.syntax import Tag
 from harness.declare.syntax.tags import without_tags
-from harness.records.regular_files import identity_of
+from harness.hub import identity_of, pinned
 
 if TYPE_CHECKING:
     from harness.adapters.recognising import Recognised
@@ -35,6 +35,12 @@ _Any = TypeVar("_Any")
 
 class UnresolvedError(ValueError):
     """What stands against the adapters that prompts name."""
+
+
+def resolved(suite: _Any, root: Path) -> _Any:
+    """The suite with every address of the hub at its commit, and with the adapters that its prompts name. Once for a run, which
+    then knows no branches."""
+    return with_prompt_adapters(pinned(suite), root)
 
 
 def with_prompt_adapters(suite: _Any, root: Path) -> _Any:
@@ -235,8 +241,8 @@ class AdapterFolder:
 def _lacking(adapters: Sequence[Adapter], inversions: Sequence[str], root: Path) -> Iterator[Adapter]:
     """Adapters of the inversions that are not among those given: their names stay in the prompts, so they may be there
     already."""
-    own = {identity_of(root / adapter.path) for adapter in adapters}
-    yield from (Adapter(path=path) for path in inversions if identity_of(root / path) not in own)
+    own = {identity_of(adapter.path, root) for adapter in adapters}
+    yield from (Adapter(path=path) for path in inversions if identity_of(path, root) not in own)
 
 
 def _without_tags(prompt: Prompt, adapters: tuple[Adapter, ...]) -> Prompt:

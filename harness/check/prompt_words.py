@@ -12,6 +12,7 @@ from typing import Final
 from harness.check.prompt_adapters import AdapterFolder, UnresolvedError, with_prompt_adapters
 from harness.declare import Prompt, Suite, grid_of
 from harness.declare.effective_grid import run_grids
+from harness.declare.hub_names import file_name
 from harness.declare.listing import first_of
 from harness.declare.nearest import closest
 from harness.declare.prompt_texts import ROLES, texts_of
@@ -66,10 +67,11 @@ def unknown_inversions(suite: Suite, root: Path) -> Iterator[str]:
     and about words that are the names of files."""
     resolved = with_prompt_adapters(suite, root)
     given = _adapters_of(resolved)
-    files = {Path(path).stem.lower() for path in given | {a.path for prompt in resolved.grid.prompts for a in prompt.adapters}}
+    brought = {adapter.path for prompt in resolved.grid.prompts for adapter in prompt.adapters}
+    files = {Path(file_name(path)).stem.lower() for path in given | brought}
     folder = _folder(suite, root)
     stems = {Path(path).stem.lower(): path for path in folder.files} if folder else {}
-    ordinary = {stem: path for path in given - _adapters_of(suite) if (stem := Path(path).stem.lower()).isalpha()
+    ordinary = {stem: path for path in given - _adapters_of(suite) if (stem := Path(file_name(path)).stem.lower()).isalpha()
                 and stem not in _WELL_KNOWN and folder and folder.is_inversion(path)}
     seen = set[str]()
     for place, prompt, text in _texts(resolved):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.declare import Checkpoint
+from harness.hub import place
 from harness.records.file_version import FileVersion, version_of
 from harness.weights import ModelFile, ModelFileError, open_model, read_header
 from harness.weights.content import PICKLE, content_of
@@ -31,8 +32,8 @@ class _Width:
 def size_problem(model: Checkpoint, root: Path) -> str:
     """Why a model that names no configs needs some, because it is not of its family's size; "" for one that may not. Files that
     cannot be opened are named by another check, and pickles by the run."""
-    path = root / model.path
     try:
+        path = place(model.path, root)
         if model.configs is not None or model.path.startswith("zoo:") or not path.is_file():
             return ""
         width = _width(path, version_of(path))

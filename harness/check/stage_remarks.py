@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
-from harness import zoo
 from harness.check.files import ADAPTER, file_problem
 from harness.declare import Adapter, Candidate, Control, Reference, Suite
 from harness.declare.effective_grid import run_grids
@@ -17,6 +16,7 @@ from harness.declare.prompt_texts import ROLES, texts_of
 from harness.declare.stage_candidates import as_candidates
 from harness.declare.stages import PROMPT, stage_name
 from harness.declare.step_shares import first_step
+from harness.hub import place
 
 _SHARP_FROM: Final = 0.5
 """The strength from which a stage removes the blur of latents that were enlarged."""
@@ -72,7 +72,7 @@ def _inversion_words(path: str, root: Path) -> tuple[str, ...]:
     from harness.adapters import AdapterError, recognise_file
 
     with suppress(AdapterError, OSError, ValueError):
-        file = zoo.resolve(path) if path.startswith("zoo:") else root / path
+        file = place(path, root)
         if not file_problem(ADAPTER, file):
             found = recognise_file(file)
             return () if found.modules else tuple(filter(None, (*found.tokens, found.file_word)))

@@ -9,7 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from harness.commands.downloads import add_download, available
 from harness.commands.terminal import say, size_in_words
+from harness.declare import Adapter
+from harness.declare.hub_names import file_name
 from harness.declare.syntax.parsed import LARGEST_WEIGHT
 from harness.records.harmless_text import printable
 from harness.version import __version__
@@ -66,6 +69,7 @@ def _add_output(way: argparse.ArgumentParser, *, cut: bool, required: bool) -> N
                      help="the tool whose tensor names are used (default: kohya)")
     way.add_argument("--dtype", choices=("fp16", "bf16", "fp32"), default="fp16", help="the dtype to store (default: fp16)")
     way.add_argument("--report", action="store_true", help="list every module, not only the worst")
+    add_download(way)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -82,10 +86,12 @@ def _from_files(given: argparse.Namespace) -> int:
     from harness.materialise.library import Library, checkpoint_of, shapes_of
 
     library = Library(Path())
-    model = library.open(checkpoint_of(given.model))
+    weighed = [_weighed(text) if given.way == "merge" else (text, 1.0) for text in given.adapter]
+    base, adapters = available((checkpoint_of(given.model), [Adapter(path=path) for path, _ in weighed]),
+                               allow_download=given.allow_download)
+    model = library.open(base)
     readings: list[tuple[Reading, float]] = []
-    for text in given.adapter:
-        path, weight = _weighed(text) if given.way == "merge" else (text, 1.0)
+    for path, weight in zip([adapter.path for adapter in adapters], [weight for _, weight in weighed], strict=True):
         reading = library.adapter(path, model)
         _refuse_losses(path, reading, given)
         _say_reading(path, weight, reading)
@@ -134,7 +140,7 @@ def _extract(given: argparse.Namespace) -> int:
     from harness.materialise.library import Library, checkpoint_of, name_of
 
     library = Library(Path())
-    names = [checkpoint_of(at) for at in (given.base, given.tuned)]
+    names = available([checkpoint_of(at) for at in (given.base, given.tuned)], allow_download=given.allow_download)
     opened = encoders_in_place(Merge(a=names[0], b=names[1], parts=_given_parts(given.parts)), library.open_alike(names))
     base, tuned = (opened[name_of(name)] for name in names)
     family = base.family or tuned.family
@@ -144,7 +150,7 @@ def _extract(given: argparse.Namespace) -> int:
     assert cut is not None  # the command line requires one
     misfits = _Misfits(allowed=given.leave_out)
     algebra = extract_adapter(_pairs(base, tuned, _parts(given.parts, base, tuned), misfits), cut)
-    library.refuse_changed([given.base, given.tuned])
+    library.refuse_changed([name.path for name in names])
     changes, unheld = without_unheld(algebra.changes, given.layout)
     for tensor, largest in unheld.items():
         misfits.add(f"{tensor} changes by up to {largest:.3g}, which layout {given.layout!r} has no place for, and layout "
@@ -245,7 +251,7 @@ def _write(given: argparse.Namespace, changes: Mapping[tuple[str, str], Change],
     written = (spelled_as_stored(changes, given.layout, folder=model.is_folder) if model.structural else
                spelled(changes, shapes_of(model), model.family, given.layout))
     header = {"modelspec.sai_model_spec": "1.0.1", "modelspec.title": given.output.stem,
-              "sweetspot.adapter": f"{given.way} of {' + '.join(Path(part).name for part in made_of.split(' + '))}",
+              "sweetspot.adapter": f"{given.way} of {' + '.join(file_name(part) for part in made_of.split(' + '))}",
               "sweetspot.version": __version__}
     layout = Layout(name=given.layout, dtype=given.dtype, names=written.names)
     write_adapter(given.output, written.changes, layout, header, save_single_file)

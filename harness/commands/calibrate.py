@@ -11,11 +11,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.commands.downloads import add_download
+from harness.commands.suite_file import sound_suite
 from harness.commands.terminal import add_examples, say
 from harness.declare import Grid, Suite, grid_of
 from harness.declare.effective_grid import cells_of, sampling_block
 from harness.declare.listing import LONGEST_MESSAGE, first_of
-from harness.declare.load_suite import load_suite
 from harness.declare.suite import CALIBRATION
 from harness.records.harmless_text import printable
 
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guidance", type=float, default=None, metavar="CFG",
                         help="the guidance scale that the gates judge (default: the one that a finished run of the suite "
                              "recommends, else the middle one above 1)")
+    add_download(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -83,7 +85,6 @@ def calibration_suite(suite: Suite, repeats: int = 1) -> Suite:
 
 def _suite(given: argparse.Namespace) -> Suite:
     """The file's SUITE. Raises ValueError for a suite that cannot run, and for options that do not fit it or this machine."""
-    from harness.check import load_rows, problems, with_prompt_adapters
     from harness.probes.device import device_problem
 
     if given.repeats < 1:
@@ -92,11 +93,7 @@ def _suite(given: argparse.Namespace) -> Suite:
         raise ValueError(f"--confidence {given.confidence:g}: expected a share from 0.5 to 0.999")
     if wrong := device_problem(given.device):
         raise ValueError(wrong)
-    suite = with_prompt_adapters(load_suite(given.suite), Path.cwd())
-    load_rows(suite, [given.suite.parent, Path.cwd()])
-    if faults := problems(suite, Path.cwd()):
-        raise ValueError("\n".join(faults))
-    assert isinstance(suite, Suite)  # anything else is a problem
+    suite = sound_suite(given.suite, allow_download=given.allow_download)
     if given.guidance is not None and given.guidance not in (known := _grid(suite).guidance_scales):
         scales = ", ".join(f"{g:g}" for g in known)
         raise ValueError(f"--guidance {given.guidance:g}: not a guidance scale of the baseline; it has {scales}")

@@ -1,4 +1,4 @@
-"""`sweetspot fetch`: fetches a CLIP model, or a safetensors file of the Hugging Face hub, into the local cache."""
+"""`sweetspot fetch`: fetches a CLIP model, or files and whole models of the Hugging Face hub, into the local cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from harness.commands.terminal import add_examples, say, size_in_words
-from harness.hub import FORM, address_of
+from harness.hub import FORM, Address, HubError, address_of
+from harness.hub.availability import announcing
 from harness.records.harmless_text import printable
 
 _OPENAI: Final = "Apache-2.0 (OpenAI: MIT)"
@@ -23,27 +24,32 @@ RECOMMENDED: Final = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `fetch`."""
     add_examples(parser, "fetch clip", f"fetch clip {RECOMMENDED[0][0]}", "fetch hub:owner/name:model.safetensors",
-                 "fetch hub:owner/name@revision:folder/model.safetensors")
-    parser.add_argument("what", metavar="clip|hub:OWNER/NAME[@REVISION]:FILE", help="a CLIP model, or the address of a file")
-    parser.add_argument("name", nargs="?", default="", metavar="ARCHITECTURE/TAG",
-                        help="after clip: the weights by open_clip's name (without: some of them are listed)")
+                 "fetch hub:owner/name@revision hub:owner/other:folder/ --list")
+    parser.add_argument("what", nargs="+", metavar=f"clip|{FORM}",
+                        help="'clip', and after it open_clip's name for the weights, ARCHITECTURE/TAG (without: some of them are "
+                             "listed); or addresses of files, of folders that end in a slash, or of whole models")
+    parser.add_argument("--list", action="store_true", help="list what would be fetched, with sizes, and fetch nothing")
+    parser.add_argument("--configs", action="store_true", help="of folders and whole models, fetch configs and tokenizers alone")
 
 
 def run(given: argparse.Namespace) -> int:
     """Exit codes: 0 fetched, already there or listed, 1 it could not be fetched, 2 the command line is wrong."""
-    from harness.hub.fetching import FetchError
+    from harness.hub.fetching import fetch_newest
 
+    first, *others = given.what
     try:
-        if given.what == "clip":
-            return _fetch_clip(given.name) if given.name else _list()
-        address = address_of(given.what)
-        if address is None or given.name:
-            words = " ".join((given.what, given.name)).strip()
+        if first == "clip" and len(others) < 2 and not (given.list or given.configs):
+            return _fetch_clip(others[0]) if others else _list()
+        listed = [address_of(text) for text in given.what]
+        if not all(listed):
+            words = " ".join(given.what)
             return _refuse(f"{words!r}: expected 'clip', 'clip ARCHITECTURE/TAG' or {FORM}", 2)
-        path = _fetch(address.repository, address.file, address.revision)
-    except FetchError as error:
+        needed = {address: not given.configs for address in listed if address is not None}
+        places = fetch_newest(needed, announcing(say), listing_only=given.list)
+    except HubError as error:
         return _refuse(str(error), 1)
-    say(printable(path))
+    for at in places:
+        say(printable(at.path))
     return 0
 
 
@@ -56,6 +62,7 @@ def _list() -> int:
 
 def _fetch_clip(name: str) -> int:
     from harness.check.clip import clip_problems, name_problem
+    from harness.hub.fetching import fetch_newest
     from harness.metrics.clip_reference import parsed, repository_and_file
 
     given = parsed(name)
@@ -66,19 +73,11 @@ def _fetch_clip(name: str) -> int:
     repository, file = repository_and_file(given)
     if not repository:
         return _refuse(f"open_clip names no repository of the hub for {name}. Take another: sweetspot fetch clip lists some", 2)
-    _fetch(repository, file, "main")
+    fetch_newest({Address(repository=repository, file=file): True}, announcing(say))
     if wrong := next(clip_problems(name, Path.cwd()), ""):
         return _refuse(wrong, 1)
     say(f"Use it with: clip={name!r}")
     return 0
-
-
-def _fetch(repository: str, file: str, revision: str) -> str:
-    from harness.hub.fetching import fetch
-
-    at = fetch(repository, file, revision, announce=lambda size, cache: say(printable(
-        f"fetching {file} of {repository} ({'size unknown' if size is None else size_in_words(size)}) to {cache}")))
-    return str(at.path)
 
 
 def _refuse(why: str, code: int) -> int:

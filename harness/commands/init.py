@@ -14,8 +14,9 @@ from typing import Final
 from harness.check import problems
 from harness.check.expected_time import duration
 from harness.commands.arguments import positive_minutes
+from harness.commands.downloads import add_download, available
 from harness.commands.terminal import add_examples, say
-from harness.declare import Suite
+from harness.declare import AestheticGradient, Checkpoint, Suite
 from harness.declare.load_suite import load_suite
 from harness.declare.ways_out import as_options
 from harness.first_suite.clip_files import choose
@@ -24,6 +25,7 @@ from harness.first_suite.given_files import UnfitFileError, described, left_out,
 from harness.first_suite.prompts import Prompts, prompts_for
 from harness.first_suite.questions import Options, name_of, question
 from harness.first_suite.writing import FirstSuite, existing, shape_for, write
+from harness.hub import HubError
 from harness.probes.device import name_problem
 from harness.records.harmless_text import printable
 
@@ -62,6 +64,7 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=None, metavar="PIXELS", help="width and height (default: the family's own)")
     parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: 20 to 28, by family)")
     parser.add_argument("--last", type=int, default=None, metavar="N", help="the step or epoch of the one file without a number")
+    add_download(parser)
     parser.add_argument("--to", type=Path, default=None, metavar="FILE",
                         help="where to write it, which also names the suite (default: suites/NAME.py)")
 
@@ -101,6 +104,7 @@ def draft(given: argparse.Namespace, command: Sequence[str], pace: Pace | None =
     """Looks at the files and writes the suite, as large as the seconds allow at the pace, or of medium size without one. Returns
     its path, and whether it was there already as the same command wrote it. Raises UnfitFileError."""
     device = device_of(given)
+    _provide(given)
     models, adapters = look(given.file, given.lora)
     for line in described(models, adapters):
         say(printable(line))
@@ -148,6 +152,15 @@ def draft(given: argparse.Namespace, command: Sequence[str], pace: Pace | None =
     write(path, suite_of(chosen))
     _announce(path, suite_of(chosen), prompts_of[chosen.count], per_image)
     return path, False
+
+
+def _provide(given: argparse.Namespace) -> None:
+    """Fetches what is allowed of the hub. Raises UnfitFileError."""
+    models = [Checkpoint(path=path, config=given.config or None) for path in (*given.file, *given.lora)]
+    try:
+        available([*models, AestheticGradient(path="", clip=given.clip)], allow_download=given.allow_download)
+    except HubError as error:
+        raise UnfitFileError(str(error)) from None
 
 
 def _announce(path: Path, suite: FirstSuite, prompts: Prompts, per_image: float | None) -> None:

@@ -14,7 +14,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands.downloads import add_download, available
 from harness.commands.terminal import add_examples, size_in_words
+from harness.declare import Checkpoint
+from harness.hub import place
 from harness.records.harmless_text import printable
 from harness.weights import ModelFile, ModelFileError, TensorInfo, content_hash, open_model
 from harness.weights.content import GGUF
@@ -82,31 +85,22 @@ class Inspection:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `inspect`."""
     add_examples(parser, "inspect model.safetensors", "inspect zoo:photo --keys", "inspect models/sdxl --json --hash")
-    parser.add_argument("file", nargs="+", type=_path,
-                        help="a .safetensors, .ckpt or .gguf file, a diffusers folder, or a zoo: name")
+    parser.add_argument("file", nargs="+",
+                        help="a .safetensors, .ckpt or .gguf file, a diffusers folder, a zoo: name or a hub: address")
     parser.add_argument("--json", action="store_true", help="print a JSON list with one complete object per file")
     parser.add_argument("--keys", action="store_true", help="list every tensor and all metadata")
     parser.add_argument("--hash", action="store_true", help="also print content hash and SHA-256, which reads the whole files")
-
-
-def _path(text: str) -> Path:
-    """The file or folder behind a path or `zoo:` name; argparse reports an unknown name."""
-    if not text.startswith("zoo:"):
-        return Path(text)
-    from harness import zoo
-
-    try:
-        return zoo.resolve(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    add_download(parser)
 
 
 def run(given: argparse.Namespace) -> int:
     """Exit codes: 0 all files are models or adapters, 1 some could not be opened (standard error says why)."""
     results: list[dict[str, Any]] = []
     failed = False
-    for path in given.file:
+    for reference in given.file:
+        path = Path(reference)
         try:
+            path = place(available(Checkpoint(path=reference), allow_download=given.allow_download).path, Path())
             data, text = _inspected(path, given)
         except (ValueError, OSError) as error:
             failed = True

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from harness.commands.downloads import add_download, available
 from harness.commands.terminal import ByteBar, say, size_in_words
 from harness.declare import Adapter, Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Recipe
 from harness.declare.models import DENOISER
@@ -42,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EXAMPLES
     parser.add_argument("recipe", nargs="?", type=Path, help="a recipe in TOML or JSON, instead of --a and --b")
-    models = parser.add_argument_group("models: files, diffusers folders or zoo: names; add '#ema' for the EMA weights of a file")
+    models = parser.add_argument_group("models: files, diffusers folders, zoo: names or hub: addresses; add '#ema' for the EMA "
+                                       "weights of a file")
     models.add_argument("--a", help="the first model; the result has its layout, its dtype and everything that is not merged")
     models.add_argument("--b", help="the second model, which is merged into A")
     models.add_argument("--c", help="the third model, or the base for methods that merge differences")
@@ -83,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--dry-run", action="store_true", help="show coverage and size; read no weights, write nothing")
     output.add_argument("--check", action="store_true", help="check the algebraic identities of this merge on these models")
     output.add_argument("--methods", action="store_true", help="list the merge methods and their settings")
+    add_download(output)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -103,7 +106,7 @@ def run(given: argparse.Namespace) -> int:
         return 2
     hashing = _hashing(given)
     try:
-        return _merge(model, given, hashing)
+        return _merge(available(model, allow_download=given.allow_download), given, hashing)
     except (ValueError, OSError, RecursionError) as error:
         message = in_speech(str(error), "flags" if given.recipe is None else "recipe")
         print(f"sweetspot merge: {printable(message)}", file=sys.stderr)

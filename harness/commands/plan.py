@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.commands.arguments import memory
+from harness.commands.downloads import add_download
 from harness.commands.suite_file import sound_suite
 from harness.commands.terminal import add_examples, say
 from harness.declare import Suite
@@ -44,12 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory", type=memory, default=None, metavar="SIZE",
                         help="plan for this much free memory, such as 12GiB, instead of the device's; no GPU is needed then")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_download(parser)
 
 
 def run(given: argparse.Namespace) -> int:
     """Exit codes: 0 all candidates fit, 1 some do not, 2 the command line or the suite is wrong."""
     try:
-        suite, place = sound_suite(given.suite), _place(given)
+        suite, place = sound_suite(given.suite, allow_download=given.allow_download), _place(given)
     except (ValueError, OSError, RuntimeError) as error:
         print("\n".join(printable(line) for line in f"sweetspot plan: {error}".splitlines()), file=sys.stderr)
         return 2

@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from harness.commands.downloads import add_download, available
 from harness.commands.terminal import add_examples, say, size_in_words
 from harness.records.harmless_text import printable
 
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="also write the weights to this file, for example photo-anime.safetensors; a file with other bytes "
                              "is never replaced")
     parser.add_argument("--suite", type=Path, metavar="FILE", help="the suite file (default: the one named in run.json)")
+    add_download(parser)
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +51,9 @@ def run(given: argparse.Namespace) -> int:
     try:
         models = Models(given.models, given.objects)
         models.folder(given.name)
-        done = promote(gather(given.run, given.candidate), given.name, models, policy=given.policy, suite_file=given.suite,
+        evidence = gather(given.run, given.candidate)
+        available(evidence.suite, allow_download=given.allow_download)
+        done = promote(evidence, given.name, models, policy=given.policy, suite_file=given.suite,
                        copy_to=given.copy_to)
     except Exception as error:  # run folders and records can be edited by hand
         print(f"sweetspot promote: {printable(in_words(error))}", file=sys.stderr)

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.commands.downloads import add_download
+from harness.commands.suite_file import sound_suite
 from harness.commands.terminal import add_examples, say, size_in_words
 from harness.declare.candidate_names import hint
-from harness.declare.load_suite import load_suite
 from harness.declare.mixed import of_denoiser
 from harness.records.harmless_text import printable
 
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="the file to write: .gguf for the gguf modes, .safetensors for fp8_scaled, fp32, bf16 and fp16; an "
                              "existing one is kept as .bak1")
     parser.add_argument("--title", help="title in the header (default: the file's name)")
+    add_download(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -54,14 +56,7 @@ def run(given: argparse.Namespace) -> int:
 def _candidate(given: argparse.Namespace) -> Candidate:
     """The candidate of the file's SUITE, with all adapters that prompts bring. Raises ValueError for a suite that cannot run and
     an unknown name."""
-    from harness.check import load_rows, problems, with_prompt_adapters
-    from harness.declare import Suite
-
-    suite = with_prompt_adapters(load_suite(given.suite), Path.cwd())
-    load_rows(suite, [given.suite.parent, Path.cwd()])
-    if faults := problems(suite, Path.cwd()):
-        raise ValueError("\n".join(faults))
-    assert isinstance(suite, Suite)  # anything else is a problem
+    suite = sound_suite(given.suite, allow_download=given.allow_download)
     named = [candidate for candidate in suite.candidates if candidate.name == given.candidate]
     if not named:
         raise ValueError(f"suite {suite.name!r} has no candidate {given.candidate!r}; "

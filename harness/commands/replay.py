@@ -10,10 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.commands.downloads import add_download, available
 from harness.commands.terminal import ByteBar, add_examples, say
-from harness.declare import Model
+from harness.declare import Checkpoint, Model
+from harness.declare.hub_names import file_name
+from harness.hub import HubError, how_to_fetch, is_path, place
 from harness.records.harmless_text import printable
 from harness.version import __version__
+from harness.weights import content_hash
 
 if TYPE_CHECKING:
     from harness.materialise.provenance import Provenance
@@ -33,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-code", action="append", default=[], metavar="MODULE:NAME",
                         help="a merge method that the header names and that may be imported; may be repeated. Anybody can write "
                              "a header: allow only code that you know")
+    add_download(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -42,7 +47,8 @@ def run(given: argparse.Namespace) -> int:
             _allow(name)
         if absent := [folder for folder in given.models if not folder.is_dir()]:
             raise ValueError(f"--models {absent[0]}: no such folder. Check the path.")  # noqa: TRY301  reported like the others
-        return _replay(given.file, [*given.models, *_beside(given.file), Path()], given.output)
+        return _replay(given.file, [*given.models, *_beside(given.file), Path()], given.output,
+                       allow_download=given.allow_download)
     except (ValueError, OSError, RecursionError) as error:
         print(f"sweetspot replay: {printable(str(error))}", file=sys.stderr)
         return 1
@@ -86,7 +92,7 @@ def _say_versions(made: Provenance) -> None:
             say(f"note: the code of {printable(method)} has changed since the file was made")
 
 
-def _replay(file: Path, folders: Sequence[Path], output: Path | None) -> int:
+def _replay(file: Path, folders: Sequence[Path], output: Path | None, *, allow_download: bool = False) -> int:
     from harness.check import model_problems
     from harness.materialise.file_layout import place
     from harness.materialise.library import Library, merges_of
@@ -103,6 +109,8 @@ def _replay(file: Path, folders: Sequence[Path], output: Path | None) -> int:
     provenance = read_provenance(file, header)
     _refuse_code(file, dict.fromkeys(merge.method for merge in merges_of(provenance.recipe)))
     library = Library(Path())
+    if allow_download:
+        available([Checkpoint(path=name) for name in provenance.inputs], allow_download=True)
     places = find_inputs(provenance.inputs, folders)
     for name, at in places.items():
         say(f"input {printable(name)}" + ("" if at == name else f": {printable(at)}"))
@@ -142,13 +150,24 @@ def find_inputs(inputs: Mapping[str, Mapping[str, object]], folders: Sequence[Pa
     Names are those of files in the folders, as in `read_provenance`. Raises ModelFileError for an input that is missing or has
     changed.
     """
-    return {name: _of_zoo(name, facts) if name.startswith("zoo:") else _find(name, facts, folders)
-            for name, facts in inputs.items()}
+    places = {}
+    for name, facts in inputs.items():
+        known = _of_zoo(name, facts) if name.startswith("zoo:") else _of_hub(name, facts) if not is_path(name) else ""
+        places[name] = known or _find(name, facts, folders)
+    return places
+
+
+def _of_hub(name: str, facts: Mapping[str, object]) -> str:
+    """The address, if the cache has what it was; empty if it is to be searched for."""
+    try:
+        return name if content_hash(place(name, Path())) == facts["blake3"] else ""
+    except HubError:
+        return ""
 
 
 def _of_zoo(name: str, facts: Mapping[str, object]) -> str:
     from harness import zoo
-    from harness.weights import ModelFileError, content_hash
+    from harness.weights import ModelFileError
 
     if content_hash(zoo.resolve(name)) != facts["blake3"]:
         raise ModelFileError(f"input {name!r} (blake3 {facts['blake3']}) is a different model in this version of Sweetspot. "
@@ -158,8 +177,9 @@ def _of_zoo(name: str, facts: Mapping[str, object]) -> str:
 
 def _find(name: str, facts: Mapping[str, object], folders: Sequence[Path]) -> str:
     from harness.materialise.provenance import size_of
-    from harness.weights import ModelFileError, content_hash
+    from harness.weights import ModelFileError
 
+    address, name = name, file_name(name)
     # The second of two inputs of the same name is called "name (2)".
     names = [name, name.rpartition(" (")[0]] if name.endswith(")") else [name]
     named = [folder / word for folder in folders for word in names if word and (folder / word).exists()]
@@ -176,8 +196,9 @@ def _find(name: str, facts: Mapping[str, object], folders: Sequence[Path]) -> st
     where = ", ".join(dict.fromkeys(str(folder) for folder in folders))
     changed = f"; {candidates[0]} has its size but not its content" if candidates else (
         f"; {named[0]} is not the file that was merged" if named else "")
-    raise ModelFileError(f"input {name!r} (blake3 {facts['blake3']}) is not in {where}{changed}. Give its folder with "
-                         "--models FOLDER.")
+    fetching = "" if is_path(address) else f" {how_to_fetch([address])}."
+    raise ModelFileError(f"input {address!r} (blake3 {facts['blake3']}) is not in {where}{changed}. Give its folder with "
+                         f"--models FOLDER.{fetching}")
 
 
 def _models(folder: Path) -> Iterable[Path]:

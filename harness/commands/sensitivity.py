@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from harness.commands.downloads import add_download
 from harness.commands.sensitivity_text import layer_lines, mixed_text, result_of, verdict_lines
+from harness.commands.suite_file import sound_suite
 from harness.commands.terminal import add_examples, say
 from harness.declare import Suite
-from harness.declare.load_suite import load_suite
 from harness.records.harmless_text import printable
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="a JSON file for the result; it is written layer by layer, and the same command, run again, "
                              "resumes from it")
     parser.add_argument("--device", default="cpu", metavar="cpu|cuda|cuda:N", help="where to measure (default: cpu)")
+    add_download(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -84,18 +86,13 @@ def _failed(error: Exception, code: int) -> int:
 
 def _suite(given: argparse.Namespace) -> Suite:
     """The file's SUITE. Raises ValueError for a suite that cannot run, and for options that no suite fits."""
-    from harness.check import load_rows, problems, with_prompt_adapters
     from harness.probes.device import device_problem
 
     if wrong := device_problem(given.device):
         raise ValueError(wrong)
     if given.out is not None and given.out.is_dir():
         raise ValueError(f"--out {given.out}: a folder; give the path of a file")
-    suite = with_prompt_adapters(load_suite(given.suite), Path.cwd())
-    load_rows(suite, [given.suite.parent, Path.cwd()])
-    if faults := problems(suite, Path.cwd()):
-        raise ValueError("\n".join(faults))
-    assert isinstance(suite, Suite)  # anything else is a problem
+    suite = sound_suite(given.suite, allow_download=given.allow_download)
     _refuse_modes(given)
     return suite
 

@@ -8,8 +8,12 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from harness.records.byte_sizes import size_in_words
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
+
+__all__ = ["ByteBar", "add_examples", "say", "size_in_words"]
 
 
 def add_examples(parser: argparse.ArgumentParser, *lines: str) -> None:
@@ -25,14 +29,6 @@ def say(text: str) -> None:
         print(text, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def size_in_words(size: int) -> str:
-    """A number of bytes as text: "2.13 GB"."""
-    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
-        if size >= 10 ** power:
-            return f"{size / 10 ** power:.2f} {unit}"
-    return f"{size} bytes"
 
 
 class ByteBar:

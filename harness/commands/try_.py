@@ -44,4 +44,5 @@ def run(given: argparse.Namespace) -> int:
     sys.stdout.flush()
     import pytest
 
-    return int(pytest.main([str(path), "--benchmark", "--device", device, "--runs-dir", given.runs_dir, "-q", "--no-header"]))
+    return int(pytest.main([str(path), "--benchmark", "--device", device, "--runs-dir", given.runs_dir,
+                            *(["--allow-download"] if given.allow_download else []), "-q", "--no-header"]))

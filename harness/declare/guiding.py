@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from harness.declare.hub_names import of_clip
 from harness.declare.models import Alphas
 from harness.declare.normalise import settle
 
@@ -96,4 +97,6 @@ class Inpaint:
 
 def encoded_by(references: tuple[Reference, ...], clip: str) -> tuple[Reference, ...]:
     """The references, with this CLIP model as the encoder of those that name none."""
+    # Alone, the address of a repository means a folder of transformers to an encoder, and open_clip's file to a suite.
+    clip = of_clip(clip) if isinstance(clip, str) else clip
     return tuple(replace(one, encoder=clip) if isinstance(one, Reference) and one.encoder == "" else one for one in references)

@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from harness.declare.candidate import Candidate
 from harness.declare.grid import Prompt
+from harness.declare.hub_names import file_name
 from harness.declare.models import Adapter
 from harness.declare.stage_candidates import with_named
 from harness.declare.to_plain import short_hash
@@ -51,5 +52,5 @@ def declared_key(candidate: Candidate, prompts: Iterable[Prompt]) -> str:
 
 def spelled(adapters: Iterable[Adapter]) -> str:
     """Adapters by the names of their files, with their weights: "ink 0.8, sketch 1"."""
-    return ", ".join(f"{PurePath(adapter.path).stem} {adapter.weight:g}{'' if adapter.blocks is None else ' by part'}"
+    return ", ".join(f"{PurePath(file_name(adapter.path)).stem} {adapter.weight:g}{'' if adapter.blocks is None else ' by part'}"
                      for adapter in adapters)

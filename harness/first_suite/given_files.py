@@ -14,8 +14,7 @@ from harness.adapters import AdapterError, recognise_file
 from harness.adapters.checkpoint_sweep import FAMILIES
 from harness.check.sizes import has_zoo_sizes
 from harness.declare.nearest import did_you_mean
-from harness.hub import path_hint
-from harness.records.regular_files import identity_of
+from harness.hub import HubError, identity_of, is_path, place
 from harness.weights import ModelFile, ModelFileError, open_model, read_header
 from harness.weights.folder import own_class
 from harness.weights.header_claims import short
@@ -60,16 +59,16 @@ class GivenAdapter:
 def look(paths: Sequence[str], adapters: Sequence[str]) -> tuple[list[GivenModel], list[GivenAdapter]]:
     """The models among `paths`, and the adapters among both. Patterns stand for the files that they match. Raises UnfitFileError
     for what is neither, or does not fit the rest."""
-    _refuse_twice([path for path in (*paths, *adapters) if path.startswith("zoo:") or Path(path).exists()])
+    _refuse_twice([path for path in (*paths, *adapters) if not is_path(path) or Path(path).exists()])
     models: list[GivenModel] = []
     found: list[GivenAdapter] = []
     for path in _expanded(paths):
         one = _model_or_adapter(path)
         models += [one] if isinstance(one, GivenModel) else []
         found += [one] if isinstance(one, GivenAdapter) else []
-    known = {Path(adapter.path).absolute() for adapter in found}
+    known = {_absolute(adapter.path) for adapter in found}
     # Of a pattern that the shell replaced the first file alone is behind --lora, and the others are among the paths.
-    found = [*(_adapter(path) for path in _expanded(adapters) if Path(path).absolute() not in known), *found]
+    found = [*(_adapter(path) for path in _expanded(adapters) if _absolute(path) not in known), *found]
     if not models:
         raise UnfitFileError(f"{found[0].path if found else 'no file'}: there is no model among the files; give the model that "
                              "it is used with first, as in: sweetspot try model.safetensors --lora lora.safetensors")
@@ -83,7 +82,7 @@ def _refuse_twice(paths: Sequence[str], another_way: str = "") -> None:
     """Raises UnfitFileError for a file that is given twice, under one path or two, or by a link to it. Patterns may overlap."""
     first: dict[str, str] = {}
     for path in paths:
-        file = path if path.startswith("zoo:") else identity_of(path)
+        file = identity_of(path, Path())
         if file in first:
             raise UnfitFileError(f"{first[file]!r} and {path!r} are the same file; give it once{another_way}")
         first[file] = path
@@ -93,7 +92,7 @@ def _expanded(paths: Sequence[str]) -> list[str]:
     """The files behind patterns, which some shells leave as they are; each once, however the patterns spell its path."""
     files: list[str] = []
     for path in paths:
-        if path.startswith("zoo:") or Path(path).exists() or not glob.has_magic(path):
+        if not is_path(path) or Path(path).exists() or not glob.has_magic(path):
             files.append(path)
         elif matching := sorted(glob.glob(path, recursive=True))[:MOST_FILES + 1]:  # noqa: PTH207 - see checkpoint_sweep
             if len(matching) > MOST_FILES:
@@ -103,8 +102,12 @@ def _expanded(paths: Sequence[str]) -> list[str]:
             raise UnfitFileError(f"{path!r} matches no file")
     first: dict[str, str] = {}
     for path in files:
-        first.setdefault(path if path.startswith("zoo:") else str(Path(path).absolute()), path)
+        first.setdefault(_absolute(path), path)
     return list(first.values())
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute()) if is_path(path) else path
 
 
 def _place(path: str) -> Path:
@@ -112,13 +115,17 @@ def _place(path: str) -> Path:
         if path not in zoo.NAMES:
             raise UnfitFileError(f"unknown built-in model {path!r}; {did_you_mean(path, zoo.NAMES)}")
         return zoo.resolve(path)
+    if not is_path(path):
+        try:
+            return place(path, Path())
+        except HubError as error:
+            raise UnfitFileError(str(error)) from None
     if not path:
         raise UnfitFileError("a file's path is empty; expected the path of a model or an adapter")
     if not Path(path).exists():
         beside = [file.name for file in Path(path).parent.glob("*.safetensors")] if Path(path).parent.is_dir() else []
         near = f"; {did_you_mean(Path(path).name, beside, list_known=False)}" if beside else ""
-        hint = f"; {hub}" if (hub := path_hint(path)) else near.rstrip("; ")
-        raise UnfitFileError(f"{path!r} does not exist below {Path.cwd()}{hint}")
+        raise UnfitFileError(f"{path!r} does not exist below {Path.cwd()}{near.rstrip('; ')}")
     return Path(path)
 
 
@@ -211,9 +218,9 @@ def left_out(models: Sequence[GivenModel], adapters: Sequence[GivenAdapter]) -> 
     """A line for each file beside numbered ones that is called as they are without the number: the last of a training has none,
     and a pattern misses it."""
     paths = [*(model.path for model in models), *(adapter.path for adapter in adapters)]
-    given = {Path(path).absolute() for path in paths}
+    given = {Path(path).absolute() for path in paths if is_path(path)}
     option = {adapter.path: "--lora " for adapter in adapters}
-    saved = [saved_at(path) for path in paths if not path.startswith("zoo:")]
+    saved = [saved_at(path) for path in paths if is_path(path)]
     beside = dict.fromkeys((Path(f"{file.stem}{Path(file.path).suffix}"), option.get(file.path, ""))
                            for file in saved if file.numbered)
     return [f"  {short(str(path), 100)} was not given, and may be the last file of the training; to compare it too, add "

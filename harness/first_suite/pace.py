@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from harness.check import load_rows, with_prompt_adapters
+from harness.check import load_rows, resolved
 from harness.check.expected_time import pace
 from harness.declare import Suite
 from harness.declare.effective_grid import grid_of
@@ -74,7 +74,7 @@ def main(file: str, device: str) -> int:
     quiet_libraries()
     load_libraries(clip=False, own_process=True)
     try:
-        suite = with_prompt_adapters(load_suite(Path(file)), Path.cwd())
+        suite = resolved(load_suite(Path(file)), Path.cwd())
         assert isinstance(suite, Suite)
         load_rows(suite, [Path(file).parent, Path.cwd()])
         with own_warnings():

@@ -10,9 +10,11 @@ from typing import Final, TypeAlias
 
 from harness.adapters.checkpoint_sweep import checkpoint_sweep
 from harness.declare import Candidate
+from harness.declare.hub_names import file_name
 from harness.declare.ways_out import AS_FP16
 from harness.first_suite.given_files import GivenAdapter, GivenModel, UnfitFileError
 from harness.first_suite.python_text import call, listed, numbers, quoted
+from harness.hub import is_path
 from harness.records.file_names import unusable_on_windows
 from harness.weights.training_files import saved_at
 
@@ -211,7 +213,7 @@ def _quantization(model: GivenModel, spelled: str, device: str) -> Question:
 
 def _one_training(paths: Sequence[str]) -> bool:
     """Whether most files are numbered as a trainer numbers what it saves, or say that one training saved them."""
-    saved = [saved_at(path) for path in paths if not path.startswith("zoo:")]
+    saved = [saved_at(path if is_path(path) else file_name(path)) for path in paths if not path.startswith("zoo:")]
     numbered = sum(file.numbered for file in saved)
     sessions = {file.session for file in saved}
     return len(saved) == len(paths) > 1 and (2 * numbered > len(paths) or (len(sessions) == 1 and "" not in sessions) or (
@@ -247,7 +249,7 @@ def _short_names(paths: Sequence[str]) -> list[str]:
 
 def _word(path: str) -> str:
     """The name of a file as one word."""
-    stem = Path(path.removeprefix("zoo:")).stem
+    stem = Path(file_name(path).removeprefix("zoo:")).stem
     return re.sub(r"[^A-Za-z0-9]+", "_", stem).strip("_")[:24].strip("_")
 
 

@@ -9,17 +9,18 @@ from typing import Any, Final
 from harness.adapters.kinds import KINDS
 from harness.control.edge_map import EDGES_VERSION
 from harness.control.residuals import CONTROL_VERSION
-from harness.declare import Candidate, Canny, Ensemble, Model, PostStep, Relay, plain, short_hash
+from harness.declare import AestheticGradient, Candidate, Canny, Ensemble, Model, PostStep, Relay, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
 from harness.declare.component_runtimes import in_one_spelling as one_runtime
 from harness.declare.mixed import in_one_spelling, of_denoiser
 from harness.declare.models import models_of
 from harness.declare.stage_candidates import as_candidates
+from harness.hub import PREFIX
 from harness.materialise.library import Library, adapters_of, files_of_checkpoint, frame_of, leaves, merges_of
 from harness.materialise.live_references import REFERENCE_VERSION, by_content, encoder_file
 from harness.materialise.merged_parts import opened, with_named_parts
 from harness.merge import MERGE_METHODS
-from harness.metrics.clip_reference import weights_of
+from harness.metrics.clip_reference import parsed, weights_of
 from harness.post import POST_STEPS, files_of
 from harness.post.colour_transfer import COLOUR_TRANSFER_VERSION
 from harness.quantize.declared import identity_of, made_on_host
@@ -59,13 +60,20 @@ def weights_of_candidate(candidate: Candidate, library: Library, used: Mapping[s
     # By the names of the parts: the same words mean other components of another model.
     model = _by_part_names(candidate.model, library)
     image_prompts = tuple(by_content(reference, inputs) for reference in candidate.references)
-    content = _by_content(plain(replace(candidate, model=model, references=image_prompts)), inputs)
+    content = _by_content(plain(replace(candidate, model=model, references=image_prompts,
+                                        aesthetic=_aesthetic_by_content(candidate.aesthetic, inputs))), inputs)
     words = _words(candidate, library)
     library.refuse_changed(references)
     declared = {k: v for k, v in content.items() if k not in ("name", "axes", "precision", "sampling")}
     return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
         declared, sorted(inputs.values()), _versions(candidate, library), identity_of(candidate.quantization),
         runtime_identity(candidate.runtime), *([words] if words else [])]))
+
+
+def _aesthetic_by_content(given: AestheticGradient | None, inputs: Mapping[str, str]) -> AestheticGradient | None:
+    """The same, with the content of a CLIP model of the hub in the place of its address, which names a commit."""
+    inside = parsed(given.clip) if given is not None and PREFIX in given.clip else None
+    return replace(given, clip=f"{inside.model}:{inputs[inside.file]}") if given is not None and inside is not None else given
 
 
 def _weights_of_stages(candidate: Candidate, library: Library) -> Weights:

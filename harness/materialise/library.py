@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from harness import zoo
 from harness.adapters import AdapterError, Reading, Shapes, read_changes, recognise_file
 from harness.adapters.hypernetwork import Hypernetwork, is_hypernetwork, read_hypernetwork
 from harness.declare import Adapter, Checkpoint, Ensemble, Fused, Merge, Model, Recipe, Relay
 from harness.declare.models import one_recipe
+from harness.hub import place
 from harness.records.file_version import FileVersions
 from harness.weights import ModelFile, ModelFileError, content_hash
 from harness.weights.companion import with_companion
@@ -46,10 +46,10 @@ class Library:
         self._readings: dict[tuple[Path, Path, Path | None], Reading] = {}
 
     def path(self, reference: str) -> Path:
-        """The file or folder of a path or `zoo:` name."""
+        """The file or folder of a path, a `zoo:` name or an address of the hub."""
+        path = place(reference, self.root)
         if reference.startswith("zoo:"):
-            return zoo.resolve(reference)
-        path = self.root / reference
+            return path
         # A link keeps its own name: that of its target in a cache is a hash, and a textual inversion's word may be the name.
         return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.declare import Candidate, Prompt, Reference, short_hash
 from harness.declare.picture_file import read_picture, size_of_picture
+from harness.hub import PREFIX, address_of
 from harness.materialise.library import Library, MaterialiseError, frame_of
 from harness.materialise.whole_names import denoiser_names
 from harness.merge.alpha_by_key import WhereError, alphas_by_key
@@ -48,6 +49,9 @@ def encoder_of(reference: Reference) -> str:
 def encoder_file(reference: Reference) -> str:
     """The file or folder of the encoder, or its `zoo:` name."""
     encoder = encoder_of(reference)
+    address = address_of(encoder)
+    if address is not None and address.is_folder:
+        return encoder
     return weights_of(encoder) if ":" in encoder or is_tagged(encoder) else encoder
 
 
@@ -250,5 +254,5 @@ def by_content(reference: Reference, inputs: Mapping[str, str]) -> Reference:
     encoder, file = encoder_of(reference), encoder_file(reference)
     if file not in inputs:
         return replace(reference, encoder=encoder)
-    given = parsed(encoder) if is_tagged(encoder.partition(":")[0]) else None
+    given = parsed(encoder) if encoder.startswith(PREFIX) or is_tagged(encoder.partition(":")[0]) else None
     return replace(reference, encoder=f"{given.model}:{inputs[file]}" if given else encoder.replace(file, inputs[file]))

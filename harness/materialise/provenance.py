@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare import Checkpoint, Fused, Merge, Model, Recipe, plain, restore
+from harness.hub import address_of, is_path
 from harness.materialise.denoiser_kind import kind_of_result
 from harness.materialise.file_layout import FilePlan
 from harness.materialise.library import Library, adapters_of, checkpoint_of, files_of_checkpoint, leaves, merges_of, name_of
@@ -47,11 +48,11 @@ class Provenance:
 
 
 def input_names(model: Model, library: Library, bases: Iterable[str] = ()) -> dict[str, str]:
-    """{reference: name in the header}: the file's name, with a number if two files have the same name. `bases` are the companion
-    folders of which anything is written."""
+    """{reference: name in the header}: the file's name, with a number if two files have the same name. A `zoo:` name and an
+    address of the hub are names by themselves. `bases` are the companion folders of which anything is written."""
     names: dict[str, str] = {}
     for reference in dict.fromkeys([*(leaf.path for leaf in leaves(model)), *bases, *(a.path for a in adapters_of(model))]):
-        name = base = reference if reference.startswith("zoo:") else _written(library.path(reference).name)
+        name = base = _written(library.path(reference).name) if is_path(reference) else reference
         number = 2
         while name in names.values():
             name, number = f"{base} ({number})", number + 1
@@ -162,9 +163,15 @@ def _nesting(declared: Any) -> int:
     return (isinstance(declared, dict) and "is" in declared) + max(map(_nesting, inner), default=0)
 
 
+def _is_pinned(name: str) -> bool:
+    address = address_of(name)
+    return address is not None and address.is_pinned
+
+
 def _is_name(name: str) -> bool:
-    """Whether this is a plain file name, without a path that leaves its folder."""
-    return name.startswith("zoo:") or (name == Path(name).name and name not in ("", "..") and "\0" not in name)
+    """Whether this is a plain file name, without a path that leaves its folder, or says by itself what is meant."""
+    plain_name = name == Path(name).name and name not in ("", "..") and "\0" not in name
+    return name.startswith("zoo:") or _is_pinned(name) or plain_name
 
 
 def _without_folders(note: str, names: Mapping[str, str]) -> str:

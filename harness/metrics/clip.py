@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.declare.nearest import did_you_mean
+from harness.hub import HubError, place
 from harness.metrics.clip_reference import (
     EMBEDDED,
     QUICK,
@@ -193,10 +194,12 @@ class ClipScorer:
         return self._texts[text]
 
 
-def load_scorer(reference: str | Path = EMBEDDED, *, device: str = "cpu", pixels: Pixels | None = None) -> ClipScorer:
+def load_scorer(reference: str | Path = EMBEDDED, *, device: str = "cpu", pixels: Pixels | None = None,
+                root: Path = Path()) -> ClipScorer:
     """The scorer of "zoo:clip", of "ARCHITECTURE:path" with an open_clip architecture and a local .safetensors file, or of
-    "ARCHITECTURE/TAG" with published weights in the local cache of Hugging Face. Nothing is fetched. `pixels` takes the
-    place of the preparation of pictures that the weights were trained with.
+    "ARCHITECTURE/TAG" or "hub:OWNER/NAME" with published weights in the local cache of Hugging Face. Nothing is fetched. A
+    relative path is resolved below `root`. `pixels` takes the place of the preparation of pictures that the weights were
+    trained with.
 
     Raises ScorerError for an unknown architecture, a pickle, a missing file, a tokenizer that would have to be downloaded,
     weights whose name says QuickGELU for an architecture that has GELU (or the reverse), and weights that need a preparation
@@ -213,8 +216,8 @@ def load_scorer(reference: str | Path = EMBEDDED, *, device: str = "cpu", pixels
     if given is None:
         raise ScorerError(f"CLIP scorer {text!r}: expected {EMBEDDED!r}, 'ARCHITECTURE:path.safetensors' or 'ARCHITECTURE/TAG'")
     try:
-        return _from_file(given, Path(weights_of(text)), device, pixels)
-    except ClipReferenceError as error:
+        return _from_file(given, place(weights_of(text), root), device, pixels)
+    except (ClipReferenceError, HubError) as error:
         raise ScorerError(f"CLIP scorer {text!r}: {error}") from error
 
 

@@ -1,5 +1,5 @@
-"""References to CLIP models, "ARCHITECTURE:file", "ARCHITECTURE/TAG" and "ARCHITECTURE/TAG:file", and what open_clip's tables say
-of them. Neither torch nor open_clip is imported."""
+"""References to CLIP models, "ARCHITECTURE:file", "ARCHITECTURE/TAG", "ARCHITECTURE/TAG:file" and "hub:OWNER/NAME", and what
+open_clip's tables say of them. Neither torch nor open_clip is imported."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from harness.declare.hub_names import CLIP_FILE
 from harness.declare.listing import first_of
 from harness.declare.nearest import did_you_mean
-from harness.hub import cached, repository_of
+from harness.hub import PREFIX, address_of, cached, repository_of
 
 EMBEDDED: Final = "zoo:clip"
 QUICK: Final = "-quickgelu"
 """What an architecture with QuickGELU is called behind the name of the one with GELU."""
-_PICKLED, _SAFE = "open_clip_pytorch_model.bin", "open_clip_model.safetensors"
+_PICKLED: Final = "open_clip_pytorch_model.bin"
 _CONFIG: Final = "open_clip_config.json"
 _LARGEST_CONFIG: Final = 1 << 20
 _NO_TAGS: Final = "it has none of this architecture"
@@ -49,6 +50,11 @@ class ClipReference:
         return with_quick if self.row.get("quick_gelu", False) and with_quick in architectures() else self.architecture
 
     @property
+    def weights(self) -> str:
+        """The reference without the file: "ARCHITECTURE" or "ARCHITECTURE/TAG"."""
+        return f"{self.architecture}/{self.tag}" if self.tag else self.architecture
+
+    @property
     def row(self) -> Mapping[str, Any]:
         """open_clip's row of the tag; empty without one."""
         return pretrained().get(self.architecture, {}).get(_cleaned(self.tag), {}) if self.tag else {}
@@ -70,12 +76,43 @@ USUAL: Final = Pixels(mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954,
 
 
 def parsed(reference: str) -> ClipReference | None:
-    """The reference in its parts; None for a text of another form."""
+    """The reference in its parts; None for a text of another form, and for a repository of which nothing says which architecture
+    of open_clip it holds."""
+    if reference.startswith(PREFIX):
+        return _of_repository(reference)
     name, colon, file = reference.partition(":")
     architecture, slash, tag = name.partition("/")
     if not architecture or (slash and not tag) or not (tag or colon) or (colon and not file) or "/" in tag:
         return None
     return ClipReference(architecture=architecture, tag=tag, file=file)
+
+
+def _of_repository(reference: str) -> ClipReference | None:
+    """The reference to a repository of open_clip, by open_clip's own table or by the config that the repository has."""
+    address = address_of(reference)
+    if address is None or address.file.endswith("/"):
+        return None
+    rows = [ClipReference(architecture=architecture, tag=tag) for architecture, tags in pretrained().items() for tag, row in
+            tags.items() if str(row.get("hf_hub", "")).rpartition("/")[0] == address.repository]
+    # Of an architecture and the same with QuickGELU, the plain name with the tag means either; see ClipReference.model.
+    for given in sorted(rows, key=lambda row: len(row.architecture)):
+        if not address.file or address.file == repository_and_file(given)[1]:
+            return replace(given, file=str(replace(address, file=address.file or repository_and_file(given)[1])))
+    beside = f"{address.file.rpartition('/')[0]}/{_CONFIG}".lstrip("/")
+    config = cached(address.repository, beside, address.revision)
+    described = _described(config.path) if config is not None else None
+    name = next((name for name in architectures() if described and config_of(name) == described), "")
+    return ClipReference(architecture=name, file=str(replace(address, file=address.file or CLIP_FILE))) if name else None
+
+
+def _described(config: Path) -> Any:
+    """The description of the architecture in a repository's config; None where it cannot be read."""
+    try:
+        if config.stat().st_size > _LARGEST_CONFIG:
+            return None
+        return json.loads(config.read_text(encoding="utf-8"))["model_cfg"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def is_tagged(reference: str) -> bool:
@@ -100,7 +137,7 @@ def tag_problem(given: ClipReference) -> str:
 def repository_and_file(given: ClipReference) -> tuple[str, str]:
     """The repository of the tag's weights, and the name of their safetensors file in it."""
     repository, _, name = str(given.row.get("hf_hub", "")).rpartition("/")
-    return repository, _SAFE if name in ("", _PICKLED) else str(Path(name).with_suffix(".safetensors"))
+    return repository, CLIP_FILE if name in ("", _PICKLED) else str(Path(name).with_suffix(".safetensors"))
 
 
 def fetch_command(given: ClipReference) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -113,10 +114,24 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         chosen = [item for item in session.items if isinstance(item, CandidateItem)]
         timed = [item.of for item in session.items if isinstance(item, CostsItem)]
         raced = [item.of for item in session.items if isinstance(item, RaceItem)]
+        _fetch(session)
         for suite in session_for(session.config).suites:
             candidates = [item.candidate for item in chosen if item.of is suite]
             suite.select(candidates, timed_apart=suite in timed, raced=suite in raced)
             suite.unselected = _unselected(session, suite)
+
+
+def _fetch(session: pytest.Session) -> None:
+    """Fetches what the selected suites lack of the hub, if that is allowed. Their items take the candidates as they are then."""
+    if not session.config.option.sweetspot_allow_download:
+        return
+    chosen = [item for item in session.items if isinstance(item, CandidateItem)]
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    for suite in dict.fromkeys(item.of for item in chosen):
+        with capture.global_and_fixture_disabled() if capture else nullcontext():  # huggingface_hub draws bars of its own
+            suite.fetch()
+    for item in chosen:
+        item.candidate = next(c for c in item.of.suite.candidates if c.name == item.candidate.name)
 
 
 def _unselected(session: pytest.Session, suite: SuiteSession) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from harness.commands.arguments import megabytes, seconds
 from harness.executors.workers import run_device_problem, workers_problem
-from harness.session.options import SessionOptions, cache_problem, timeout_problem
+from harness.session.options import SessionOptions, cache_problem, download_problem, timeout_problem
 
 POLICIES: Final = ("fail", "pass")
 
@@ -40,6 +40,9 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--shared-cache", default=os.environ.get("SWEETSPOT_SHARED_CACHE", ""), dest="sweetspot_cache",
                     metavar="ADDRESS", help="images shared between runs: folder:/path or redis://host:6379/0 "
                                             "(default: $SWEETSPOT_SHARED_CACHE, else none)")
+    group.addoption("--allow-download", action="store_true", dest="sweetspot_allow_download",
+                    help="fetch files of the Hugging Face hub that suites name and its local cache does not have (default: "
+                         "refuse such suites)")
     group.addoption("--baselines", default="models/baselines", dest="sweetspot_baselines", metavar="DIR",
                     help="folder of the baseline files that promotions leave, one per suite (default: models/baselines)")
     group.addoption("--page-budget", type=megabytes, default=10.0, dest="sweetspot_page_budget", metavar="MB",
@@ -70,7 +73,8 @@ def session_options(config: pytest.Config) -> SessionOptions:
         fresh=given.sweetspot_fresh, exact=given.sweetspot_exact, verify=given.sweetspot_verify, retime=given.sweetspot_retime,
         cache=given.sweetspot_cache, workers=given.sweetspot_workers,
         worker_timeout=given.sweetspot_worker_timeout, live=given.sweetspot_live, page_budget=float(given.sweetspot_page_budget),
-        own_process=True, command=("pytest", *map(str, config.invocation_params.args)))
+        own_process=True, allow_download=given.sweetspot_allow_download,
+        command=("pytest", *map(str, config.invocation_params.args)))
 
 
 def tolerates_inconclusive(config: pytest.Config) -> bool:
@@ -117,6 +121,8 @@ def refuse(config: pytest.Config) -> None:
         raise pytest.UsageError(wrong)
     if wrong := timeout_problem(given.sweetspot_worker_timeout, given.sweetspot_workers):
         raise pytest.UsageError(f"--worker-timeout: {wrong}")
+    if wrong := download_problem(given.sweetspot_allow_download):
+        raise pytest.UsageError(wrong)
     if wrong := cache_problem(given.sweetspot_cache):
         raise pytest.UsageError(wrong.replace("shared cache", "--shared-cache", 1))
     file = markdown_file(config)

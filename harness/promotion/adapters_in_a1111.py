@@ -13,8 +13,9 @@ from harness.adapters import AdapterError, Recognised, recognise_file
 from harness.adapters.hypernetwork import is_hypernetwork
 from harness.adapters.recognising import INVERSION
 from harness.declare import Adapter, Alphas
+from harness.declare.hub_names import file_name
+from harness.hub import place
 from harness.weights import content_hash
-from harness.zoo import resolve
 
 _HEX_DIGITS: Final = 12
 _LENGTH: Final = 8
@@ -74,7 +75,7 @@ _SEPARATORS: Final = str.maketrans("", "", ":,")
 
 
 def _name(adapter: Adapter) -> str:
-    return PurePath(adapter.path.removeprefix("zoo:")).stem
+    return PurePath(file_name(adapter.path).removeprefix("zoo:")).stem
 
 
 def _file(adapter: Adapter, inputs: Mapping[str, str]) -> Path | None:
@@ -82,7 +83,7 @@ def _file(adapter: Adapter, inputs: Mapping[str, str]) -> Path | None:
     if adapter.path not in inputs:
         return None
     try:
-        path = resolve(adapter.path) if adapter.path.startswith("zoo:") else Path(adapter.path)
+        path = place(adapter.path, Path())
         return path if path.is_file() and content_hash(path) == inputs[adapter.path] else None
     except (OSError, ValueError):
         return None

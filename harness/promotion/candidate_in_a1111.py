@@ -20,6 +20,7 @@ from harness.declare.candidate_words import (
 from harness.declare.component_runtimes import EAGER, denoiser_runtime, runtimes_beside
 from harness.declare.effective_grid import grid_of, picture_size, sampler_of, stage_grids
 from harness.declare.guiding import Control
+from harness.declare.hub_names import file_name
 from harness.declare.post_steps import Upscale
 from harness.declare.stages import PROMPT
 from harness.promotion.samplers_in_a1111 import sampler_in_a1111, schedule_in_a1111
@@ -73,7 +74,8 @@ def _second_pass(suite: Suite, candidate: Candidate, cell: Cell) -> dict[str, st
 
 
 def _control(control: Control) -> str:
-    return (f"Module: none, Model: {PurePath(control.path).stem}, Weight: {control.weight:g}, Guidance Start: {control.start:g}, "
+    return (f"Module: none, Model: {PurePath(file_name(control.path)).stem}, Weight: {control.weight:g}, "
+            f"Guidance Start: {control.start:g}, "
             f"Guidance End: {control.end:g}, Control Mode: {'ControlNet is more important' if control.guess else 'Balanced'}")
 
 
@@ -138,7 +140,7 @@ def _emphasis(_: Suite, candidate: Candidate) -> Iterator[str]:
 
 def _aesthetic(_: Suite, candidate: Candidate) -> Iterator[str]:
     if (gradient := candidate.aesthetic) is not None:
-        yield (f"the text encoder was moved by the aesthetic gradient {PurePath(gradient.path).stem} (CLIP "
+        yield (f"the text encoder was moved by the aesthetic gradient {PurePath(file_name(gradient.path)).stem} (CLIP "
                f"{PurePath(gradient.clip).name}, weight {gradient.weight:g}, {gradient.steps} steps, rate {gradient.rate:g}), "
                "for which A1111 needs an extension")
 

@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from harness.check import load_rows, problems, with_prompt_adapters
+from harness.check import load_rows, problems, resolved
 from harness.declare import PROMOTED, Candidate, Suite, plain
 from harness.declare.grid import FIT
 from harness.declare.listing import LONGEST_MESSAGE, first_of
 from harness.declare.load_suite import NoSuiteError, SuiteFileError, load_suite
 from harness.declare.prompt_groups import spelled
+from harness.hub import as_ran
 from harness.promotion.errors import PromotionError
 from harness.promotion.gather import Evidence
 
@@ -56,7 +57,7 @@ def refuse_changed_suite(evidence: Evidence, file: Path | None, root: Path) -> N
     run.json, which is trusted only in a suites folder below `root`, because a suite file is code."""
     suite_file = file if file is not None else _named(evidence, root)
     try:
-        declared = with_prompt_adapters(load_suite(suite_file), root)
+        declared = resolved(as_ran(load_suite(suite_file), evidence.suite), root)
     except NoSuiteError as error:
         raise PromotionError(f"{error}; give the right file with --suite FILE") from error
     except SuiteFileError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,7 @@ from harness.declare.picture_chunks import texts_of, with_texts
 from harness.declare.picture_parameters import to_parameters
 from harness.declare.picture_texts import OWN, PARAMETERS
 from harness.declare.prompt_groups import groups_of
+from harness.hub import HubError, place
 from harness.promotion.adapters_in_a1111 import AdaptersInA1111, adapters_in_a1111
 from harness.promotion.candidate_in_a1111 import candidate_differences
 from harness.promotion.errors import PromotionError
@@ -216,9 +218,12 @@ def _checkpoint(run: Run, name: str) -> Iterator[tuple[str, Path]]:
     """The file of a candidate that is a model as it is, if it is still the one that ran."""
     model, weights = run.candidate(name).model, run.weights.get(name)
     path = model.path if isinstance(model, Checkpoint) else model
-    if isinstance(path, str) and weights is not None and path in weights.inputs and Path(path).is_file() and (
-            content_hash(Path(path)) == weights.inputs[path]):
-        yield Path(path).stem, Path(path)
+    if not isinstance(path, str) or weights is None or path not in weights.inputs or path.startswith("zoo:"):
+        return
+    with suppress(HubError):
+        file = place(path, Path())
+        if file.is_file() and content_hash(file) == weights.inputs[path]:
+            yield file.stem, file
 
 
 def _promoted(run: Run, name: str, keys: set[str], models: Models) -> Iterator[tuple[str, Path]]:

@@ -10,6 +10,7 @@ from typing import Final
 from harness.declare import Candidate, Suite
 from harness.declare.candidate_words import scheme_of
 from harness.declare.effective_grid import grid_of, picture_size, sampler_of
+from harness.declare.hub_names import file_name
 from harness.declare.picture_text import PictureText
 from harness.declare.prompt_groups import for_prompt
 from harness.promotion.adapters_in_a1111 import AdaptersInA1111
@@ -29,7 +30,7 @@ def picture_of(suite: Suite, candidate: Candidate, cell: Cell, model: tuple[str,
     grid, prompt = grid_of(suite, candidate), next(p for p in suite.grid.prompts if p.id == cell.prompt)
     sampler, schedule = sampler_of(grid)
     acting = for_prompt(candidate, prompt).adapters
-    adapters = ", ".join(f"{PurePath(adapter.path).stem} {adapter.weight:g}" for adapter in acting)
+    adapters = ", ".join(f"{PurePath(file_name(adapter.path)).stem} {adapter.weight:g}" for adapter in acting)
     others = {"Candidate": candidate.name, "Made by": "" if candidate.in_one_file else scheme_of(candidate), "Adapters": adapters,
               **pairs_in_a1111(suite, candidate, cell), "Noise": NOISE, "Version": f"sweetspot {__version__}"}
     width, height = picture_size(suite, candidate)

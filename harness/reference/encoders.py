@@ -103,7 +103,8 @@ def load_encoder(encoder: str, path: Path) -> ImageEncoder:
     if path.is_dir():
         return _of_transformers(path)
     # IP-Adapters were trained with the usual preparation of pictures, also those that read encoders with another one.
-    scorer = load_scorer() if encoder == EMBEDDED else load_scorer(f"{encoder.partition(':')[0]}:{path}", pixels=USUAL)
+    given = parsed(encoder)
+    scorer = load_scorer() if encoder == EMBEDDED or given is None else load_scorer(f"{given.weights}:{path}", pixels=USUAL)
     model: Any = scorer.model
     return _of_open_clip(encoder, model.visual, scorer.preprocess)
 

@@ -9,16 +9,19 @@ from typing import Any
 
 from harness.declare import Suite, plain, short_hash
 from harness.declare.picture_uses import measured_control
+from harness.hub import place
 from harness.metrics import METRICS
 from harness.metrics.clip import ScorerError, load_scorer
-from harness.metrics.clip_reference import USUAL, parsed, pixels_of, weights_of
+from harness.metrics.clip_reference import EMBEDDED, USUAL, parsed, pixels_of, weights_of
 
 
 class ClipModel:
-    """`content` hashes a reference to a model file. `loaded` is called with the definition of the model once it is loaded."""
+    """Relative paths are resolved below `root`. `content` hashes a reference to a model file. `loaded` is called with the
+    definition of the model once it is loaded."""
 
-    def __init__(self, suite: Suite, device: str, content: Callable[[str], str], loaded: Callable[[str], None]) -> None:
-        self._suite, self._device, self._content, self._loaded = suite, device, content, loaded
+    def __init__(self, suite: Suite, device: str, root: Path, content: Callable[[str], str],
+                 loaded: Callable[[str], None]) -> None:
+        self._suite, self._device, self._root, self._content, self._loaded = suite, device, root, content, loaded
         self._scorer: Any = None
         self._loading = RLock()
         self._noted = ""
@@ -33,7 +36,7 @@ class ClipModel:
         was hashed: its values would be recorded under the wrong model."""
         with self._loading:  # metrics may ask from several threads
             if self._scorer is None:
-                scorer = load_scorer(self._suite.clip, device=self._device)
+                scorer = load_scorer(self._suite.clip, device=self._device, root=self._root)
                 if self.setting() != self._noted:
                     raise ScorerError("the file of the CLIP model was changed since the run began. Run again once nothing writes "
                                       "to it")
@@ -70,10 +73,10 @@ class ClipModel:
         clip = self._suite.clip
         try:
             file = weights_of(clip)
-            given = None if file == clip else parsed(clip)
+            given = None if clip == EMBEDDED else parsed(clip)
             if given is None:
                 return short_hash([clip.rpartition(":")[0], self._content(clip)])
-            pixels = pixels_of(given, Path(file))
+            pixels = pixels_of(given, place(file, self._root))
             return short_hash([given.model, self._content(file), *([] if pixels == USUAL else [plain(pixels)])])
         except (OSError, ValueError):
             return short_hash([clip])

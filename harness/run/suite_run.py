@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.cache import ImageCache, open_cache
 from harness.check import load_rows
-from harness.declare import Candidate, Suite, grid_of, short_hash
+from harness.declare import Candidate, Suite, grid_of, restore, short_hash
 from harness.declare.effective_grid import largest_image
 from harness.declare.listing import first_of
 from harness.declare.picture_uses import PICTURES, files_used
@@ -28,6 +28,7 @@ from harness.executors.quiet import quiet_libraries
 from harness.executors.staff import Staff
 from harness.executors.with_crew import WithCrew
 from harness.executors.workers import crew_of, is_elsewhere
+from harness.hub import moved
 from harness.materialise import WiderFormats, Workbench
 from harness.metrics import METRICS
 from harness.probes import idle_before_use
@@ -158,7 +159,7 @@ class SuiteRun:
         self._stages = Stages(ledger=self.ledger, begin=self._doing)
         self._sizes = BatchSizes(largest=self.declared.grid.images_per_batch)
         # Not the bound method: `release` makes a new workbench, and nothing may keep the old one's models alive.
-        self._clip = ClipModel(self.declared, self._device, lambda file: self.bench.content(file),  # noqa: PLW0108
+        self._clip = ClipModel(self.declared, self._device, self.options.root, lambda file: self.bench.content(file),  # noqa: PLW0108
                                lambda definition: self.run_json.note(clip_definition=definition))
         self._poses = PromptPoses(self.declared, lambda file: self.bench.library.path(file),  # noqa: PLW0108
                                   lambda file: self.bench.content(file))  # noqa: PLW0108
@@ -167,6 +168,7 @@ class SuiteRun:
         self._files = CandidateFiles(run_json=self.run_json, ledger=self.ledger, bench=lambda: self.bench, wider=self._wider,
                                      equal=lambda: self._equal, in_bf16=in_bf16)
         self.not_counting = of_another_gpu(before, self.head)
+        self.moved = self._moved_since(before)
         keep_inputs(self.folder, self.head.get(PICTURES, {}), lambda file: self.bench.library.path(file))  # noqa: PLW0108
         self.ledger.session = SessionStart(environment=short_hash(self.head["environment"]), started=str(self.head["started"]))
         # A race adds candidates, but never changes grid, baseline or metrics.
@@ -188,6 +190,16 @@ class SuiteRun:
         self._ahead = None if self._crew is None else Ahead(owed=self._owed, crew=self._crew, read=self._read_ahead)
         self._timings = Timings(ledger=self.ledger, costs=self._costs, timeable=self._timeable, quieten=self._quieten,
                                 again=self.options.retime)
+
+    def _moved_since(self, before: Mapping[str, Any]) -> str:
+        """Which files of the hub are others than those of the last session, in a sentence; empty if none is."""
+        try:
+            ran = restore(before["suite"]) if before else None
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+            return ""
+        phrases = moved(self.declared, ran)
+        return "" if not phrases else (f"suite {self.declared.name!r}: {first_of(phrases, between='; ')}. Candidates whose files "
+                                       "have another content now are made again")
 
     def _job_of(self, suite_file: str, environs: Mapping[str, Any], *, asking: bool = False) -> Job:
         return Job(suite=self.declared, suite_file=suite_file, root=str(self.options.root), device=self.options.device,

@@ -13,7 +13,7 @@ from harness.executors.quiet import own_warnings
 from harness.executors.workers import run_device_problem, workers_problem
 from harness.records.harmless_text import printable_lines
 from harness.run.progress import Bar, Silent
-from harness.session.options import SessionOptions, cache_problem, timeout_problem
+from harness.session.options import SessionOptions, cache_problem, download_problem, timeout_problem
 from harness.session.own_packages import keep_own_packages
 from harness.session.session import Session
 
@@ -33,12 +33,13 @@ def run_suite(  # noqa: PLR0913 - the options of the command line, by the same n
         suite: Suite | str | Path, *, device: str = "cpu", runs_dir: str | Path = "runs", fresh: bool = False,
         exact: bool = False, verify: bool = False, retime: bool = False, shared_cache: str = "",
         baselines: str | Path = "models/baselines", live: bool = False, page_budget: float = 10.0, workers: str = "",
-        worker_timeout: float = 0.0, progress: bool = True) -> AnalysedRun:
+        worker_timeout: float = 0.0, allow_download: bool = False, progress: bool = True) -> AnalysedRun:
     """Runs a suite, or the SUITE of a file, and returns the run with its recommendation, verdicts and tables.
 
     Candidates, race, costs, gates and page are the same as with `pytest suites/ --benchmark`, in the same run folder, and results
     of an earlier run there are reused. A failed candidate does not stop the others: see `failures`, `complete` and `unfinished`
-    of the result. Relative paths are resolved below the working directory. Raises DeclarationError with all problems of the
+    of the result. Files of the Hugging Face hub are fetched with `allow_download` alone. Relative paths are resolved below the
+    working directory. Raises DeclarationError with all problems of the
     declaration, ValueError for an invalid device, cache address or word for workers, RunFolderError for an unusable run folder,
     and NoWorkerError if there is nobody to make images.
     """
@@ -47,10 +48,10 @@ def run_suite(  # noqa: PLR0913 - the options of the command line, by the same n
     root = Path.cwd()
     options = SessionOptions(root=root, runs=root / runs_dir, baselines=root / baselines, device=device, fresh=fresh, exact=exact,
                              verify=verify, retime=retime, cache=shared_cache, live=live, page_budget=page_budget,
-                             workers=workers, worker_timeout=worker_timeout,
+                             workers=workers, worker_timeout=worker_timeout, allow_download=allow_download,
                              command=("run_suite",))
     if wrong := (run_device_problem(device, workers) or cache_problem(shared_cache) or workers_problem(workers, device)
-                 or timeout_problem(worker_timeout, workers)):
+                 or timeout_problem(worker_timeout, workers) or download_problem(allow_download)):
         raise ValueError(wrong)
     declared = _declared(suite) if isinstance(suite, str | Path) else suite
     load_rows(declared, [*([Path(suite).parent] if isinstance(suite, str | Path) else []), root])
@@ -58,6 +59,8 @@ def run_suite(  # noqa: PLR0913 - the options of the command line, by the same n
     session = Session(options, display, lambda line: print(printable_lines(line), file=sys.stderr, flush=True)
                       if progress else None)
     of = session.add(declared, str(suite) if isinstance(suite, str | Path) else "")
+    if of is not None and allow_download:
+        of.fetch()
     if of is None or of.problems:
         raise DeclarationError(problems(declared, root) if of is None else of.problems)
     try:

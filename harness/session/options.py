@@ -19,7 +19,8 @@ class SessionOptions:
     reused, `retime` times candidates again that the journal has timings of, `cache` is the address of images shared with
     other runs, `workers` says who makes the images, as the option of that name (empty: this process), a worker that sends
     nothing for `worker_timeout` seconds is ended (0: never), `live` writes an unfinished page during the run, `page_budget`
-    is in megabytes, with `own_process` the process is for the session alone, and `command` is the user's command line.
+    is in megabytes, with `own_process` the process is for the session alone, with `allow_download` files of the Hugging Face
+    hub are fetched that its cache does not have, and `command` is the user's command line.
     """
 
     root: Path
@@ -36,6 +37,7 @@ class SessionOptions:
     live: bool = False
     page_budget: float = 10.0
     own_process: bool = False
+    allow_download: bool = False
     command: tuple[str, ...] = ()
 
     def of_run(self) -> Options:
@@ -66,4 +68,16 @@ def timeout_problem(limit: object, workers: str) -> str:
     if limit and not workers:
         return "a worker timeout without workers: this process makes the images itself, and has no limit. Say who else makes " \
                "them, as local:2, or leave the timeout out"
+    return ""
+
+
+def download_problem(allowed: bool) -> str:
+    """Why files of the hub cannot be fetched though that is allowed; empty if they can, or are not to be."""
+    from harness.hub import HubError
+    from harness.hub.fetching import refuse_offline
+
+    try:
+        refuse_offline() if allowed else None
+    except HubError as error:
+        return str(error)
     return ""

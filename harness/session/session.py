@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from harness.check import same_name, with_prompt_adapters
+from harness.check import resolved, same_name
 from harness.declare import Grid, Suite
 from harness.executors.staff import Staff
 from harness.run.progress import Display
@@ -30,7 +30,7 @@ class Session:
             return None
         if self.options.exact and isinstance(declared.grid, Grid):
             declared = replace(declared, grid=replace(declared.grid, batch_size=1))
-        written, declared = declared, with_prompt_adapters(declared, self.options.root)
+        written, declared = declared, resolved(declared, self.options.root)
         suite = SuiteSession(declared, suite_file, self.options, self.display, release_others=self._release, say=self._say)
         suite.written, suite.staff = written, self._staff
         for other in self.suites:

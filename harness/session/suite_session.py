@@ -8,13 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.check import problems, remarks
+from harness.check import problems, remarks, resolved
 from harness.declare import PROMOTED, Candidate, Suite, grid_of
 from harness.declare.effective_grid import cells_of
 from harness.declare.listing import first_of
 from harness.executors.crew import NoWorkerError
 from harness.executors.staff import Staff
 from harness.executors.workers import is_elsewhere
+from harness.hub import HubError
+from harness.hub.availability import available
 from harness.race.race import Race, first_cells
 from harness.records import Cell, Failure, Latency, Look
 from harness.run.batch_packing import in_order
@@ -36,7 +38,7 @@ class SuiteSession:
     def __init__(self, suite: Suite, suite_file: str, options: SessionOptions, display: Display, *,
                  release_others: Callable[[], None] = lambda: None, say: Callable[[str], None] = lambda _: None) -> None:
         self.suite, self.suite_file, self.options, self.display = suite, suite_file, options, display
-        self.problems = problems(suite, options.root)
+        self.problems = self._declared_wrong = problems(suite, options.root)
         self.written = suite
         """The suite as its file has it, before adapters that prompts name were given to the candidates."""
         self.staff: Staff | None = None
@@ -48,13 +50,30 @@ class SuiteSession:
         self.page: Path | None = None
         self.trouble = ""
         self.unselected = ""
-        self.live = LivePage(self.folder, suite, budget=options.page_budget, fresh=options.fresh) if (
-            options.live and not self.problems) else None
+        self.live = self._new_live_page()
         self._release_others, self._say = release_others, say
         self._run: SuiteRun | None = None
         self._handed_over = False
         self._analysis: AnalysedRun | None = None
         self._refused: RunFolderError | NoWorkerError | None = None
+
+    def fetch(self) -> None:
+        """Fetches what the cache of the hub does not have of the suite's files. What cannot be fetched is a problem of the
+        suite."""
+        others = [sentence for sentence in self.problems if sentence not in self._declared_wrong]
+        failed: list[str] = []
+        try:
+            available(self.written, allow_download=True, say=self._say)
+        except HubError as error:
+            failed = [f"suite {self.suite.name!r}: {error}"]
+        self.suite = resolved(self.written, self.options.root)
+        self._declared_wrong = problems(self.suite, self.options.root)
+        self.problems = [*failed, *self._declared_wrong, *others]
+        self.live = self._new_live_page()
+
+    def _new_live_page(self) -> LivePage | None:
+        return LivePage(self.folder, self.suite, budget=self.options.page_budget, fresh=self.options.fresh) if (
+            self.options.live and not self.problems) else None
 
     def select(self, candidates: Sequence[Candidate], *, timed_apart: bool = True, raced: bool = True) -> None:
         """Sets which candidates will run, and whether the timing of all of them, and the race, follow as separate steps."""
@@ -107,7 +126,7 @@ class SuiteSession:
                 self._refused = error
                 raise
             self._leave_out(self._run.not_offered)
-            for sentence in filter(None, (self._run.limit, self._run.not_counting)):
+            for sentence in filter(None, (self._run.limit, self._run.not_counting, self._run.moved)):
                 self._say(sentence)
             if any(gate.not_worse_than == PROMOTED for gate in self.suite.gates):
                 from harness.promotion.copy_baseline import take_promoted

@@ -1,4 +1,4 @@
-"""Addresses of the hub and its local cache."""
+"""Addresses of the hub and its local cache, on the disk."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Candidate, Checkpoint
-from harness.check import problems
-from harness.first_suite.given_files import UnfitFileError, _place
-from harness.hub import Address, address_of, cached, repository_of
-from tests.fakes import tiny_suite
+from harness.hub import Address, HubError, address_of, cached, place, repository_of
 
 COMMIT = "89abcdef01234567" * 2 + "89abcdef"
 OTHER = COMMIT[::-1]
@@ -32,7 +28,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(("text", "address"), [
     ("hub:o/n:f.safetensors", Address(repository="o/n", file="f.safetensors")),
     ("hub:o/n@v1.0:d/f", Address(repository="o/n", file="d/f", revision="v1.0")),
-    ("hub:o/n", None), ("hub:o:f", None), ("hub:o/n@:f", None), ("hub:o/n/m:f", None), ("o/n:f", None), ("hub:o/n:f:g", None)])
+    ("hub:o/n", Address(repository="o/n")), ("hub:o/n@refs/pr/1", Address(repository="o/n", revision="refs/pr/1")),
+    ("hub:o/n:unet/", Address(repository="o/n", file="unet/")),
+    ("hub:o/n:", None), ("hub:o/n:../f", None), ("hub:o/n:/etc/passwd", None), ("hub:o/n:a\\b", None), ("hub:o/n:a/../b", None),
+    ("hub:o/n:a//b", None), ("hub:o/n:a\x1bb", None), ("hub:o/n:a\nb", None), ("hub:../n:f", None), ("hub:o/..:f", None),
+    ("hub:o/a..b:f", None), ("hub:o--p/n:f", None), ("hub:o/n@../x:f", None), ("hub:o/n@a/../b:f", None), ("hub:o/n@-x:f", None),
+    ("hub:o/n:" + "f" * 1001, None), ("hub:", None), ("hub:o:f", None), ("hub:o/n@:f", None),
+    ("hub:o/n/m:f", None), ("o/n:f", None), ("hub:o/n:f:g", None)])
 def test_an_address_is_read_in_its_parts(text: str, address: Address | None) -> None:
     assert address_of(text) == address
 
@@ -55,16 +57,20 @@ def test_names_that_lead_out_of_the_cache_are_of_no_file(folder: Path, repositor
     assert cached(repository, file, revision) is None
 
 
-def refusals(path: str, root: Path) -> list[str]:
-    suite = tiny_suite(candidates=(Candidate(name="a", model=Checkpoint(path=path)),), baseline="a", clip="zoo:clip")
-    with pytest.raises(UnfitFileError) as refused:
-        _place(path)
-    return [*(text for text in problems(suite, root) if "does not exist" in text), str(refused.value)]
+def test_a_link_in_the_cache_that_leads_elsewhere_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    (folder / "snapshots" / COMMIT / "b.safetensors").symlink_to(tmp_path / "secret")
+    with pytest.raises(HubError, match=r"b\.safetensors leads to .*secret"):
+        cached("owner/name", "b.safetensors")
+    (folder / "blobs").mkdir()
+    (folder / "blobs" / "0a").touch()
+    (folder / "snapshots" / COMMIT / "c.safetensors").symlink_to(folder / "blobs" / "0a")
+    assert cached("owner/name", "c.safetensors") is not None
 
 
-def test_an_address_in_the_place_of_a_path_is_refused_with_the_command_or_the_path(folder: Path, tmp_path: Path) -> None:
-    absent = refusals("hub:owner/name:c.safetensors", tmp_path)
-    present = refusals("hub:owner/name:a.safetensors", tmp_path)
-    assert len(absent) == len(present) == 2
-    assert all("run sweetspot fetch hub:owner/name:c.safetensors, and give the path" in text for text in absent)
-    assert all(str(folder / "snapshots" / COMMIT / "a.safetensors") in text for text in present)
+def test_a_folder_in_the_cache_that_leads_elsewhere_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "x.safetensors").touch()
+    (folder / "snapshots" / COMMIT / "unet").symlink_to(tmp_path / "unet", target_is_directory=True)
+    with pytest.raises(HubError, match="leads to"):
+        place("hub:owner/name:unet/x.safetensors", Path())

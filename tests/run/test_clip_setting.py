@@ -21,7 +21,7 @@ def _tags(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def setting(clip: str) -> str:
-    return ClipModel(tiny_suite(clip=clip), "cpu", lambda file: f"content of {Path(file).name}", lambda _: None).setting()
+    return ClipModel(tiny_suite(clip=clip), "cpu", Path(), lambda file: f"content of {Path(file).name}", lambda _: None).setting()
 
 
 def test_the_setting_of_a_file_that_is_prepared_for_as_usual_is_that_of_earlier_versions() -> None:

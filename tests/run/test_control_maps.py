@@ -55,7 +55,7 @@ def test_without_a_control_there_are_no_maps(tmp_path: Path) -> None:
 
 def test_values_are_measured_again_when_a_map_or_its_thresholds_change(tmp_path: Path) -> None:
     def setting(picture: str | Canny, content: str) -> str:
-        model = ClipModel(suite(tmp_path, picture), "cpu", str, lambda _: None)
+        model = ClipModel(suite(tmp_path, picture), "cpu", tmp_path, str, lambda _: None)
         return model.settings({"a.png": content})["control_edges"]
 
     settings = [setting("edges", "1"), setting("edges", "2"), setting(Canny(of="edges"), "1"),
