@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from harness.check.field_types import type_problems
+from harness.check.files import hub_problems
 from harness.check.values import parts_of_objective
 from harness.declare import Pose, Suite
 from harness.declare.listing import first_of
+from harness.hub import PREFIX, place
 from harness.metrics import METRICS
 from harness.metrics.keypoints import PoseError, read_pose
 from harness.metrics.pose_detector import WHERE_FROM
@@ -66,12 +68,16 @@ def _files(suite: Suite, pose: Pose, root: Path) -> Iterator[str]:
 def _detector(path: str, root: Path) -> Iterator[str]:
     if not path:
         return
-    if not (root / path).exists():
+    if path.startswith(PREFIX) and (phrases := [*hub_problems(path)]):
+        yield from (f"the detector {path!r}: {phrase}" for phrase in phrases)
+        return
+    file = place(path, root)
+    if not file.exists():
         yield f"the detector {path!r} does not exist below {root}; {WHERE_FROM}"
-    elif (root / path).is_dir():
+    elif file.is_dir():
         yield f"the detector {path!r} is a folder; {WHERE_FROM}"
     else:
-        content = content_of(root / path)
+        content = content_of(file)
         if wrong := trouble_of(content):
             yield f"the detector {path!r}: {wrong}"
         elif content.kind not in (PICKLE, SAFETENSORS):

@@ -11,7 +11,7 @@ from harness.declare.hub_names import of_clip
 from harness.hub.address import PREFIX, Address, address_in, at_commit
 from harness.hub.places import commit_of
 
-WHOLE: Final = ("path", "base", "model", "models", "a", "b", "c", "more", "take", "clip", "encoder")
+WHOLE: Final = ("path", "base", "model", "models", "a", "b", "c", "more", "take", "clip", "encoder", "detector")
 """Fields whose texts are files or folders of models."""
 CLIPS: Final = ("clip",)
 """Fields whose texts are CLIP models: of a repository alone, the file of open_clip."""
