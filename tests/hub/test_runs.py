@@ -99,7 +99,7 @@ def test_three_spellings_of_one_file_are_one_run(hub: SmallHub, painted: None) -
 
 def test_a_download_that_fails_is_a_problem_of_the_suite(hub: SmallHub, painted: None) -> None:
     hub.status, hub.code = 401, "GatedRepo"
-    with pytest.raises(DeclarationError, match="suite 'tiny': hub:o/n at main could not be listed: .*accept its terms"):
+    with pytest.raises(DeclarationError, match=r"suite 'tiny': hub:o/n at main could not be listed: .*accept its terms"):
         run_suite(suite(), progress=False, allow_download=True)
 
 
