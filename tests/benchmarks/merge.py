@@ -107,9 +107,9 @@ def ours(a: Path, b: Path, out: Path, before: str = "") -> Measured:
 
 
 def parts_of(a: Path) -> str:
-    from harness.weights import open_model
+    from harness.weights.structural import open_any
 
-    return ",".join(open_model(a).components)
+    return ",".join(open_any(a).components)
 
 
 def warm(*files: Path) -> None:
