@@ -3,7 +3,8 @@ parameters, and everything else by diffusers and transformers from the folder, w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 DENOISER: Final = "transformer"
 """What the denoiser is called among the parts, also where it is a U-Net: as in the opened file."""
 _DECODERS: Final = ("vae", "movq")
+_NUMBER: Final = re.compile(r"(?<=\.)\d+(?=\.)")
 _KERNELS: Final = "attn_implementation"
 """A config may name an attention kernel to download."""
 
@@ -162,8 +164,18 @@ def _loaded(folder: Path, name: str, kind: Any, dtype: torch.dtype) -> Any:
     if lacking := [*map(str, info.get("missing_keys", ())), *map(str, info.get("mismatched_keys", ()))]:
         raise ModelFileError(f"{path}: {len(lacking)} tensors of {kind.__name__} are missing or have another shape: "
                              f"{first_of([*map(short, lacking)])}. Download the folder again.")
+    if left_over := _layers_left_over(module, [*map(str, info.get("unexpected_keys", ()))]):
+        raise ModelFileError(f"{path}: its weights have layers that its config.json leaves out: {len(left_over)} tensors, "
+                             f"{first_of([*map(short, left_over)])}. Download the folder again.")
     ready(module, "cpu")
     return module
+
+
+def _layers_left_over(module: Any, unread: Sequence[str]) -> list[str]:
+    """The unread tensors of a file that are further layers of the module: their names differ from its own in a number alone.
+    Others, as the head or the decoder of a language model, are of no use to a text encoder."""
+    own = {_NUMBER.sub("#", name) for name in module.state_dict()}
+    return [name for name in unread if _NUMBER.search(name) and _NUMBER.sub("#", name) in own]
 
 
 @contextmanager

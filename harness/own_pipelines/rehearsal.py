@@ -40,10 +40,11 @@ def rehearsed(pipeline: Pipeline, call: OwnCall) -> Rehearsed:
     assert pipeline.own is not None
     on_host = replace(pipeline, device=torch.device("cpu"))
     called = called_pipeline(on_host)
+    unknown: list[str] = []
     for name in on_host.own.attributes.values() if on_host.own is not None else ():
         if name.startswith("text_encoder"):
             # Past diffusers' own registering, which takes modules alone.
-            object.__setattr__(called, name, _Encoder(getattr(called, name)))
+            object.__setattr__(called, name, _Encoder(name, getattr(called, name), unknown))
     problem, sizes = "", _sizes(called)
     with watched(on_host, call.prompts) as seen, _quiet():
         try:
@@ -55,7 +56,7 @@ def rehearsed(pipeline: Pipeline, call: OwnCall) -> Rehearsed:
                 problem = said
         except Exception:  # of any type, where the first value is missing
             pass
-    problem = problem or _other_size(sizes, call)
+    problem = problem or next(iter(unknown), "") or _other_size(sizes, call)
     return Rehearsed(problem=problem or next(iter(not_as_asked(seen)), ""), too_long=cut_off(seen),
                      in_part=seen.tokenizers.in_part)
 
@@ -98,10 +99,11 @@ def _divides(size: tuple[int, int], call: OwnCall) -> bool:
 
 
 class _Encoder:
-    """Stands for a text encoder: its states are zeros of the right shape."""
+    """Stands for a text encoder: its states are zeros of the right shape. Tokens beyond its rows are noted in `unknown`."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, name: str, module: Any, unknown: list[str]) -> None:
         self.config, self.device, self._dtype = module.config, "cpu", None
+        self._name, self._rows, self._unknown = name, _rows(module), unknown
         text = getattr(module.config, "text_config", module.config)
         self._projected = type(module).__name__.endswith("WithProjection")
         self._projection = int(getattr(module.config, "projection_dim", 1) or 1)
@@ -122,6 +124,9 @@ class _Encoder:
         ids = next((value for value in (*args, *kwargs.values()) if getattr(value, "ndim", 0) == 2), None)
         if ids is None:
             raise RuntimeError("no token ids")
+        if not ids.is_floating_point() and ids.numel() and int(ids.max()) >= self._rows > 0:
+            self._unknown.append(f"its tokenizer makes the token {int(ids.max())}, and its {self._name} knows {self._rows:,}; "
+                                 "they are of different models. Download the folder again")
         states, projected = torch.zeros((*ids.shape, self._width)), torch.zeros((len(ids), self._projection))
         pooled = states[:, 0]
         return _States(last_hidden_state=states, hidden_states=(states,) * (self._layers + 1), pooler_output=pooled,
@@ -139,6 +144,14 @@ class _Encoder:
         if name.startswith("__"):
             raise AttributeError(name)
         return self  # an inner module, which is called like the outer one
+
+
+def _rows(module: Any) -> int:
+    """How many tokens a text encoder knows; 0 if it does not say."""
+    try:
+        return int(module.get_input_embeddings().weight.shape[0])
+    except (AttributeError, NotImplementedError):
+        return 0
 
 
 class _States(SimpleNamespace):

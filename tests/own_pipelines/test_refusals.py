@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness import Candidate
+from harness.materialise import MaterialiseError
 from harness.weights import ModelFileError, shape_pipeline
 from harness.weights.structural import open_any
 from tests.own_pipelines.own_bench import grid_for, prepared, sampled
@@ -78,6 +79,43 @@ def test_a_component_that_lacks_a_tensor_is_not_filled_with_random_numbers(folde
     save_file(tensors, file, metadata={"format": "pt"})
     with pytest.raises(ModelFileError, match="1 tensors"):
         prepared(Candidate(name="m", model=str(folder)), grid_for(NAME))
+
+
+def test_a_text_encoder_with_more_layers_than_its_config_says_is_not_cut_off(folder: Path) -> None:
+    config = folder / "text_encoder" / "config.json"
+    edit(config, num_layers=json.loads(config.read_text())["num_layers"] - 1)
+    with pytest.raises(ModelFileError, match=r"config\.json leaves out"):
+        prepared(Candidate(name="m", model=str(folder)), grid_for(NAME))
+
+
+def test_tensors_of_a_text_encoder_that_are_no_layers_of_it_are_left_alone(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    before = sampled(folder, grid_for(NAME, seeds=(0,)))
+    file = folder / "text_encoder" / "model.safetensors"
+    tensors = load_file(file)
+    decoder = {name.replace("encoder.", "decoder."): tensor.clone() for name, tensor in tensors.items() if "encoder." in name}
+    save_file({**tensors, **decoder, "lm_head.weight": tensors["shared.weight"].clone()}, file, metadata={"format": "pt"})
+    after = sampled(folder, grid_for(NAME, seeds=(0,)))
+    assert all((before[cell] == after[cell]).all() for cell in before)
+
+
+@pytest.mark.parametrize("name", ["AuraFlowPipeline", "QwenImagePipeline", "SanaPipeline", NAME])
+def test_a_tokenizer_of_more_tokens_than_its_encoder_knows_is_refused_before_the_first_image(name: str, tiny_pipeline: Folder,
+                                                                                             tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    whole = tmp_path / "whole"
+    shutil.copytree(tiny_pipeline(name), whole)
+    (file,) = (whole / "text_encoder").glob("*.safetensors")
+    tensors = load_file(file)
+    rows = next(tensor for key, tensor in tensors.items() if "embed_tokens" in key or key == "shared.weight").shape[0]
+    save_file({key: tensor[:8].clone() if tensor.shape[:1] == (rows,) else tensor for key, tensor in tensors.items()}, file,
+              metadata={"format": "pt"})
+    config = whole / "text_encoder" / "config.json"
+    config.write_text(config.read_text().replace(f'"vocab_size": {rows}', '"vocab_size": 8'))
+    with pytest.raises(MaterialiseError, match="text_encoder knows 8"):
+        prepared(Candidate(name="m", model=str(whole)), grid_for(name))
 
 
 def test_a_config_cannot_name_code_or_kernels_to_download(folder: Path) -> None:
