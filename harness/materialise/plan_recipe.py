@@ -225,7 +225,7 @@ class _Planner:
         """Raises MaterialiseError if a component to be taken as a whole does not have the keys and shapes of A's own."""
         name, own = name_of(frame_of(merge.take[component])), self._leaf(frame_of(merge), component)
         if not taken.keys:
-            raise MaterialiseError(f"take {component}: {name} has none. Give a model that has one")
+            raise MaterialiseError(f"take {component}: {guesses([self.files[name]])}{name} has none. Give a model that has one")
         shapes = {key: [str(list(at.stored[key].shape)) if key in at.stored else "none" for at in (own, taken)]
                 for key in sorted(own.stored.keys() | taken.stored.keys()) if own.stored}
         if unlike := [key for key, (here, there) in shapes.items() if here != there]:

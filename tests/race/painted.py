@@ -45,6 +45,9 @@ class DeclaredBench:
     def equalities(self, _: Sequence[Candidate]) -> dict[str, str]:
         return {}
 
+    def family(self, _: Candidate) -> str:
+        return "sd1"
+
     def weights(self, candidate: Candidate) -> Weights:
         return Weights(candidate=candidate.name, identity=candidate.key, inputs={})
 
