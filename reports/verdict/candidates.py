@@ -14,6 +14,8 @@ from reports.read.run import Run
 
 _NOT_OFFERED: Final = " is not offered on "
 _LONGEST: Final = 240
+_ALONE: Final = "transformer"
+"""The one component of a model that the pipeline of its folder samples: what else an image needs is from A's folder."""
 
 __all__ = ["axis_of", "controls", "label", "label_with_role", "not_run", "parents", "present", "role_label", "varies_fidelity"]
 
@@ -33,13 +35,13 @@ def label_with_role(run: Run, name: str) -> str:
 
 def role_label(run: Run, name: str) -> str:
     """The role of a control in words, empty for others. A merge is called parent B only if all of its parts are B's: "B's unet"
-    where the others are still A's."""
+    where the others are still A's, also where a folder gives them."""
     role, model = run.roles.get(name, ""), run.candidate(name).model
     if not role.startswith("parent") or not isinstance(model, Merge):
         return role
     rows = [row for row in run.coverage if row.candidate == name and row.stage == "merge" and row.component not in model.take]
     merged = [row.component for row in rows if row.keys.get("merged") or row.keys.get("merged_in_part")]
-    if role != "parent A" and 0 < len(merged) < len(rows):
+    if role != "parent A" and merged and (len(merged) < len(rows) or merged == [_ALONE]):
         role = f"{role[-1]}'s {' and '.join(merged)}"
     return f"{role}, another {' and '.join(model.take)}" if model.take else role
 

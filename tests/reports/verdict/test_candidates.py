@@ -86,7 +86,8 @@ def test_the_axis_is_looked_for_once_in_a_run(merge_run: Run, monkeypatch: pytes
 @pytest.mark.parametrize(("merged", "copied", "take", "role"), [
     (("unet",), ("vae", "text_encoder"), {}, "B's unet"), (("unet", "text_encoder"), ("vae",), {}, "B's unet and text_encoder"),
     (("transformer",), ("vae",), {}, "B's transformer"), (("unet", "vae", "text_encoder"), (), {}, "parent B"),
-    ((), (), {}, "parent B"), (("unet",), ("text_encoder",), {"vae": "v"}, "B's unet, another vae")])
+    (("transformer",), (), {}, "B's transformer"), ((), (), {}, "parent B"),
+    (("unet",), ("text_encoder",), {"vae": "v"}, "B's unet, another vae")])
 def test_a_merge_at_1_is_called_after_the_parts_that_are_b(merged, copied, take, role, merge_run: Run) -> None:
     last = merge_run.suite.candidates[-1]
     suite = replace(merge_run.suite, candidates=(*merge_run.suite.candidates[:-1], replace(
