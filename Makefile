@@ -19,8 +19,9 @@ check: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-docs: $(VENV)/.installed  ## write docs/api.md, the page of all names, from the docstrings and tables of the code
+docs: $(VENV)/.installed  ## write docs/api.md and docs/models.md, the pages of names and of models, from the docstrings and tables of the code
 	$(BIN)/python -m tests.api_page
+	$(BIN)/python -m tests.models_page
 
 gpu-rehearsal: $(VENV)/.installed  ## what runs on CUDA, on a simulated device: no GPU needed (part of `make test`, but for models of full size)
 	$(BIN)/pytest tests/rehearsal

@@ -29,13 +29,15 @@ class Names:
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """A model of an architecture that names or shapes tell from the others. One of `marks` is a part of a name, and none of
-    `lacks` is. `lengths` is {axis: length} of the first of the tensors `of` that a file has."""
+    `lacks` is. `lengths` is {axis: length} of the first of the tensors `of` that a file has. `unsampled` is why it alone of the
+    row is not sampled."""
 
     name: str
     marks: tuple[str, ...] = ("",)
     lacks: tuple[str, ...] = ()
     of: tuple[str, ...] = ()
     lengths: Mapping[int, int] = field(default_factory=dict)
+    unsampled: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,7 @@ _FLUX_DIFFUSERS: Final = ("transformer_blocks", "single_transformer_blocks")
 _REFINED: Final = ("noise_refiner", "context_refiner", "layers")
 _IMAGE_IN: Final = ("img_in.weight", "x_embedder.weight")
 _VIDEOS: Final = "it makes videos"
+_PICTURE: Final = "it needs a picture to begin from"
 _NO_PIPELINE: Final = "diffusers has no text-to-image pipeline of one denoiser for it"
 _KL16: Final = "of 16 channels (Flux.1's)"
 
@@ -107,8 +110,8 @@ ARCHITECTURES: Final = (
         note="dev, Krea and Kontext have the same keys and shapes, and so have Canny and Depth",
         names=(Names(by=_AUTHORS, marks=("\ndouble_blocks.", "img_mod.lin."), layers=_FLUX),
                Names(by=DIFFUSERS, marks=("\nsingle_transformer_blocks.", "\ntime_text_embed."), layers=_FLUX_DIFFUSERS)),
-        variants=(Variant(name="Flux.1 Fill", of=_IMAGE_IN, lengths={1: 384}),
-                  Variant(name="Flux.1 Canny or Depth", of=_IMAGE_IN, lengths={1: 128}),
+        variants=(Variant(name="Flux.1 Fill", of=_IMAGE_IN, lengths={1: 384}, unsampled=_PICTURE),
+                  Variant(name="Flux.1 Canny or Depth", of=_IMAGE_IN, lengths={1: 128}, unsampled=_PICTURE),
                   Variant(name="Flux.1 dev or Kontext", marks=("\nguidance_in.", ".guidance_embedder.")),
                   Variant(name="Flux.1 schnell", marks=("\ntime_in.", "\ntime_text_embed.")))),
     Architecture(
@@ -129,7 +132,7 @@ ARCHITECTURES: Final = (
         note="Qwen-Image and Qwen-Image-Edit have the same keys",
         names=(Names(by=f"{_AUTHORS} and {DIFFUSERS}", marks=("\ntransformer_blocks.", ".img_mod.", ".txt_mod."),
                      layers=("transformer_blocks",)),),
-        variants=(Variant(name="Qwen-Image Layered", marks=(".addition_t_embedding.",)),)),
+        variants=(Variant(name="Qwen-Image Layered", marks=(".addition_t_embedding.",), unsampled=_PICTURE),)),
     Architecture(
         name="OmniGen 2", unsampled=_NO_PIPELINE, encoders="Qwen2.5-VL 3B", vae=_KL16,
         names=(Names(by=f"{_AUTHORS} and {DIFFUSERS}", marks=("\nref_image_refiner.", "\nnoise_refiner."),
@@ -149,7 +152,7 @@ ARCHITECTURES: Final = (
         names=(Names(by=_AUTHORS, marks=("\nblocks.", ".mlp.inverted_conv."), layers=("blocks",)),
                Names(by=DIFFUSERS, marks=("\ntransformer_blocks.", ".ff.conv_inverted."), layers=("transformer_blocks",))),
         variants=(Variant(name="Sana Sprint", marks=("\ncfg_embedder.", "\ntime_embed.guidance_embedder.")),
-                  Variant(name="Sana-Video", marks=("\npatch_embedding.",)))),
+                  Variant(name="Sana-Video", marks=("\npatch_embedding.",), unsampled=_VIDEOS))),
     Architecture(
         name="LTX-Video", unsampled=_VIDEOS, encoders="T5-XXL", vae="of its own",
         names=(Names(by=_AUTHORS, marks=("\npatchify_proj.", "\ntransformer_blocks."), layers=("transformer_blocks",)),

@@ -16,6 +16,7 @@ from harness import Candidate, Grid, Prompt
 from harness.own_pipelines import AS_BUILT_IN, BUILT_IN, OWN, reason
 from harness.weights import ModelFileError
 from harness.weights.structural import open_any
+from tests.models_page.page import classes
 from tests.own_pipelines.own_bench import apart, diffusers_pipeline, grid_for, prepared, sampled
 from tests.tiny_pipelines import BUILDERS, TINY
 from tests.tiny_pipelines.row import class_of
@@ -32,12 +33,6 @@ REFUSED_TEXT_TO_IMAGE = {
     "StableDiffusion3ControlNetPipeline", "StableDiffusionControlNetPAGPipeline", "StableDiffusionControlNetPipeline",
     "StableDiffusionXLControlNetPAGPipeline", "StableDiffusionXLControlNetPipeline", "StableDiffusionXLControlNetUnionPipeline",
     "WuerstchenCombinedPipeline", "ZImageControlNetInpaintPipeline", "ZImageControlNetPipeline"}
-
-
-def classes() -> set[str]:
-    """All of the installed diffusers, without importing them."""
-    names = {name for name in dir(diffusers) if re.search(r"Pipeline(Legacy|Safe)?$|PipelineStableDiffusion", name)}
-    return names - {"DiffusionPipeline", "ModularPipeline"}
 
 
 def text_to_image() -> set[str]:
