@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from harness.declare import Candidate, Grid
 from harness.declare.component_runtimes import EAGER, runtimes_in
 from harness.declare.grid import FIT
 from harness.declare.prompt_texts import NEGATIVE, POSITIVE, all_texts
-from harness.materialise.library import Library, MaterialiseError
+from harness.materialise.library import Library, MaterialiseError, adapters_of, frame_of
 from harness.own_pipelines.calling import OwnCall
 from harness.own_pipelines.rehearsal import Rehearsed, rehearsed
 from harness.own_pipelines.schedulers import scheduler_problem
@@ -48,9 +49,17 @@ class OwnOptions:
             yield f"it runs in {EAGER!r} alone; remove the runtime {others[0]!r}"
         if candidate.savers or candidate.step_cache is not None:
             yield "it takes no savers and no step cache; remove them"
-        for adapter in candidate.adapters:
+        model = frame_of(candidate.model)
+        for adapter in (*adapters_of(candidate.model), *candidate.adapters):
             if self._library.hypernetwork(adapter.path):
                 yield f"it takes no hypernetwork, which {adapter.path!r} is; remove the adapter"
+                return
+            keys = self._library.adapter(adapter.path, self._library.open(model)).keys
+            if idle := [component for component, at in keys.items() if at.get("absent_component")]:
+                count = sum(len(keys[component]["absent_component"]) for component in idle)
+                command = f"sweetspot adapter convert {quote(adapter.path)} --model {quote(model.path)} --leave-out -o OUTPUT"
+                yield (f"adapters act on its denoiser alone: {count} tensors of {adapter.path!r} are for {', '.join(idle)}. To "
+                       f"go on without them: {command}, and give what it writes")
 
     def _of_grid(self, grid: Grid, pipeline: Pipeline) -> Iterator[str]:
         own = pipeline.own

@@ -7,7 +7,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.samplers.levels import take_dpm2, take_dpm2_a, take_heun, take_midpoint, take_plain, training_levels
-from harness.samplers.problems import zero_snr_problem
+from harness.samplers.problems import OWN, zero_snr_problem
 from harness.samplers.schedules import SCHEDULES, nearest_timesteps
 from harness.samplers.table import SAMPLERS
 
@@ -19,8 +19,11 @@ def build_scheduler(sampler: str, config: Mapping[str, Any], *, schedule: str = 
     """The scheduler for `sampler`, started from the checkpoint's scheduler `config` (betas, prediction type).
 
     `schedule` is a row of SCHEDULES; without one the timesteps are those of diffusers for the checkpoint's config. `shift` is
-    that of flow models. Raises ValueError for a model with zero terminal SNR that the scheduler cannot sample.
+    that of flow models. Raises ValueError for a model with zero terminal SNR that the scheduler cannot sample, and for the
+    scheduler of a folder, which is no row's.
     """
+    if sampler == OWN:
+        raise ValueError(f"sampler {OWN!r} is for folders that their own pipeline samples; expected another one for this model")
     row = SAMPLERS[sampler]
     plain = {k: v for k, v in config.items() if not k.startswith("_")}
     if plain.get("rescale_betas_zero_snr"):

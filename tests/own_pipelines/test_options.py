@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness import Adapter, Candidate, Checkpoint, Control, Ensemble, Merge, Prompt, Reference, Relay, Sampling
+from harness import Adapter, Candidate, Checkpoint, Control, Ensemble, Fused, Merge, Prompt, Reference, Relay, Sampling
+from harness.cli import main
 from harness.declare import AestheticGradient, DeepCache, Emphasis, Inpaint, Stage
 from harness.materialise import Workbench
 from tests.own_pipelines.own_bench import apart, grid_for, sampled
@@ -199,3 +201,19 @@ def test_a_timing_divides_the_call_into_text_steps_and_decoding(tiny_pipeline: F
     assert {"text", "denoise", "decode", "total"} == set(spent)
     assert all(seconds > 0 for seconds in spent.values())
     assert sum(spent.values()) - spent["total"] <= spent["total"]
+
+
+def test_an_adapter_of_a_text_encoder_is_refused_with_the_command_that_leaves_it_out(
+        tiny_pipeline: Folder, tmp_path: Path) -> None:
+    weights = {f"{part}.lora_{side}.weight": torch.ones((4, 32) if side == "A" else (32, 4)) for side in "AB" for part in (
+        "transformer.transformer_blocks.0.attn.to_q", "text_encoder.layers.0.self_attn.q_proj")}
+    save_file(weights, tmp_path / "both.safetensors")
+    model = str(tiny_pipeline(QWEN))
+    both, fused = ({"adapters": (Adapter(path=str(tmp_path / "both.safetensors")),)},
+                   {"model": Fused(model=model, adapters=(Adapter(path=str(tmp_path / "both.safetensors")),))})
+    for declared in (both, fused):
+        command = re.search(r"sweetspot (adapter convert .*) -o OUTPUT", refusal(Path(model), QWEN, {}, declared))
+        assert command is not None
+    assert main([*shlex.split(command[1]), "--layout", "peft", "-o", str(tmp_path / "one.safetensors")]) == 0
+    one = {"adapters": (Adapter(path=str(tmp_path / "one.safetensors")),)}
+    assert refusal(Path(model), QWEN, {}, one) == ""
