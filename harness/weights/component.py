@@ -20,6 +20,9 @@ from harness.weights.scaled_codes import SCALE_ENDINGS, Place, scales_of
 
 _FLOATS: Final = ("F16", "BF16", "F32", "F64")
 _PROJECTIONS: Final = (".proj_in.weight", ".proj_out.weight")
+_KNOWN_FOR_ONE_UNKNOWN: Final = {"unet": 9}
+"""How many names that a component knows each that it does not know needs beside it. Many U-Nets of other models have most of the
+names of Stable Diffusion's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,7 @@ class Component:
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What a component is expected to be. `tolerant` accepts names that it does not have, if they are no more than the others."""
+    """What a component is expected to be. `tolerant` accepts names that it does not have, if they are few beside the others."""
 
     component: str
     naming: str
@@ -52,13 +55,14 @@ def read_component(path: Path, expected: Expected, places: Mapping[str, Place]) 
     unknown = set(unknown_names(naming, names, numbering))
     odd = tuple(name for name in names if name in unknown and not is_harmless(name))
     refused = ""
+    many = len(odd) * (1 + _KNOWN_FOR_ONE_UNKNOWN.get(component, 1)) > len(names)
     try:
-        if odd and not (expected.tolerant and 2 * len(odd) <= len(names)):
+        if odd and (many or not expected.tolerant):
             refused = odd[0]
             locate(naming, odd[:1], numbering)
         spots = locate(naming, [name for name in names if name not in unknown], numbering)
     except KeyError as error:
-        kind = UnknownArchitectureError if 2 * len(odd) > len(names) else ModelFileError
+        kind = UnknownArchitectureError if many else ModelFileError
         known = recognised_name(names)
         said = f"this looks like a model of another family ({known})" if known and refused else f"{component}: {error.args[0]}"
         raise kind(f"{path}: {said}. Supported today: {SUPPORTED}.") from error

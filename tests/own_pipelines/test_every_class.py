@@ -103,3 +103,15 @@ def test_the_denoiser_of_each_class_is_read_as_a_model_in_its_folder_and_alone(n
     file = next(path for part in ("transformer", "unet") for path in (folder / part).glob("*.safetensors"))
     for path in (folder, file):  # OmniGen and Kandinsky have an image_proj, as IP-Adapters do
         assert {"transformer", "unet"} & open_any(path).components.keys()
+
+
+@pytest.mark.parametrize(("name", "structural"), [
+    ("IFPipeline", True), ("KandinskyV22CombinedPipeline", True), ("DreamLitePipeline", True), ("Kandinsky3Pipeline", True),
+    ("StableDiffusionPipeline", False), ("StableDiffusionXLPipeline", False), ("LatentConsistencyModelPipeline", False)])
+def test_a_unet_alone_that_shares_names_with_stable_diffusion_is_not_taken_for_one(
+        name: str, structural: bool, tiny_pipeline: Folder, tmp_path: Path) -> None:
+    unet = next(tiny_pipeline(name).glob("**/unet/*.safetensors"))
+    shutil.copyfile(unet, tmp_path / "unet.safetensors")
+    opened = open_any(tmp_path / "unet.safetensors")
+    assert opened.structural == structural
+    assert structural or len(opened.odd.get("unet", ())) < 2
