@@ -419,6 +419,7 @@ MERGE: dict[str, tuple[tuple[str, ...], str] | str] = {
     "dry_run": ((*HALF, "--dry-run", "--check"), "--dry-run"),
     "check": ((*HALF, "--methods", "--check"), "--methods only lists"),
     "methods": ((*HALF, "--methods", *OUT), "--methods only lists"),
+    "allow_download": "a permission for addresses of the hub; nothing is asked for",
 }
 
 ADAPTER: dict[str, tuple[tuple[str, ...], str] | str] = {
@@ -435,6 +436,7 @@ ADAPTER: dict[str, tuple[tuple[str, ...], str] | str] = {
     "base": (("extract", "--base", "nowhere", "--tuned", "b.safetensors", "--rank", "2", *OUT), "nowhere"),
     "tuned": (("extract", "--base", "a.safetensors", "--tuned", "a.safetensors", "--rank", "2", *OUT), "nothing to extract"),
     "parts": ((*DIFFERENCE, "--parts", "unet,unet", "--rank", "2", *OUT), "'unet' is given twice"),
+    "allow_download": "a permission for addresses of the hub; nothing is asked for",
 }
 
 

@@ -250,7 +250,7 @@ def test_a_batch_curve_that_crashes_keeps_the_timing_of_all(tmp_path: Path, monk
             raise ValueError("no kernel for this size")
         return ()
 
-    monkeypatch.setattr("harness.run.costs.time_batches", crash)
+    monkeypatch.setattr("harness.run.timer.time_batches", crash)
     pair = (plain_candidate(), plain_candidate("b", model="zoo:anime"))
     run = SuiteRun(suite(candidates=pair, largest_batch=2), "s.py", Options(root=tmp_path, runs=tmp_path / "runs"), Silent())
     try:

@@ -39,7 +39,7 @@ def test_a_prompt_with_the_files_name_is_embedded_as_one_with_the_word_and_the_w
     vectors = torch.randn(2, encoder.module.get_input_embeddings().weight.shape[1])
     words = Treatment(words=(Word(component=encoder.component, token="<toy>", vectors=vectors, file_word="blorb"),))
     pipeline = SimpleNamespace(called=None, encoders=(encoder,), device=torch.device("cpu"), controls=(),
-                               references=())
+                               references=(), own=None)
 
     def states(text):
         state = encode(pipeline, [Prompt(id="p", text=text)], words)
