@@ -20,9 +20,9 @@ from harness.weights.scaled_codes import SCALE_ENDINGS, Place, scales_of
 
 _FLOATS: Final = ("F16", "BF16", "F32", "F64")
 _PROJECTIONS: Final = (".proj_in.weight", ".proj_out.weight")
-_KNOWN_FOR_ONE_UNKNOWN: Final = {"unet": 9}
-"""How many names that a component knows each that it does not know needs beside it. Many U-Nets of other models have most of the
-names of Stable Diffusion's."""
+_STRAYS: Final = 7
+"""More unknown names than these, and more than a tenth, make a U-Net that of another model: many of these have most of the names
+of Stable Diffusion's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def read_component(path: Path, expected: Expected, places: Mapping[str, Place]) 
     unknown = set(unknown_names(naming, names, numbering))
     odd = tuple(name for name in names if name in unknown and not is_harmless(name))
     refused = ""
-    many = len(odd) * (1 + _KNOWN_FOR_ONE_UNKNOWN.get(component, 1)) > len(names)
+    many = 2 * len(odd) > len(names) or (component == "unet" and len(odd) > _STRAYS and 10 * len(odd) > len(names))
     try:
         if odd and (many or not expected.tolerant):
             refused = odd[0]
