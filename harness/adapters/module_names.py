@@ -50,9 +50,10 @@ class Target:
 Table: TypeAlias = dict[str, Target]
 
 
-def tables(shapes: Shapes, family: str) -> dict[str, Table]:
-    """{component: {dotted name: target}} for every known spelling."""
-    return {component: _table(component, modules, family) for component, modules in shapes.items()}
+def tables(shapes: Shapes, family: str, *, paired: bool = True) -> dict[str, Table]:
+    """{component: {dotted name: target}} for every known spelling. A transformer that is not `paired` has its own names alone:
+    what Flux.1 and Stable Diffusion 3 call the like of its modules may be another model's."""
+    return {component: _table(component, modules, family, paired=paired) for component, modules in shapes.items()}
 
 
 def underscored(table: Table) -> Table:
@@ -74,11 +75,11 @@ def missing(file: str, key: str, name: str, component: str, table: Collection[st
         ". The file is for another model, or damaged.")
 
 
-def _table(component: str, modules: Mapping[str, tuple[int, ...]], family: str) -> Table:
+def _table(component: str, modules: Mapping[str, tuple[int, ...]], family: str, *, paired: bool) -> Table:
     table = {path: Target(shape=tuple(shape), places=(Place(path=path),)) for path, shape in modules.items()}
     if component == "unet":
         _add(table, ((name, table[path]) for path, name in original_names(modules, family).items()))
-    elif component == "transformer":
+    elif component == "transformer" and paired:
         _add(table, _other_layout(modules, family))
     elif component.startswith("text_encoder"):
         _add(table, _paired(modules, (Pair(original=theirs, diffusers=ours) for theirs, ours in openclip_names(modules))))

@@ -31,8 +31,9 @@ __all__ = ["Recognised", "read_changes", "recognise_file"]
 _TRANSFORMERS: Final = ("flux", "sd3")
 
 
-def read_changes(path: Path, shapes: Shapes, family: str) -> Reading:
-    """The file's changes of a model with these weights; `family` is "sd1", "sd2", "sdxl", "flux" or "sd3".
+def read_changes(path: Path, shapes: Shapes, family: str, *, paired: bool = True) -> Reading:
+    """The file's changes of a model with these weights; `family` is "sd1", "sd2", "sdxl", "flux" or "sd3". `paired`: whether the
+    modules of its transformer also have the names of Flux.1's or Stable Diffusion 3's other spelling.
 
     Raises AdapterError for anything that cannot be applied exactly. Two exceptions: keys of layers that do not support such
     a change are listed as refused, and keys of components that this model lacks as absent_component.
@@ -40,17 +41,17 @@ def read_changes(path: Path, shapes: Shapes, family: str) -> Reading:
     stored = open_stored(Path(path))
     refuse_without_settings(Path(path), stored)
     name = format_of(stored)
-    reader = _Reader(stored, name, shapes, family)
+    reader = _Reader(stored, name, shapes, family, paired=paired)
     return reader.read()
 
 
 class _Reader:
     """The state of one reading: the file, the model's names, and the status of the keys so far."""
 
-    def __init__(self, stored: Stored, name: str, shapes: Shapes, family: str) -> None:
+    def __init__(self, stored: Stored, name: str, shapes: Shapes, family: str, *, paired: bool) -> None:
         self.stored, self.name, self.shapes, self.family = stored, name, shapes, family
         self.recognised = describe(stored, name)
-        self.tables = tables(shapes, family)
+        self.tables = tables(shapes, family, paired=paired)
         self.keys: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         self.reasons: dict[str, str] = {}
         self.notes: dict[str, None] = {}

@@ -145,7 +145,8 @@ class Library:
         place = (self.path(reference), model.path, None if model.companion is None else model.companion.path)
         if place not in self._readings:
             self.refuse_changed([reference])
-            self._readings[place] = read_changes(place[0], shapes_of(model), model.family)
+            paired = not model.structural or bool(model.recognised and model.recognised.row.paired_as)
+            self._readings[place] = read_changes(place[0], shapes_of(model), model.family, paired=paired)
         return self._readings[place]
 
     def hypernetwork(self, reference: str) -> Hypernetwork | None:

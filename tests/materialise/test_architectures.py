@@ -175,3 +175,21 @@ def test_a_lora_is_read_by_the_names_of_the_modules(name: str, by: str, tmp_path
         assert list(reading.keys) == ["transformer"]
         with pytest.raises(AdapterError, match=r"no_such"):
             library.adapter(lora(f"{number}x.safetensors", paths[0], "layers.99.no_such"), model)
+
+
+FOREIGN = ("double_blocks.0.img_attn.qkv", "joint_blocks.0.x_block.mlp.fc2", "x_embedder", "img_in",
+           "transformer_blocks.0.attn.to_q")
+OF_ANOTHER = [(name, by, module) for name, by in STRUCTURAL for module in FOREIGN
+              if not name.startswith(("Chroma", "Flux.2")) and f"{module}.weight" not in tensors_of(name, by)]
+
+
+@pytest.mark.parametrize(("name", "by"), dict.fromkeys((name, by) for name, by, _ in OF_ANOTHER))
+def test_a_lora_of_another_model_changes_no_module_that_is_only_like_its_own(
+        name: str, by: str, tmp_path: Path) -> None:
+    write(tmp_path / "m.safetensors", values(name, by, 1))
+    model = open_any(tmp_path / "m.safetensors")
+    for module in [module for *row, module in OF_ANOTHER if row == [name, by]]:
+        file = write(tmp_path / f"{module}.safetensors", {
+            f"transformer.{module}.lora_B.weight": torch.ones(24, 2), f"transformer.{module}.lora_A.weight": torch.ones(2, 8)})
+        with pytest.raises(AdapterError, match="names no module of transformer"):
+            Library(tmp_path).adapter(file, model)
