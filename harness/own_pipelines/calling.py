@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.own_pipelines.loading import called_pipeline
@@ -57,7 +59,7 @@ def call_own(pipeline: Pipeline, call: OwnCall, scheduler: Any) -> np.ndarray[An
     groups = [[*whole]] if pipeline.own.row.batches else [[place] for place in whole]
     made = []
     for places in groups:
-        called = called_pipeline(pipeline, scheduler())
+        called = called_pipeline(pipeline, drawn_by(scheduler(), [call.generators[place] for place in places]))
         with watched(pipeline, [call.prompts[place] for place in places]) as seen, _drawing(pipeline, call.generators[places[0]]):
             images = _images(called(**options(pipeline, call, places)))
         cut = cut_off(seen)
@@ -69,6 +71,22 @@ def call_own(pipeline: Pipeline, call: OwnCall, scheduler: Any) -> np.ndarray[An
                                f"{[len(places), call.height, call.width, 3]}. Give width and height that it can make")
         made.append(images)
     return np.concatenate(made)
+
+
+def drawn_by(scheduler: Any, generators: Sequence[torch.Generator]) -> Any:
+    """The scheduler, whose noise at its steps each image's own generator draws, also where the pipeline gives it none."""
+    step = scheduler.step
+    if "generator" not in signature(step).parameters:
+        return scheduler
+
+    @wraps(step)
+    def drawing(*args: Any, **kwargs: Any) -> Any:
+        given = signature(step).bind(*args, **kwargs).arguments
+        return step(*args, **kwargs) if given.get("generator") is not None else step(
+            *args, **{**kwargs, "generator": generators[0] if len(generators) == 1 else list(generators)})
+
+    scheduler.step = drawing
+    return scheduler
 
 
 def options(pipeline: Pipeline, call: OwnCall, places: Sequence[int]) -> dict[str, Any]:

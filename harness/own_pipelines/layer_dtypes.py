@@ -17,9 +17,13 @@ def cast_at_layers(module: Any) -> Any:
 
 
 def _in_its_format(layer: Any, given: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    import torch
+
     weight = layer._parameters.get("weight")
     first: Any = given[0] if given else None
-    if weight is None or not hasattr(first, "is_floating_point") or first.dtype == weight.dtype:
+    if type(weight) is not torch.nn.Parameter:  # quantized weights name the format that they were made of
+        return None
+    if not hasattr(first, "is_floating_point") or first.dtype == weight.dtype:
         return None
     both_float = weight.is_floating_point() and first.is_floating_point()
     return (first.to(weight.dtype), *given[1:]) if both_float else None

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 DENOISER: Final = "transformer"
 """What the denoiser is called among the parts, also where it is a U-Net: as in the opened file."""
-_DECODERS: Final = ("vae", "movq")
+DECODERS: Final = ("vae", "movq")
 _NUMBER: Final = re.compile(r"(?<=\.)\d+(?=\.)")
 _KERNELS: Final = "attn_implementation"
 """A config may name an attention kernel to download."""
@@ -53,7 +53,7 @@ def own_pipeline(model: ModelFile, folder: Path, device: str, homes: Mapping[str
     load(model, DENOISER, denoiser, home.device, getattr(torch, home.dtype))
     others = {name: _loaded(folder, name, kind, getattr(torch, beside_in(name, device))).to(device)
               for name, kind in _modules(read)}
-    for name in (*_DECODERS, *SECOND):
+    for name in (*DECODERS, *SECOND):
         if name in others:
             cast_at_layers(others[name])
     return _pipeline(model, folder, read, {DENOISER: cast_at_layers(denoiser), **others}, torch.device(device))
@@ -62,7 +62,7 @@ def own_pipeline(model: ModelFile, folder: Path, device: str, homes: Mapping[str
 def beside_in(name: str, device: str) -> str:
     """The dtype that a module beside the denoiser is kept in: float32, but for text encoders on a GPU, which are as large as the
     denoiser and were trained in bfloat16."""
-    return "float32" if device.partition(":")[0] == "cpu" or name in _DECODERS else "bfloat16"
+    return "float32" if device.partition(":")[0] == "cpu" or name in DECODERS else "bfloat16"
 
 
 def own_shape(model: ModelFile, folder: Path, homes: Mapping[str, Home] | None = None) -> Pipeline:
@@ -207,6 +207,9 @@ def _without_values(folder: Path, name: str, kind: Any) -> Any:
 
 def _config(path: Path) -> dict[str, Any]:
     config = read_json(path / "config.json")
+    if (adapter := path / "adapter_config.json").exists():  # which transformers would put onto the weights
+        raise ModelFileError(f"{adapter}: an adapter beside the weights of {path.name} would change them unasked. Remove it from "
+                             "the folder.")
     for index in path.glob("*.index*.json"):  # which the libraries follow wherever it leads
         shards_of(index)
     if config.get("quantization_config"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.declare import Grid, Sampling
 from harness.declare.prompt_texts import NEGATIVE, POSITIVE, text_at
 from harness.own_pipelines.calling import OwnCall, OwnCallError, call_own
+from harness.own_pipelines.loading import DECODERS
 from harness.own_pipelines.schedulers import scheduler_for
 from harness.probes.clock import Stopwatch
 from harness.records import Cell
@@ -75,7 +76,7 @@ def time_own(pipeline: Pipeline, grid: Grid, cell: Cell, watch: Stopwatch) -> Im
 
 def _before_decoding(pipeline: Pipeline, then: Callable[[], None]) -> Callable[[], None]:
     """Calls `then` before the VAE decodes; returns what undoes it. A pipeline of pixels has no VAE."""
-    vae = pipeline.parts.get("vae")
+    vae = next((pipeline.parts[name] for name in DECODERS if name in pipeline.parts), None)
     if vae is None:
         return lambda: None
     decode = vae.decode

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -217,3 +219,27 @@ def test_an_adapter_of_a_text_encoder_is_refused_with_the_command_that_leaves_it
     assert main([*shlex.split(command[1]), "--layout", "peft", "-o", str(tmp_path / "one.safetensors")]) == 0
     one = {"adapters": (Adapter(path=str(tmp_path / "one.safetensors")),)}
     assert refusal(Path(model), QWEN, {}, one) == ""
+
+
+@pytest.mark.parametrize("mode", ["int8_weight_only", "int8_dynamic", "fp8_weight_only", "nf4"])
+def test_a_quantized_denoiser_computes_in_16_bits(mode: str, tiny_pipeline: Folder) -> None:
+    folder = tiny_pipeline(QWEN)
+    images = sampled(folder, grid_for(QWEN, seeds=(0,), guidance_scales=(1.0,)), quantization=mode, precision="bf16")
+    assert all(image.std() > 0 for image in images.values())
+
+
+def test_noise_that_a_scheduler_adds_is_each_images_own(tiny_pipeline: Folder, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(tiny_pipeline(QWEN), folder)
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "stochastic_sampling": True}))
+    together, alone = (sampled(folder, grid_for(QWEN, steps=4, guidance_scales=(1.0,), batch_size=size)) for size in (4, 1))
+    assert together.keys() == alone.keys()
+    assert apart(together, alone) <= 1
+
+
+def test_an_adapter_beside_a_text_encoder_is_refused(tiny_pipeline: Folder, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(tiny_pipeline(QWEN), folder)
+    (folder / "text_encoder" / "adapter_config.json").write_text("{}")
+    assert "adapter_config.json" in refusal(folder, QWEN, {}, {})
