@@ -208,7 +208,9 @@ def _base(model: Checkpoint, root: Path) -> Iterator[str]:
                "base. Remove config")
     if model.base.startswith(PREFIX):
         yield from (f"base {model.base!r}: {phrase}" for phrase in hub_problems(model.base))
-    elif not _there(root / model.base, folder=True):
+    elif model.base.startswith("zoo:") and model.base not in zoo.NAMES:
+        yield from unknown("base of the zoo", [model.base], zoo.NAMES)
+    elif not _there(place(model.base, root), folder=True):
         yield f"base {model.base!r} is not a folder below {root}; give the diffusers folder of a model of the same architecture"
 
 

@@ -40,6 +40,7 @@ from tests.hub.filled_cache import COMMIT, fill
 
 PHOTO, ADAPTER, CLIP = "hub:o/n:photo.safetensors", "hub:o/n:sketch.safetensors", "hub:o/n:clip.safetensors"
 CONTROL, REFERENCE, CONFIG = "hub:o/n:control-edges.safetensors", "hub:o/n:image-prompt.safetensors", "hub:o/configs"
+COMPANION = "hub:o/companion"
 
 
 PICTURED = tiny_grid(prompts=(Prompt(id="p", text="a star", pictures={"edges": "zoo:picture-star-1"}),))
@@ -69,7 +70,7 @@ PLACES = {
     "Candidate.model": (PHOTO, of(model=PHOTO)),
     "Checkpoint.path": (PHOTO, of(model=A)),
     "Checkpoint.config": (CONFIG, of(model=given("zoo:photo", CONFIG))),
-    "Checkpoint.base": (CONFIG, of(model=Checkpoint(path="zoo:photo", base=CONFIG))),
+    "Checkpoint.base": (COMPANION, of(model=Checkpoint(path="zoo:photo", base=COMPANION))),
     "Merge.a": (PHOTO, of(model=Merge(a=A, b="zoo:anime", alpha=0.5))),
     "Merge.b": (PHOTO, of(model=Merge(a="zoo:anime", b=PHOTO, alpha=0.5))),
     "Merge.c": (PHOTO, of(model=Merge(a="zoo:anime", b="zoo:base", c=PHOTO, alpha=0.5, method="add_difference"))),
@@ -95,8 +96,7 @@ PLACES = {
     "Suite.clip, a repository": ("hub:o/n:open_clip_model.safetensors", of_suite(clip="hub:o/n")),
     "Pose.detector": ("hub:o/n:d.safetensors", of_suite(pose=Pose(folder="poses", detector="hub:o/n:d.safetensors"))),
 }
-BUILT_IN = [place for place in PLACES if not place.startswith(("AestheticGradient", "Suite", "Pose", "Reference", "Merge.more",
-                                                               "Checkpoint.base"))]
+BUILT_IN = [place for place in PLACES if not place.startswith(("AestheticGradient", "Suite", "Pose", "Reference", "Merge.more"))]
 """Rows whose files the built-in models give."""
 
 
@@ -119,14 +119,24 @@ def test_an_address_that_the_cache_does_not_have_is_refused_with_the_command_tha
 
 
 @pytest.mark.parametrize("place", BUILT_IN)
-def test_an_address_in_the_cache_is_the_file_at_its_commit(place: str, cache: Path) -> None:
+def test_an_address_in_the_cache_is_the_file_at_its_commit(place: str, cache: Path, tiny_pipeline: Callable[[str], Path]) -> None:
     fill(cache, {f"{name}.safetensors": zoo.resolve(f"zoo:{name}") for name in (
         "photo", "sketch", "control-edges", "image-prompt")})
-    config = zoo.resolve("zoo:config")
-    fill(cache, {file.relative_to(config).as_posix(): file for file in config.rglob("*") if file.is_file()}, "o/configs")
+    folders = {"o/configs": zoo.resolve("zoo:config")}
+    if place == "Checkpoint.base":
+        folders["o/companion"] = tiny_pipeline("StableDiffusionPipeline")
+    for repository, folder in folders.items():
+        fill(cache, {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}, repository)
     suite = resolved(PLACES[place][1](), cache.parent)
     assert [one.revision for one in addresses(suite)] == [COMMIT]
     assert [text for text in problems(suite, cache.parent) if "fetch" in text] == []
+
+
+@pytest.mark.parametrize(("base", "phrases"), [
+    ("zoo:config", 0), ("zoo:confg", 1), ("zoo:photo", 1), ("nowhere", 1)])
+def test_a_base_is_a_folder_below_the_root_or_a_built_in_one(base: str, phrases: int, tmp_path: Path) -> None:
+    wrong = problems(of(model=Checkpoint(path="zoo:photo", base=base))(), tmp_path)
+    assert len([text for text in wrong if f"{base!r}" in text]) == phrases
 
 
 def test_two_spellings_of_a_file_are_one_content(cache: Path) -> None:
