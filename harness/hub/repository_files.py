@@ -24,8 +24,9 @@ _STEMS: Final = ("diffusion_pytorch_model", "model", "pytorch_model", "adapter_m
 """Names of weight files in a folder."""
 _VARIANTS: Final = ("", ".fp16")
 """As harness.weights.folder prefers them."""
-_UNUSED: Final = ("safety_checker",)
-"""Components that only judge finished images."""
+UNUSED: Final = ("safety_checker", "watermarker", "image_encoder", "feature_extractor", "siglip", "siglip_processor", "pe",
+                 "pe_tokenizer", "prompt_enhancer_head")
+"""Components that are never loaded: they judge, mark or read pictures, or rewrite prompts."""
 _PARTS: Final = re.compile(r"unet|transformer(_\d)?|vae|text_encoder(_\d)?")
 LARGEST_SMALL: Final = 1 << 26
 """In bytes. The largest tokenizers have half of it."""
@@ -73,7 +74,7 @@ def chosen(listed: Collection[str], folder: str, read: Read, *, weights: bool = 
         if not weights or not (_holds_weights(own) or not component):
             continue
         if not needed:
-            left_out[below] = "judges finished images only"
+            left_out[below] = "never loaded"
             continue
         taken, lacking = _weights(own, lambda name, below=below: read(folder + below + name))  # type: ignore[misc]
         names |= {below + name for name in taken}
@@ -96,7 +97,7 @@ def _components(inside: Collection[str], folder: str, read: Read) -> dict[str, b
             continue
         if not is_file_name(name) or "/" in name or len(named) >= _MOST_COMPONENTS:
             raise HubError(f"{INDEX} names the component {name[:80]!r}, which is not the name of a folder")
-        named[name] = name not in _UNUSED
+        named[name] = name not in UNUSED
     return named
 
 
