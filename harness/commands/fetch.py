@@ -12,13 +12,13 @@ from harness.hub import FORM, Address, HubError, address_of
 from harness.hub.availability import announcing
 from harness.records.harmless_text import printable
 
-_OPENAI: Final = "Apache-2.0 (OpenAI: MIT)"
+_OPENAI: Final = "Apache-2.0"
 RECOMMENDED: Final = (
     ("ViT-B-32/openai", 605_143_284, _OPENAI, "the smallest: quick also on a processor"),
     ("ViT-L-14/openai", 1_710_000_000, _OPENAI, "finer patches: sees more detail"),
     ("ViT-H-14/laion2b_s32b_b79k", 3_940_000_000, "MIT", "the largest, trained on LAION-2B"),
 )
-"""Tag, bytes, licence of the weights, what it is good for."""
+"""Tag, bytes, licence that the page of the weights on the hub states, what it is good for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _list() -> int:
     for tag, size, licence, good_for in RECOMMENDED:
-        say(f"{tag:<28}{size_in_words(size):>9}  {licence:<26}{good_for}")
+        say(f"{tag:<28}{size_in_words(size):>9}  {licence:<12}{good_for}")
     say(f"Fetch one with: sweetspot fetch clip {RECOMMENDED[0][0]}")
     return 0
 

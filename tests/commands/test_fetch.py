@@ -74,7 +74,7 @@ def test_some_clip_models_are_listed_with_size_and_licence_and_nothing_is_asked_
     assert main(["fetch", "clip"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "605.14 MB" in lines[0]
-    assert "MIT" in lines[0]
+    assert "Apache-2.0" in lines[0]
     assert lines[-1].endswith("sweetspot fetch clip ViT-B-32/openai")
     assert requests == []
 
