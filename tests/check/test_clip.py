@@ -12,7 +12,7 @@ from harness import Candidate, Checkpoint, Fused, Merge
 from harness.check import problems
 from harness.check.clip import expected_shapes
 from harness.declare import plain, restore
-from harness.metrics.clip import load_scorer
+from harness.metrics.clip import ScorerError, load_scorer
 from reports.read.run import load_run
 from reports.verdict.cells import caveats
 from tests.fakes import tiny_suite
@@ -126,3 +126,18 @@ def test_half_weights_are_accepted_and_score_on_a_cpu(tmp_path: Path, dtype: tor
     assert said(tmp_path, "zoo:photo", clip="tiny-test:clip.safetensors") == ""
     scores = load_scorer(f"tiny-test:{file}").scores(np.zeros((1, 32, 32, 3), dtype=np.uint8), ["a"])
     assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("reference", ["tiny-test:models/own.safetensors", "tiny-test:../own.safetensors"])
+def test_a_relative_path_is_below_the_suites_root_for_the_check_and_for_the_scorer(reference: str, tmp_path: Path,
+                                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere" / "deep"
+    for folder in (root / "models", elsewhere):
+        folder.mkdir(parents=True)
+    save_file(weights(), (root / reference.partition(":")[2]).resolve())
+    monkeypatch.chdir(elsewhere)
+    assert said(root, "zoo:photo", clip=reference) == ""
+    assert load_scorer(reference, root=root).name == "tiny-test"
+    assert "does not exist" in said(elsewhere, "zoo:photo", clip=reference)
+    with pytest.raises(ScorerError):
+        load_scorer(reference, root=elsewhere)
