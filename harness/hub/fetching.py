@@ -121,6 +121,7 @@ def _wanted(needed: Mapping[Address, bool], listing: Listing, snapshot: Snapshot
     def read(name: str) -> bytes:
         if name not in listing.files:
             raise HubError(f"{name} is not in the repository")
+        _refuse_large_config(name, listing)  # before a byte of it comes: nothing is announced yet
         if not snapshot.has(name):
             transfer(snapshot, name, listing.files[name])
         return (snapshot.root / name).read_bytes()
@@ -141,9 +142,13 @@ def _wanted(needed: Mapping[Address, bool], listing: Listing, snapshot: Snapshot
         if address.file.endswith(CLIP_FILE) and beside in listing.files:  # it says what the weights want done to pictures
             names[beside] = None
     for name in names:
-        if not name.endswith(SAFE) and listing.files[name].size > LARGEST_SMALL:
-            raise FetchError(f"{name} has {listing.files[name].size} bytes; expected a config of at most {LARGEST_SMALL}")
+        _refuse_large_config(name, listing)
     return list(names), left_out
+
+
+def _refuse_large_config(name: str, listing: Listing) -> None:
+    if not name.endswith(SAFE) and listing.files[name].size > LARGEST_SMALL:
+        raise FetchError(f"{name} has {listing.files[name].size} bytes; expected a config of at most {LARGEST_SMALL}")
 
 
 def _refuse_suffix(needed: Mapping[Address, bool]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from harness.cli import main
 from harness.hub import Address, HubError, cached, caches, place
 from harness.hub.fetching import Plan, fetch_missing, fetch_newest
+from harness.hub.repository_files import LARGEST_SMALL
 from harness.hub.transfer import _Bounded
 from tests.hub.small_hub import COMMIT, SmallHub, only_hub, small_hub
 
@@ -137,6 +138,17 @@ def test_a_file_without_a_sound_size_and_hash_is_not_offered(hub: SmallHub, fact
     hub.listed["config.json"] = facts
     with pytest.raises(HubError, match=r"config\.json is not in the repository"):
         fetched(Address(repository="o/n", file="config.json"))
+
+
+@pytest.mark.parametrize("name", ["model_index.json", "unet/diffusion_pytorch_model.safetensors.index.json"])
+@pytest.mark.parametrize("words", [[], ["--list"]])
+def test_a_huge_index_is_refused_before_a_byte_of_it_is_fetched(hub: SmallHub, name: str, words: list[str],
+                                                                capsys: pytest.CaptureFixture[str]) -> None:
+    hub.files = {**hub.files, f"o/whole/{name}": hub.files["o/whole/model_index.json"]}
+    hub.listed[name] = {"size": LARGEST_SMALL + 1}
+    assert main(["fetch", "hub:o/whole", *words]) == 1
+    assert f"{name} has {LARGEST_SMALL + 1} bytes" in capsys.readouterr().err
+    assert not [request for request in hub.requests if request.endswith(name)]
 
 
 def test_a_huge_list_is_refused(hub: SmallHub, monkeypatch: pytest.MonkeyPatch) -> None:
