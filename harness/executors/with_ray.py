@@ -232,13 +232,14 @@ class Actor:
 
 
 def sent(worker: Worker, task: Task) -> Iterator[Event | Done]:
-    """All that comes of a task, with pictures as files, which are encoded while the next ones are made."""
+    """All that comes of a task, with pictures as files, which are encoded while the next ones are made. Everything else is sent
+    at once: what a lost worker was doing is known by it."""
     waiting: deque[Future[Event | Done]] = deque()
     with ThreadPoolExecutor(max_workers=1) as encoder:
         try:
             for event in events_of(worker, task):
                 waiting.append(encoder.submit(_encoded, event))
-                while waiting and (len(waiting) > SENT_AHEAD or waiting[0].done()):
+                while waiting and (not isinstance(event, Batch) or len(waiting) > SENT_AHEAD or waiting[0].done()):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

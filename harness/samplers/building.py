@@ -20,7 +20,7 @@ def build_scheduler(sampler: str, config: Mapping[str, Any], *, schedule: str = 
 
     `schedule` is a row of SCHEDULES; without one the timesteps are those of diffusers for the checkpoint's config. `shift` is
     that of flow models. Raises ValueError for a model with zero terminal SNR that the scheduler cannot sample, and for the
-    scheduler of a folder, which is no row's.
+    sampler "own".
     """
     if sampler == OWN:
         raise ValueError(f"sampler {OWN!r} is for folders that their own pipeline samples; expected another one for this model")
